@@ -1,0 +1,121 @@
+"""What a core wants done: the output of `RaftCore.step`.
+
+The order of durability is in the types, not in the shell's good will: what may leave at once is
+in `send` and `appends`; what must wait until everything in `persist` of this *and every earlier*
+step is durable is in `send_after_persist`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from cluster.raft.messages import Message
+from cluster.raft.types import Entry, HardState, LogIndex, NodeId, Role, Term
+
+
+class Persist(NamedTuple):
+    """One write to the log: all of it becomes durable, or the torn tail is cut at recovery.
+
+    Attributes:
+        hard_state: new term and vote, or None when unchanged.
+        truncate_from: drop every entry with index >= this first; 0: nothing to drop.
+        entries: to append, consecutive.
+    """
+
+    hard_state: HardState | None
+    truncate_from: LogIndex
+    entries: tuple[Entry, ...]
+
+
+class SendAppend(NamedTuple):
+    """Send the entries [lo, hi) of the log to a follower; the shell takes the payload from the log.
+
+    Consecutive ones to the same follower, of one term, where the second's `lo` is the first's
+    `hi`, may be merged into one AppendRequest. `lo == hi` probes without payload.
+    """
+
+    to: NodeId
+    term: Term
+    prev_index: LogIndex
+    prev_term: Term
+    lo: LogIndex
+    hi: LogIndex
+    commit: LogIndex
+    compact_to: LogIndex
+
+
+class Proposed(NamedTuple):
+    """A proposal was appended as entries [first_index, first_index + count) of `term`."""
+
+    first_index: LogIndex
+    count: int
+    term: Term
+
+
+class RejectReason(Enum):
+    """Why a proposal or read was refused. The refusal is definite: nothing was appended."""
+
+    NOT_LEADER = "not leader"
+    STALE_TERM = "term has changed"
+    TOO_MANY_UNCOMMITTED = "too many uncommitted bytes"
+    TRANSFERRING = "leadership is being transferred"
+
+
+class Rejected(NamedTuple):
+    """A proposal was refused; `leader` is the leader if one is known, else NO_NODE."""
+
+    reason: RejectReason
+    leader: NodeId
+
+
+class ReadReady(NamedTuple):
+    """The read `id` may be served as soon as `index` is applied."""
+
+    id: int
+    index: LogIndex
+
+
+class ReadRejected(NamedTuple):
+    """The read `id` can't be served here: leadership was lost or never held."""
+
+    id: int
+    leader: NodeId
+
+
+class RoleChanged(NamedTuple):
+    """Role, term or known leader changed; carries the new values."""
+
+    role: Role
+    term: Term
+    leader: NodeId
+
+
+@dataclass(slots=True)
+class Effects:
+    """Everything one step wants done. Empty fields mean nothing to do.
+
+    Attributes:
+        persist: to hand to the log writer, in step order.
+        send: messages that may leave now.
+        send_after_persist: messages that wait for durability (votes, append acknowledgements).
+        appends: replication to followers; may leave now.
+        commit: the commit index has moved to this value, or None.
+        compact_to: every member has durably stored the entries up to here, or None if unchanged.
+        proposed, rejected: outcome of a Propose event; exactly one is set after such an event.
+        reads, reads_rejected: outcomes of earlier or this ReadRequest.
+        role_changed: the last change in this step, or None.
+    """
+
+    persist: Persist | None = None
+    send: list[Message] = field(default_factory=list)
+    send_after_persist: list[Message] = field(default_factory=list)
+    appends: list[SendAppend] = field(default_factory=list)
+    commit: LogIndex | None = None
+    compact_to: LogIndex | None = None
+    proposed: Proposed | None = None
+    rejected: Rejected | None = None
+    reads: list[ReadReady] = field(default_factory=list)
+    reads_rejected: list[ReadRejected] = field(default_factory=list)
+    role_changed: RoleChanged | None = None
