@@ -1,0 +1,54 @@
+"""The few operating-system calls of the log, in one object that tests replace.
+
+The calls that move bytes (`pwritev`, `fdatasync`, `pread`) release the GIL while they run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class FileOps:
+    """System calls as they are; every method raises OSError. Thread-safe."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file, new ones readable by owner and group."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o640)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def pwritev(self, fd: int, parts: Sequence[bytes], offset: int) -> int:
+        """Write `parts` one after another at `offset`; may write less than asked."""
+        return os.pwritev(fd, parts, offset)
+
+    def fdatasync(self, fd: int) -> None:
+        """Make the file's bytes and length durable."""
+        os.fdatasync(fd)
+
+    def truncate(self, fd: int, size_bytes: int) -> None:
+        """Cut the file to `size_bytes`."""
+        os.ftruncate(fd, size_bytes)
+
+    def pread(self, fd: int, size_bytes: int, offset: int) -> bytes:
+        """Read up to `size_bytes` at `offset`."""
+        return os.pread(fd, size_bytes, offset)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename within the directory, replacing `target`."""
+        os.rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file's name."""
+        os.unlink(path)
+
+    def sync_directory(self, directory: Path) -> None:
+        """Make creations, renames and removals in `directory` durable."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,364 @@
+"""One group's part of the node's log: its index and its recent entries, in memory.
+
+An entry costs about 90 bytes of index until it is compacted, and its payload while it is cached.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from cluster.log.errors import LogTruncated
+from cluster.log.record import MAX_PAYLOAD_BYTES
+from cluster.log.segment import POSITION_SHIFT, Place
+from cluster.raft.types import (
+    NO_INDEX,
+    Entry,
+    EntryMeta,
+    GroupId,
+    HardState,
+    LogIndex,
+    Term,
+)
+
+if TYPE_CHECKING:
+    from cluster.log.recovery import RecoveredGroup
+    from cluster.log.segment import SegmentReader
+    from cluster.raft.effects import Persist
+
+# what a cached entry costs beside its payload: tuple, three ints, list slot, bytes header
+_CACHED_ENTRY_BYTES = 192
+
+
+class WriteOp:
+    """One queued write of a group: a Persist, or the record of a new base.
+
+    Attributes:
+        hi: the entries below this index still count; lowered when a later submission truncates
+            them before they are written. Guarded by the group's lock.
+    """
+
+    __slots__ = (
+        "base",
+        "entries",
+        "group",
+        "hard_state",
+        "hi",
+        "on_durable",
+        "payload_bytes",
+        "truncate_from",
+    )
+
+    def __init__(
+        self,
+        group: GroupLog,
+        persist: Persist | None,
+        base: tuple[LogIndex, Term] | None,
+        payload_bytes: int,
+        on_durable: Callable[[], None] | None,
+    ) -> None:
+        self.group = group
+        self.base = base
+        self.payload_bytes = payload_bytes
+        self.on_durable = on_durable
+        self.hard_state: HardState | None = None
+        self.truncate_from = NO_INDEX
+        self.entries: tuple[Entry, ...] = ()
+        self.hi = 0
+        if persist is not None:
+            self.hard_state, self.truncate_from, self.entries = persist
+            if self.entries:
+                self.hi = self.entries[-1].index + 1
+
+
+class WriteQueue(Protocol):
+    """What a group needs of the writer; thread-safe."""
+
+    @property
+    def segment(self) -> int:
+        """Sequence of the segment that is being written."""
+
+    def check_usable(self) -> None:
+        """Raise LogFailed when the log takes no more writes."""
+
+    def put(self, op: WriteOp) -> None:
+        """Queue `op` behind all that were put before."""
+
+
+class GroupLog:
+    """The log of one group; made by `NodeLog.group`.
+
+    Reads are thread-safe against everything. Calls of `submit` and `compact` are serialised by
+    the caller's lock (the member's); what they change is readable when they return. No method
+    waits for the disk but `entries`, and that only for entries that left the cache.
+
+    Invariants (under `_lock`):
+        1. `_terms`, `_sizes` are of the entries base + 1 … last.
+        2. `_positions` is of a prefix of these: the durable ones.
+        3. `_cache` is a suffix of these, and holds at least every entry that is not durable.
+    """
+
+    def __init__(
+        self,
+        group_id: GroupId,
+        recovered: RecoveredGroup,
+        queue: WriteQueue,
+        reader: SegmentReader,
+    ) -> None:
+        written = recovered.written
+        self.group_id = group_id
+        self.written = written  # the writer thread's
+        self._queue = queue
+        self._reader = reader
+        # taken after the member's lock; inside it only the queue's own
+        self._lock = threading.Lock()
+        self._hard_state = written.hard_state
+        self._base = LogIndex(written.base_index)
+        self._base_term = Term(written.base_term)
+        self._base_unlogged = False
+        self._terms = recovered.terms
+        self._sizes = recovered.sizes
+        self._positions = recovered.positions
+        self._cache: list[Entry] = []
+        self._pending: deque[WriteOp] = deque()
+        self.cached_bytes = 0
+        self.queued_bytes = 0
+
+    @property
+    def hard_state(self) -> HardState:
+        """Term and vote last submitted, or recovered."""
+        return self._hard_state
+
+    @property
+    def first_index(self) -> LogIndex:
+        """Index of the first kept entry; last_index + 1 when there is none."""
+        return LogIndex(self._base + 1)
+
+    @property
+    def last_index(self) -> LogIndex:
+        """Index of the last entry, durable or not; that of the base when there is none."""
+        with self._lock:
+            return LogIndex(self._base + len(self._terms))
+
+    @property
+    def base(self) -> tuple[LogIndex, Term]:
+        """Position just before the first kept entry; (0, 0) for a whole log."""
+        with self._lock:
+            return self._base, self._base_term
+
+    def metas(self) -> list[EntryMeta]:
+        """Return the metas of all kept entries, in order."""
+        with self._lock:
+            return [
+                EntryMeta(LogIndex(index), term, size)
+                for index, (term, size) in enumerate(
+                    zip(self._terms, self._sizes, strict=True), self._base + 1
+                )
+            ]
+
+    def submit(self, persist: Persist, on_durable: Callable[[], None]) -> None:
+        """Queue `persist` for the writer.
+
+        Args:
+            persist: written hard state first, then truncation, then entries, so that any prefix
+                of it that survives a crash is a legal state.
+            on_durable: called once from the log-writer thread when `persist` is durable (with
+                sync="periodic": written), in the order of submission over all groups. Never
+                called when the log fails first. It must not block; it may submit.
+
+        Raises:
+            LogFailed: nothing was changed.
+            ValueError: the entries don't follow the log's end, an entry that was compacted
+                would be truncated, or the payload is above 1 GiB; nothing was changed.
+        """
+        _, truncate_from, entries = persist
+        sizes = [len(entry.data) for entry in entries]
+        payload_bytes = sum(sizes)
+        op = WriteOp(self, persist, None, payload_bytes, on_durable)
+        with self._lock:
+            self._queue.check_usable()
+            self._check_locked(truncate_from, entries, payload_bytes)
+            if op.hard_state is not None:
+                self._hard_state = op.hard_state
+            if truncate_from:
+                self._truncate_locked(truncate_from)
+            if entries:
+                self._terms += [entry.term for entry in entries]
+                self._sizes += sizes
+                self._cache += entries
+                self.cached_bytes += payload_bytes + _CACHED_ENTRY_BYTES * len(entries)
+                self.queued_bytes += payload_bytes
+            self._pending.append(op)
+            self._queue.put(op)
+
+    def entries(self, lo: LogIndex, hi: LogIndex, max_bytes: int) -> list[Entry]:
+        """Return entries from `lo` on, below `hi`, with payloads of at most `max_bytes` together.
+
+        At least one entry is returned if lo < hi, however large it is. Entries that are not yet
+        durable are returned, too. Thread-safe; a consistent picture of one moment.
+
+        Raises:
+            LogTruncated: a KeyError: not all of [lo, hi) is in the log.
+            LogCorrupt: a record on disk is damaged.
+            OSError: the disk can't be read.
+        """
+        with self._lock:
+            base = self._base
+            last = base + len(self._terms)
+            if not base < lo <= hi <= last + 1:
+                raise LogTruncated(self.group_id, lo, hi, base + 1, last)
+            if lo == hi:
+                return []
+            start = lo - base - 1
+            stop = self._stop_locked(start, hi - base - 1, max_bytes)
+            uncached = len(self._terms) - len(self._cache)
+            if start >= uncached:
+                return self._cache[start - uncached : stop - uncached]
+            from_disk = min(stop, uncached)
+            places = [
+                Place(LogIndex(lo + i), term, size, position)
+                for i, (term, size, position) in enumerate(
+                    zip(
+                        self._terms[start:from_disk],
+                        self._sizes[start:from_disk],
+                        self._positions[start:from_disk],
+                        strict=True,
+                    )
+                )
+            ]
+            cached = self._cache[: stop - uncached] if stop > uncached else []
+        try:
+            found = self._reader.read(self.group_id, places)
+        except FileNotFoundError:
+            if lo > self._base:
+                raise
+            raise LogTruncated(self.group_id, lo, hi, self._base + 1, self.last_index) from None
+        return found + cached
+
+    def compact(self, up_to: LogIndex) -> None:
+        """Drop the entries up to and including `up_to`, which nobody will need again.
+
+        Memory is freed at once; files go when no group needs anything in them. The new base
+        becomes durable when it lets a file go, when a segment is full, and at close: after a
+        crash the log may start earlier than it did before, never later. No-op when
+        `up_to` is not above the base.
+
+        Raises:
+            LogFailed: the log takes no more writes.
+            ValueError: `up_to` is beyond the last entry.
+        """
+        with self._lock:
+            gone = up_to - self._base
+            if gone <= 0:
+                return
+            self._queue.check_usable()
+            if gone > len(self._terms):
+                raise ValueError(
+                    f"group {self.group_id}: compact to {up_to}, but the last entry is "
+                    f"{self._base + len(self._terms)}"
+                )
+            positions = self._positions
+            # a record (and its sync) only where it lets go of the last entry in an old segment
+            oldest = positions[0] >> POSITION_SHIFT if positions else None
+            frees = (
+                oldest is not None
+                and oldest < self._queue.segment
+                and (len(positions) <= gone or positions[gone] >> POSITION_SHIFT != oldest)
+            )
+            uncached = len(self._terms) - len(self._cache)
+            if gone > uncached:
+                self._uncache_locked(0, gone - uncached)
+            self._base_term = self._terms[gone - 1]
+            self._base = up_to
+            del self._terms[:gone], self._sizes[:gone], positions[:gone]
+            self._base_unlogged = True
+            if frees:
+                self._log_base_locked()
+
+    # ---- for the writer ----
+
+    def maybe_log_base(self) -> None:
+        """Queue a record of the base if it has moved since the last one."""
+        with self._lock:
+            if self._base_unlogged:
+                self._log_base_locked()
+
+    def written_durably(self, op: WriteOp, positions: list[int]) -> None:
+        """Take note that `op`, the oldest pending one, is durable with its entries there."""
+        with self._lock:
+            oldest = self._pending.popleft()
+            assert oldest is op
+            if positions:
+                self.queued_bytes -= op.payload_bytes
+                first = op.entries[0].index
+                # entries truncated or compacted since the submission have no place in the index
+                lo = max(first, self._base + len(self._positions) + 1)
+                self._positions += positions[lo - first : max(0, op.hi - first)]
+
+    def evict(self, want_bytes: int) -> None:
+        """Drop the oldest durable entries from the cache, `want_bytes` or all there are."""
+        with self._lock:
+            cache = self._cache
+            durable = len(self._positions) - (len(self._terms) - len(cache))
+            freed = count = 0
+            while count < durable and freed < want_bytes:
+                freed += len(cache[count].data) + _CACHED_ENTRY_BYTES
+                count += 1
+            self._uncache_locked(0, count)
+
+    # ---- under the lock ----
+
+    def _check_locked(
+        self, truncate_from: LogIndex, entries: tuple[Entry, ...], payload_bytes: int
+    ) -> None:
+        last = self._base + len(self._terms)
+        if truncate_from:
+            if truncate_from <= self._base:
+                raise ValueError(
+                    f"group {self.group_id}: truncation from {truncate_from} would remove "
+                    f"compacted entries (base {self._base})"
+                )
+            last = min(last, truncate_from - 1)
+        if not entries:
+            return
+        first = entries[0].index
+        if first != last + 1 or entries[-1].index != last + len(entries):
+            raise ValueError(
+                f"group {self.group_id}: entries {first}…{entries[-1].index} don't follow {last}"
+            )
+        if payload_bytes > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"group {self.group_id}: {payload_bytes} payload bytes in one write")
+
+    def _truncate_locked(self, index: LogIndex) -> None:
+        keep = index - self._base - 1
+        if keep >= len(self._terms):
+            return
+        for op in self._pending:
+            op.hi = min(op.hi, index)
+        uncached = len(self._terms) - len(self._cache)
+        self._uncache_locked(max(0, keep - uncached), len(self._cache))
+        del self._terms[keep:], self._sizes[keep:], self._positions[keep:]
+
+    def _uncache_locked(self, start: int, stop: int) -> None:
+        gone = self._cache[start:stop]
+        del self._cache[start:stop]
+        self.cached_bytes -= sum(len(entry.data) for entry in gone)
+        self.cached_bytes -= _CACHED_ENTRY_BYTES * len(gone)
+
+    def _stop_locked(self, start: int, stop: int, max_bytes: int) -> int:
+        """Return where, in [start + 1, stop], the payloads from `start` on exceed `max_bytes`."""
+        total = 0
+        sizes = self._sizes
+        for i in range(start, stop):
+            total += sizes[i]
+            if total > max_bytes:
+                return max(i, start + 1)
+        return stop
+
+    def _log_base_locked(self) -> None:
+        self._base_unlogged = False
+        op = WriteOp(self, None, (self._base, self._base_term), 0, None)
+        self._pending.append(op)
+        self._queue.put(op)

@@ -1,0 +1,68 @@
+"""What of one group stands in the segment files: the writer's, not the submitters', view.
+
+Submitted and written differ by what waits in the queue. Checkpoints and the deletion of segments
+must go by what is written; that is what this module tracks, in records' order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from cluster.raft.types import INITIAL_HARD_STATE, HardState
+
+
+@dataclass(slots=True)
+class Run:
+    """Consecutive entries [first, last] of a group in one segment."""
+
+    segment: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class WrittenGroup:
+    """The group's state as the records written so far give it. Owned by one thread.
+
+    Invariants:
+        1. runs are sorted and consecutive; the last one ends at `last`.
+        2. base_index <= last.
+        3. every run ends above base_index.
+    A segment may go when no group's first run is in it or before it. Moving a slow group's
+    entries to a newer segment means: write them again, then replace its first runs.
+    """
+
+    hard_state: HardState = INITIAL_HARD_STATE
+    base_index: int = 0
+    base_term: int = 0
+    last: int = 0
+    runs: deque[Run] = field(default_factory=deque)
+
+    def append(self, segment: int, first: int, last: int) -> None:
+        """Take note of the entries [first, last], written to `segment`."""
+        runs = self.runs
+        if runs and runs[-1].segment == segment:
+            runs[-1].last = last
+        else:
+            runs.append(Run(segment, first, last))
+        self.last = last
+
+    def truncate(self, index: int) -> None:
+        """Forget the entries at `index` and above."""
+        runs = self.runs
+        while runs and runs[-1].first >= index:
+            runs.pop()
+        if runs and runs[-1].last >= index:
+            runs[-1].last = index - 1
+        self.last = min(self.last, index - 1)
+
+    def rebase(self, index: int, term: int) -> None:
+        """Forget the entries up to `index`."""
+        runs = self.runs
+        while runs and runs[0].last <= index:
+            runs.popleft()
+        if runs and runs[0].first <= index:
+            runs[0].first = index + 1
+        self.base_index, self.base_term = index, term
+        self.last = max(self.last, index)

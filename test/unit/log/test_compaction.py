@@ -1,0 +1,151 @@
+"""Compaction frees memory and files, and what it leaves survives a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.log.errors import LogTruncated
+from cluster.raft.types import HardState
+from harness.raft_log import FaultyDisk, Waited, all_entries, make_entry, segments
+
+
+def fill(waited, count=30, size=1000):
+    return [entry for _ in range(count) for entry in waited.append(1, size=size)]
+
+
+def test_compaction_deletes_segments_and_survives_reopen(open_log, tmp_path):
+    log = open_log(segment_bytes=4096)
+    waited = Waited(log.group(1))
+    waited.put(hard_state=HardState(4, 2))
+    expected = fill(waited)
+    before = len(segments(tmp_path / "log"))
+    waited.group.compact(25)
+    assert waited.group.base == (25, 1)
+    assert waited.group.first_index == 26
+    waited.append(0)  # a round trip through the writer
+    waited.append(0)
+    assert len(segments(tmp_path / "log")) <= 3 < before
+    assert log.stats()["segments"] <= 3
+    log.close()
+    again = open_log(segment_bytes=4096)
+    group = again.group(1)
+    assert group.base == (25, 1)
+    assert group.hard_state == HardState(4, 2)
+    assert all_entries(group) == expected[25:]
+    with pytest.raises(LogTruncated):
+        group.entries(25, 26, 100)
+    Waited(group).append(1)
+    assert group.last_index == 31
+
+
+def test_compacting_everything(open_log, tmp_path):
+    log = open_log(segment_bytes=4096)
+    waited = Waited(log.group(1))
+    fill(waited)
+    waited.group.compact(30)
+    assert (waited.group.first_index, waited.group.last_index) == (31, 30)
+    assert waited.group.metas() == []
+    log.close()
+    again = open_log()
+    group = again.group(1)
+    assert (group.first_index, group.last_index, group.base) == (31, 30, (30, 1))
+    more = Waited(group).append(2, term=7)
+    again.close()
+    assert all_entries(open_log().group(1)) == more
+
+
+def test_the_slowest_group_keeps_the_files(open_log, tmp_path):
+    log = open_log(segment_bytes=4096)
+    slow, fast = Waited(log.group(1)), Waited(log.group(2))
+    kept = slow.append(1)
+    fill(fast)
+    fast.group.compact(30)
+    log.close()
+    first = tmp_path / "log" / f"{1:016x}.log"
+    assert first.exists()
+    log = open_log()
+    assert all_entries(log.group(1)) == kept
+    log.group(1).compact(1)
+    log.close()
+    assert not first.exists()
+    assert len(segments(tmp_path / "log")) == 1
+
+
+def test_a_base_in_the_current_segment_is_recorded_when_that_is_full(open_log, tmp_path):
+    log = open_log(segment_bytes=4096)
+    idle, busy = Waited(log.group(1)), Waited(log.group(2))
+    idle.append(1)
+    idle.group.compact(1)
+    fill(busy, 20)
+    busy.group.compact(19)
+    log.close()
+    assert len(segments(tmp_path / "log")) <= 2
+    assert open_log().group(1).base == (1, 1)
+
+
+def test_truncated_entries_keep_no_file(open_log, tmp_path):
+    log = open_log(segment_bytes=4096)
+    waited = Waited(log.group(1))
+    fill(waited)
+    waited.put(truncate_from=2, entries=[make_entry(2, 3)])
+    waited.group.compact(1)
+    log.close()
+    assert len(segments(tmp_path / "log")) <= 2
+    again = open_log()
+    assert again.group(1).base == (1, 1)
+    assert all_entries(again.group(1)) == [make_entry(2, 3)]
+
+
+def test_a_file_goes_only_after_the_record_that_frees_it_is_durable(open_log):
+    disk = FaultyDisk()
+    log = open_log(files=disk, segment_bytes=4096, sync="periodic", sync_interval_ms=10_000)
+    waited = Waited(log.group(1))
+    fill(waited)
+    disk.events.clear()
+    waited.group.compact(29)
+    log.close()
+    assert "unlink" in disk.events
+    assert disk.events[0] == "sync"
+
+
+def test_compaction_is_idempotent_and_never_goes_back(open_log):
+    log = open_log()
+    waited = Waited(log.group(1))
+    waited.append(10)
+    waited.group.compact(5)
+    waited.group.compact(5)
+    waited.group.compact(3)
+    assert waited.group.base == (5, 1)
+
+
+def test_after_a_crash_the_log_starts_no_later_than_compacted(open_log, copy_of):
+    log = open_log()
+    waited = Waited(log.group(1))
+    expected = waited.append(10)
+    waited.group.compact(5)
+    waited.append(1)
+    copy_of("log", "copy")
+    group = open_log("copy").group(1)
+    assert group.base[0] <= 5
+    assert group.entries(6, 11, 1 << 20) == expected[5:]
+
+
+def test_reads_race_with_compaction(open_log):
+    """A read that started before its segment went away says so instead of failing oddly."""
+    disk = FaultyDisk()
+    log = open_log(files=disk, segment_bytes=4096, cache_bytes=0)
+    waited = Waited(log.group(1))
+    fill(waited)
+    group = waited.group
+    original = disk.open
+
+    def open_late(path, flags):
+        disk.open = original
+        group.compact(30)
+        waited.append(0)
+        waited.append(0)
+        return original(path, flags)
+
+    disk.open = open_late
+    with pytest.raises(LogTruncated):
+        group.entries(1, 5, 1 << 20)
