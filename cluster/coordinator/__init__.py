@@ -1,0 +1,1 @@
+"""The Coordinator routes plans to the leaders of the groups that own them."""

@@ -1,0 +1,198 @@
+"""Finds the leader of a group and runs something there, until a deadline.
+
+A refusal that is definite (not the leader, not sent) is followed or tried again elsewhere; an
+answer that never came after a write was sent is reported as an unknown outcome, never retried: the write
+may have been applied.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
+from cluster.member.meta_member import META_GROUP_ID
+from cluster.member.raft_member import RaftMember
+from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.client_pool import ClientPool, RpcError
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAUSE_S = 0.05
+_WRITE_METHOD = "executeNonQueryPlan"
+_READ_METHOD = "executeRead"
+
+
+class Forwarder:
+    """Runs plans and reads on group leaders; thread-safe.
+
+    Args:
+        find_member: this node's member of a group, or None.
+        members_of: node ids of a group.
+        wait: sleeps up to the given seconds, less when the node stops; True when it stops.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        find_member: Callable[[GroupId], RaftMember | None],
+        members_of: Callable[[GroupId], Sequence[NodeId]],
+        meta_pool: ClientPool,
+        data_pool: ClientPool,
+        wait: Callable[[float], bool],
+    ) -> None:
+        self._node_id = node_id
+        self._find_member = find_member
+        self._members_of = members_of
+        self._meta_pool = meta_pool
+        self._data_pool = data_pool
+        self._wait = wait
+        self._leaders: dict[GroupId, NodeId] = {}
+
+    def leader_of(self, group_id: GroupId) -> NodeId:
+        """Return the leader as far as known here, or 0."""
+        member = self._find_member(group_id)
+        if member is not None:
+            return member.leader
+        return self._leaders.get(group_id, NodeId(0))
+
+    def write(
+        self,
+        group_id: GroupId,
+        payload: bytes,
+        deadline: Deadline,
+        decode: Callable[[bytes], T],
+    ) -> T:
+        """Propose an encoded plan on the group's leader and return its outcome.
+
+        Raises:
+            OutcomeUnknown: it may have taken effect.
+            ClusterError: it has not.
+        """
+        return self._on_leader(
+            group_id,
+            _WRITE_METHOD,
+            payload,
+            deadline,
+            lambda member: cast("T", member.propose(payload, deadline)),
+            decode,
+        )
+
+    def read(
+        self,
+        group_id: GroupId,
+        payload: bytes,
+        deadline: Deadline,
+        local: Callable[[RaftMember], T],
+        decode: Callable[[bytes], T],
+    ) -> T:
+        """Run a read on the group's leader: `local` when that is here, else by RPC."""
+        return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
+
+    def _on_leader(
+        self,
+        group_id: GroupId,
+        method: str,
+        payload: bytes,
+        deadline: Deadline,
+        local: Callable[[RaftMember], T],
+        decode: Callable[[bytes], T],
+    ) -> T:
+        hint = NodeId(0)
+        tried: set[NodeId] = set()
+        while True:
+            member = self._find_member(group_id)
+            if member is not None and member.is_leader:
+                try:
+                    return local(member)
+                except NotLeader as refusal:
+                    hint = NodeId(refusal.leader)
+            else:
+                target = self._pick(group_id, member, hint, tried)
+                hint = NodeId(0)
+                if target:
+                    tried.add(target)
+                    found, value, hint = self._ask(
+                        group_id, target, method, payload, deadline, decode
+                    )
+                    if found:
+                        return value  # type: ignore[return-value]
+                    if hint and hint != target:
+                        tried.discard(hint)
+                        continue
+                else:
+                    tried.clear()
+            if deadline.expired:
+                raise Unavailable(
+                    f"no leader of group {group_id} could be reached in time; nothing was done"
+                )
+            if member is not None:
+                member.wait_for(
+                    lambda m=member: m.is_leader or (m.leader and m.leader not in tried),  # type: ignore[misc]
+                    min(_PAUSE_S, deadline.remaining_s()),
+                )
+            elif self._wait(min(_PAUSE_S, deadline.remaining_s())):
+                raise Unavailable("the node is stopping; nothing was done")
+            tried.clear()
+
+    def _pick(
+        self,
+        group_id: GroupId,
+        member: RaftMember | None,
+        hint: NodeId,
+        tried: set[NodeId],
+    ) -> NodeId:
+        known = member.leader if member is not None else self._leaders.get(group_id, NodeId(0))
+        candidates = [hint, known]
+        if member is None:
+            candidates.extend(self._members_of(group_id))
+        for candidate in candidates:
+            if candidate and candidate != self._node_id and candidate not in tried:
+                return candidate
+        return NodeId(0)
+
+    def _ask(
+        self,
+        group_id: GroupId,
+        target: NodeId,
+        method: str,
+        payload: bytes,
+        deadline: Deadline,
+        decode: Callable[[bytes], T],
+    ) -> tuple[bool, T | None, NodeId]:
+        """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
+        pool = self._meta_pool if group_id == META_GROUP_ID else self._data_pool
+        request = ExecuteRequest(
+            groupId=group_id, plan=payload, timeoutMs=max(1, deadline.remaining_ms())
+        )
+        try:
+            response = pool.call(target, method, request, deadline=deadline)
+        except RpcError as error:
+            self._leaders.pop(group_id, None)
+            if method == _WRITE_METHOD and not error.definitely_not_sent:
+                raise OutcomeUnknown(
+                    f"group {group_id}: node {target} did not answer ({error})"
+                ) from error
+            logger.debug("group %d: node %d: %s", group_id, target, error)
+            return False, None, NodeId(0)
+        except ClusterError as error:
+            if error.status is not StatusCode.NO_CONNECTION:
+                raise
+            return False, None, NodeId(0)  # its address is not known yet
+        if response.status == StatusCode.SUCCESS:
+            self._leaders[group_id] = target
+            return True, decode(response.result or b""), NodeId(0)
+        if response.status in (StatusCode.NO_LEADER, StatusCode.PARTITION_NOT_READY) and (
+            response.definite
+        ):
+            self._leaders.pop(group_id, None)
+            return False, None, NodeId(response.leader or 0)
+        raise ClusterError(
+            StatusCode(response.status), response.message or "", definite=response.definite
+        )

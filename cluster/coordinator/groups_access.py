@@ -1,0 +1,124 @@
+"""Typed access to the groups: plans and reads in, outcomes out, wherever the leader is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from cluster.coordinator.forwarder import Forwarder
+from cluster.member.data_member import DataMember
+from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.raft_member import RaftMember
+from cluster.plan.codec import decode_result, encode_plan
+from cluster.plan.plans import DataPlan, MetaPlan
+from cluster.plan.reads import AppliedIndexRead, ResolveRead, encode_read
+from cluster.raft.types import GroupId
+from cluster.rpc.deadline import Deadline
+from cluster.schema.series import SeriesInfo
+
+T = TypeVar("T")
+
+_FAN_OUT_THREADS = 16
+
+
+class GroupsAccess:
+    """Runs plans and reads on group leaders; thread-safe."""
+
+    def __init__(self, forwarder: Forwarder, meta_member: MetaMember) -> None:
+        self._forwarder = forwarder
+        self._meta = meta_member
+        self._pool = ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """The one that finds leaders."""
+        return self._forwarder
+
+    def close(self) -> None:
+        """Stop the fan-out threads; calls under way end at their deadlines."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def execute_meta(self, plan: MetaPlan, deadline: Deadline) -> Any:  # noqa: ANN401
+        """Apply a meta plan and return its Outcome, visible on this node when this returns."""
+        outcome = self._forwarder.write(META_GROUP_ID, encode_plan(plan), deadline, decode_result)
+        if not self._meta.is_leader:
+            self.sync_meta(deadline)
+        return outcome
+
+    def execute_data(self, group_id: GroupId, plan: DataPlan, deadline: Deadline) -> Any:  # noqa: ANN401
+        """Apply a data plan in a group and return its outcome."""
+        return self._forwarder.write(group_id, encode_plan(plan), deadline, decode_result)
+
+    def sync_meta(self, deadline: Deadline) -> None:
+        """Make the local meta state as new as any acknowledged change (a linearizable read)."""
+        index = self._forwarder.read(
+            META_GROUP_ID,
+            encode_read(AppliedIndexRead()),
+            deadline,
+            lambda member: _applied_index(member, deadline),
+            decode_result,
+        )
+        self._meta.await_applied(index, deadline)
+
+    def resolve(
+        self,
+        group_id: GroupId,
+        sg_id: int,
+        device: str,
+        measurements: Sequence[str],
+        deadline: Deadline,
+    ) -> tuple[bool | None, list[SeriesInfo | None]]:
+        """Look up a device's series in the group that owns its schema."""
+        read = ResolveRead(sg_id, device, tuple(measurements))
+
+        def local(member: RaftMember) -> list[Any]:
+            member.read_barrier(deadline)
+            return list(schema_of(member).resolve(sg_id, device, read.measurements))
+
+        aligned, found = self._forwarder.read(
+            group_id, encode_read(read), deadline, local, decode_result
+        )
+        return aligned, found
+
+    def read(
+        self,
+        group_id: GroupId,
+        payload: bytes,
+        deadline: Deadline,
+        local: Callable[[DataMember], T],
+        decode: Callable[[bytes], T],
+    ) -> T:
+        """Run a read on a data group's leader: `local` after a read barrier when it is here."""
+
+        def barrier_then_local(member: RaftMember) -> T:
+            member.read_barrier(deadline)
+            assert isinstance(member, DataMember)
+            return local(member)
+
+        return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
+
+    def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:
+        """Run calls side by side; each result, or the exception it raised, in order."""
+
+        def guarded(call: Callable[[], T]) -> T | Exception:
+            try:
+                return call()
+            except Exception as error:  # noqa: BLE001 - handed to the caller, who decides
+                return error
+
+        todo = list(calls)
+        if len(todo) == 1:
+            return [guarded(todo[0])]
+        return list(self._pool.map(guarded, todo))
+
+
+def schema_of(member: RaftMember) -> Any:  # noqa: ANN401
+    """Return the schema tree of a data group's member."""
+    assert isinstance(member, DataMember)
+    return member.machine.schema
+
+
+def _applied_index(member: RaftMember, deadline: Deadline) -> int:
+    member.read_barrier(deadline)
+    return int(member.applied_index)

@@ -1,0 +1,294 @@
+"""Writes points: resolves the schema (creating it where configured), routes, reports per item."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.plan_router import PlanRouter, take_columns
+from cluster.coordinator.schema_cache import (
+    DeviceSchema,
+    LayoutKey,
+    ResolvedLayout,
+    SchemaCache,
+    StorageGroupRef,
+)
+from cluster.coordinator.storage_groups import StorageGroups
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.plan.plans import CreateSeriesPlan, InsertPlan
+from cluster.raft.types import GroupId
+from cluster.rpc.deadline import Deadline
+from cluster.schema.encodings import default_encoding
+from cluster.schema.series import SeriesSpec
+from iotdb_engine import DataType, Fragment, Layout
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_MAX_PLAN_BYTES = 8 << 20
+_SNAPPY = 1
+
+
+class InsertItem(NamedTuple):
+    """Rows of one device, as a client sent them; the bytes are those of a Fragment."""
+
+    device: str
+    measurements: tuple[str, ...]
+    types: tuple[DataType, ...]
+    row_count: int
+    times: bytes
+    values: bytes
+    nulls: bytes
+    aligned: bool
+
+
+class _Resolved(NamedTuple):
+    storage_group: StorageGroupRef
+    fragment: Fragment | None
+    status: Status
+
+
+class Inserter:
+    """Thread-safe. `insert` never raises for a single item's trouble: each item has its Status."""
+
+    def __init__(
+        self,
+        *,
+        access: GroupsAccess,
+        router: PlanRouter,
+        storage_groups: StorageGroups,
+        cache: SchemaCache,
+        auto_create: bool,
+    ) -> None:
+        self._access = access
+        self._router = router
+        self._storage_groups = storage_groups
+        self._cache = cache
+        self._auto_create = auto_create
+
+    def insert(self, items: Sequence[InsertItem], deadline: Deadline) -> list[Status]:
+        """Write items; a status for each, in order.
+
+        An item whose series were deleted between its resolution and its application is resolved and
+        written anew: the data group refuses ids of dropped series.
+        """
+        statuses = [OK] * len(items)
+        todo = list(range(len(items)))
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._access.sync_meta(deadline)
+            by_group = self._route(items, todo, statuses, deadline)
+            todo = self._write(by_group, statuses, deadline)
+            if not todo:
+                return statuses
+            for number in todo:
+                self._cache.forget_device(items[number].device)
+        for number in todo:
+            statuses[number] = Status(
+                StatusCode.WRITE_PROCESS_ERROR,
+                f"the schema of {items[number].device} keeps changing under the write; try again",
+            )
+        return statuses
+
+    def device_schema(
+        self, device: str, measurements: Sequence[str], deadline: Deadline
+    ) -> DeviceSchema:
+        """Return the schema of a device with those of `measurements` that exist.
+
+        Creates the storage group where configured; raises ClusterError 322 when there is none.
+        """
+        known = self._cache.device(device)
+        if known is not None and all(name in known.series for name in measurements):
+            return known
+        storage_group = self._storage_groups.of_device(device, deadline)
+        aligned, found = self._access.resolve(
+            self._router.schema_group(storage_group.path),
+            storage_group.sg_id,
+            device,
+            measurements,
+            deadline,
+        )
+        series = {
+            name: info for name, info in zip(measurements, found, strict=True) if info is not None
+        }
+        return self._cache.remember_device(device, DeviceSchema(storage_group, aligned, series))
+
+    # ---- inside ----
+
+    def _route(
+        self,
+        items: Sequence[InsertItem],
+        todo: list[int],
+        statuses: list[Status],
+        deadline: Deadline,
+    ) -> dict[GroupId, list[tuple[int, Fragment]]]:
+        by_group: dict[GroupId, list[tuple[int, Fragment]]] = defaultdict(list)
+        for number in todo:
+            try:
+                resolved = self._resolve(items[number], deadline)
+            except ClusterError as error:
+                statuses[number] = Status(error.status, error.message)
+                continue
+            statuses[number] = resolved.status
+            if resolved.fragment is not None:
+                for group_id, piece in self._router.split(
+                    resolved.storage_group.path, resolved.fragment
+                ):
+                    by_group[group_id].append((number, piece))
+        return by_group
+
+    def _write(
+        self,
+        by_group: dict[GroupId, list[tuple[int, Fragment]]],
+        statuses: list[Status],
+        deadline: Deadline,
+    ) -> list[int]:
+        """Write each group's fragments; returns the items that were refused as outdated."""
+        plans = [
+            (group_id, numbers, plan)
+            for group_id, pieces in by_group.items()
+            for numbers, plan in _in_plans(pieces)
+        ]
+        results = self._access.in_parallel(
+            [
+                lambda group_id=group_id, plan=plan: self._access.execute_data(  # type: ignore[misc]
+                    group_id, plan, deadline
+                )
+                for group_id, _, plan in plans
+            ]
+        )
+        again: list[int] = []
+        for (_, numbers, _), result in zip(plans, results, strict=True):
+            if isinstance(result, ClusterError):
+                for number in numbers:
+                    statuses[number] = Status(result.status, result.message)
+            elif isinstance(result, Exception):
+                raise result
+            else:
+                again.extend(numbers[position] for position in result[0])
+        return sorted(set(again))
+
+    def _resolve(self, item: InsertItem, deadline: Deadline) -> _Resolved:
+        key = LayoutKey(item.device, item.measurements, item.types, item.aligned)
+        cached = self._cache.layout(key)
+        if cached is not None:
+            return _Resolved(cached.storage_group, _fragment(item, cached.layout), OK)
+        if len(set(item.measurements)) != len(item.measurements):
+            twice = next(name for name in item.measurements if item.measurements.count(name) > 1)
+            raise ClusterError(
+                StatusCode.QUERY_PROCESS_ERROR,
+                f"Insertion contains duplicated measurement: {twice}",
+            )
+        schema = self.device_schema(item.device, item.measurements, deadline)
+        if schema.aligned is not None and schema.aligned != item.aligned:
+            kind = "aligned" if schema.aligned else "not aligned"
+            raise ClusterError(
+                StatusCode.ALIGNED_TIMESERIES_ERROR,
+                f"the device is {kind}, the insertion is not of that kind (Path: {item.device})",
+            )
+        problems: dict[str, str] = {}
+        missing = [
+            (name, data_type)
+            for name, data_type in zip(item.measurements, item.types, strict=True)
+            if name not in schema.series
+        ]
+        if missing:
+            schema = self._create_missing(item, missing, schema, problems, deadline)
+        for name, data_type in zip(item.measurements, item.types, strict=True):
+            info = schema.series.get(name)
+            if info is not None and info.data_type is not data_type:
+                problems[name] = (
+                    f"DataType mismatch, Insert measurement {name} type {data_type.name}, "
+                    f"metadata tree type {info.data_type.name}"
+                )
+        return self._resolved(item, key, schema, problems)
+
+    def _resolved(
+        self, item: InsertItem, key: LayoutKey, schema: DeviceSchema, problems: dict[str, str]
+    ) -> _Resolved:
+        keep = [number for number, name in enumerate(item.measurements) if name not in problems]
+        layout = Layout(
+            tuple(
+                schema.series[name].series_id if name in schema.series else 0
+                for name in item.measurements
+            ),
+            item.types,
+        )
+        if not problems:
+            self._cache.remember_layout(key, ResolvedLayout(schema.storage_group, layout))
+            return _Resolved(schema.storage_group, _fragment(item, layout), OK)
+        names = [name for name in item.measurements if name in problems]
+        status = Status(
+            StatusCode.STORAGE_ENGINE_ERROR,
+            f"failed to insert measurements [{', '.join(names)}] caused by "
+            + ",".join(problems[name] for name in names),
+        )
+        fragment = take_columns(_fragment(item, layout), keep) if keep else None
+        return _Resolved(schema.storage_group, fragment, status)
+
+    def _create_missing(
+        self,
+        item: InsertItem,
+        missing: list[tuple[str, DataType]],
+        schema: DeviceSchema,
+        problems: dict[str, str],
+        deadline: Deadline,
+    ) -> DeviceSchema:
+        if not self._auto_create:
+            if len(missing) == len(item.measurements):
+                raise ClusterError(
+                    StatusCode.TIMESERIES_NOT_EXIST,
+                    f"Path [{item.device}.{missing[0][0]}] does not exist",
+                )
+            for name, _ in missing:
+                problems[name] = f"Path [{name}] does not exist"
+            return schema
+        plan = CreateSeriesPlan(
+            sg_id=schema.storage_group.sg_id,
+            sg_path=schema.storage_group.path,
+            device=item.device,
+            aligned=item.aligned,
+            specs=tuple(
+                SeriesSpec(name, data_type, default_encoding(data_type), _SNAPPY)
+                for name, data_type in missing
+            ),
+            if_absent=True,
+        )
+        group_id = self._router.schema_group(schema.storage_group.path)
+        outcomes = self._access.execute_data(group_id, plan, deadline)
+        created = {}
+        for (name, _), outcome in zip(missing, outcomes, strict=True):
+            if outcome.info is not None:
+                created[name] = outcome.info
+            elif outcome.status is StatusCode.ALIGNED_TIMESERIES_ERROR:
+                raise ClusterError(outcome.status, outcome.message)
+            else:
+                problems[name] = outcome.message
+        return self._cache.remember_device(
+            item.device, DeviceSchema(schema.storage_group, item.aligned, created)
+        )
+
+
+def _fragment(item: InsertItem, layout: Layout) -> Fragment:
+    return Fragment(0, layout, item.row_count, item.times, item.values, item.nulls)
+
+
+def _in_plans(pieces: list[tuple[int, Fragment]]) -> list[tuple[list[int], InsertPlan]]:
+    """Cut a group's fragments into plans of bounded size."""
+    plans: list[tuple[list[int], InsertPlan]] = []
+    numbers: list[int] = []
+    fragments: list[Fragment] = []
+    size = 0
+    for number, fragment in pieces:
+        size += len(fragment.values) + len(fragment.times)
+        if fragments and size > _MAX_PLAN_BYTES:
+            plans.append((numbers, InsertPlan(tuple(fragments))))
+            numbers, fragments, size = [], [], len(fragment.values) + len(fragment.times)
+        numbers.append(number)
+        fragments.append(fragment)
+    if fragments:
+        plans.append((numbers, InsertPlan(tuple(fragments))))
+    return plans

@@ -1,0 +1,163 @@
+"""Which slot and group own what (0.13 `ClusterPlanRouter`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.partition.partition_group import PartitionGroup
+from cluster.partition.slot_partition_table import SlotPartitionTable
+from cluster.partition.slots import partition_id, slot_of
+from cluster.raft.types import GroupId
+from iotdb_engine import DataType, Fragment
+
+_TIME = np.dtype(">i8")
+
+
+class PlanRouter:
+    """Routes by storage group and time partition.
+
+    Args:
+        table: the present partition table, or None while there is none.
+        interval: length of a time partition in units of the timestamp precision.
+        enabled: `enable_partition`; when off, everything of a storage group is in one slot.
+    """
+
+    def __init__(
+        self, table: Callable[[], SlotPartitionTable | None], interval: int, *, enabled: bool
+    ) -> None:
+        self._table = table
+        self._interval = interval
+        self._enabled = enabled
+
+    def table(self) -> SlotPartitionTable:
+        """Return the present table; raises ClusterError while there is none."""
+        table = self._table()
+        if table is None:
+            raise ClusterError(
+                StatusCode.PARTITION_NOT_READY, "the cluster has no partition table yet"
+            )
+        return table
+
+    def schema_group(self, storage_group: str) -> GroupId:
+        """Return the group that owns a storage group's schema: that of its first slot."""
+        return self.table().group_of_slot(slot_of(storage_group, 0)).group_id
+
+    def data_groups(self, storage_group: str) -> list[PartitionGroup]:
+        """Return every group that may hold points of a storage group."""
+        table = self.table()
+        if not self._enabled:
+            return [table.group_of_slot(slot_of(storage_group, 0))]
+        return list(table.groups)
+
+    def data_slots(self, storage_group: str) -> tuple[int, ...] | None:
+        """Return the slots to look in for a storage group's points; None: any of the group's."""
+        return None if self._enabled else (slot_of(storage_group, 0),)
+
+    def split(self, storage_group: str, fragment: Fragment) -> list[tuple[GroupId, Fragment]]:
+        """Give a fragment its slot; cut it where rows belong to different time partitions.
+
+        Every row is routed by its own time. A fragment within one partition is not copied.
+        """
+        table = self.table()
+        if not self._enabled:
+            slot = slot_of(storage_group, 0)
+            return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
+        times = np.frombuffer(fragment.times, _TIME)
+        first = partition_id(int(times[0]), self._interval, enabled=True)
+        # truncating division, as partition_id does
+        ids = np.where(times >= 0, times // self._interval, -((-times) // self._interval))
+        if bool((ids == first).all()):
+            slot = slot_of(storage_group, first)
+            return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
+        pieces = []
+        for partition in np.unique(ids).tolist():
+            slot = slot_of(storage_group, partition)
+            rows = np.flatnonzero(ids == partition)
+            piece = take_rows(fragment, rows)._replace(slot=slot)
+            pieces.append((table.group_of_slot(slot).group_id, piece))
+        return pieces
+
+
+def take_rows(fragment: Fragment, rows: np.ndarray) -> Fragment:
+    """Return a fragment with some of the rows, in the given order."""
+    count = fragment.row_count
+    times = np.frombuffer(fragment.times, _TIME)[rows].tobytes()
+    parts: list[bytes] = []
+    at = 0
+    for data_type in fragment.layout.types:
+        column, at = _column_cells(fragment.values, at, data_type, count)
+        if isinstance(column, np.ndarray):
+            parts.append(column[rows].tobytes())
+        else:
+            parts.extend(column[row] for row in rows.tolist())
+    nulls = b""
+    if fragment.nulls:
+        width = (count + 7) // 8
+        bits = np.frombuffer(fragment.nulls, np.uint8).reshape(len(fragment.layout.types), width)
+        cells = np.unpackbits(bits, axis=1, count=count, bitorder="little")[:, rows]
+        if cells.any():
+            nulls = np.packbits(cells, axis=1, bitorder="little").tobytes()
+    return fragment._replace(row_count=len(rows), times=times, values=b"".join(parts), nulls=nulls)
+
+
+def take_columns(fragment: Fragment, keep: list[int]) -> Fragment:
+    """Return a fragment with some of the columns, in the given order."""
+    count = fragment.row_count
+    spans: list[bytes] = []
+    at = 0
+    for data_type in fragment.layout.types:
+        start = at
+        at = _column_end(fragment.values, at, data_type, count)
+        spans.append(fragment.values[start:at])
+    nulls = b""
+    if fragment.nulls:
+        width = (count + 7) // 8
+        nulls = b"".join(fragment.nulls[number * width : (number + 1) * width] for number in keep)
+        if not any(nulls):
+            nulls = b""
+    layout = fragment.layout
+    return fragment._replace(
+        layout=layout._replace(
+            series_ids=tuple(layout.series_ids[number] for number in keep),
+            types=tuple(layout.types[number] for number in keep),
+        ),
+        values=b"".join(spans[number] for number in keep),
+        nulls=nulls,
+    )
+
+
+_WIDTHS = {
+    DataType.BOOLEAN: 1,
+    DataType.INT32: 4,
+    DataType.INT64: 8,
+    DataType.FLOAT: 4,
+    DataType.DOUBLE: 8,
+}
+
+
+def _column_end(values: bytes, at: int, data_type: DataType, count: int) -> int:
+    width = _WIDTHS.get(data_type)
+    if width is not None:
+        return at + width * count
+    for _ in range(count):
+        at += 4 + int.from_bytes(values[at : at + 4], "big")
+    return at
+
+
+def _column_cells(
+    values: bytes, at: int, data_type: DataType, count: int
+) -> tuple[np.ndarray | list[bytes], int]:
+    """Return the cells of the column at `at` as raw bytes each, and where the next begins."""
+    width = _WIDTHS.get(data_type)
+    if width is not None:
+        end = at + width * count
+        return np.frombuffer(values, np.dtype(f"V{width}"), count, at), end
+    cells = []
+    for _ in range(count):
+        end = at + 4 + int.from_bytes(values[at : at + 4], "big")
+        cells.append(values[at:end])
+        at = end
+    return cells, at

@@ -1,0 +1,90 @@
+"""Finds, and where configured creates, the storage group of a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cluster.coordinator.schema_cache import StorageGroupRef
+from cluster.errors import ClusterError, StatusCode
+from cluster.member.meta_member import MetaMember
+from cluster.plan.plans import SetStorageGroupPlan
+from cluster.rpc.deadline import Deadline
+from cluster.schema.paths import PathPattern, join_path, split_path
+
+
+class StorageGroups:
+    """The coordinator's view of the replicated storage groups; thread-safe.
+
+    Args:
+        execute_meta: applies a meta plan cluster-wide, visible here when it returns.
+        sync_meta: makes the local meta state as new as any acknowledged change.
+        level: number of nodes after root in an automatically created storage group's path.
+    """
+
+    def __init__(
+        self,
+        *,
+        meta_member: MetaMember,
+        execute_meta: Callable[[SetStorageGroupPlan, Deadline], Any],
+        sync_meta: Callable[[Deadline], None],
+        auto_create: bool,
+        level: int,
+    ) -> None:
+        self._meta = meta_member
+        self._execute_meta = execute_meta
+        self._sync_meta = sync_meta
+        self._auto_create = auto_create
+        self._level = level
+
+    def of_device(self, device: str, deadline: Deadline) -> StorageGroupRef:
+        """Return the storage group that a device's series belong to, creating it if need be.
+
+        Raises:
+            ClusterError: 322 when there is none and none may be created; 315 for a bad path.
+        """
+        nodes = split_path(device)
+        found = self._find(nodes)
+        if found is None:
+            # it may have been created through another node a moment ago
+            self._sync_meta(deadline)
+            found = self._find(nodes)
+        if found is not None:
+            return found
+        if not self._auto_create:
+            raise ClusterError(
+                StatusCode.STORAGE_GROUP_NOT_EXIST,
+                f"Storage group is not set for current seriesPath: [{device}]",
+            )
+        if len(nodes) <= self._level:
+            raise ClusterError(
+                StatusCode.METADATA_ERROR,
+                f"{device} is too short: storage groups are created automatically at level "
+                f"{self._level}",
+            )
+        outcome = self._execute_meta(
+            SetStorageGroupPlan(join_path(nodes[: self._level + 1])), deadline
+        )
+        found = self._find(nodes)
+        if found is None:
+            raise ClusterError(outcome.status, outcome.message)
+        return found
+
+    def matching(self, pattern: PathPattern) -> list[StorageGroupRef]:
+        """Return the storage groups whose own path matches, sorted by path."""
+        return [
+            StorageGroupRef(path, sg_id)
+            for path, sg_id in self._meta.state.match_storage_groups(pattern)
+        ]
+
+    def reachable_by(self, pattern: PathPattern) -> list[StorageGroupRef]:
+        """Return the storage groups that may own a path that matches, sorted by path."""
+        return [
+            StorageGroupRef(path, sg_id)
+            for path, sg_id in self._meta.state.match_storage_groups(PathPattern(("root", "**")))
+            if pattern.could_match_below(split_path(path))
+        ]
+
+    def _find(self, nodes: tuple[str, ...]) -> StorageGroupRef | None:
+        found = self._meta.state.storage_group_of(nodes)
+        return StorageGroupRef(*found) if found is not None else None

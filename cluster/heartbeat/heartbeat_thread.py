@@ -1,0 +1,62 @@
+"""HeartbeatThread: one OS thread per group member.
+
+It only waits and ticks. What a tick means (a leader's heartbeat, a follower's time-out, an
+election) is the core's to decide; 0.13 has those rules in the thread itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+from cluster.threads import ThreadRegistry
+
+
+class Ticked(Protocol):
+    """What a HeartbeatThread drives."""
+
+    name: str
+
+    def tick(self) -> None:
+        """Let one tick pass; must not block."""
+        ...
+
+
+class HeartbeatThread:
+    """Ticks a member every `tick_s` seconds until stopped.
+
+    After a pause of the process (SIGSTOP, a long stall) missed ticks are not made up for: they
+    would look like a silent leader and start an election for nothing.
+    """
+
+    kind = "group"
+
+    def __init__(self, member: Ticked, tick_s: float) -> None:
+        self._member = member
+        self._tick_s = tick_s
+        self._stop = threading.Event()
+
+    @property
+    def name(self) -> str:
+        """The thread's name."""
+        return f"heartbeat-{self._member.name}"
+
+    def start(self, threads: ThreadRegistry) -> None:
+        """Start the OS thread."""
+        threads.spawn(self.name, self.run)
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Thread body."""
+        due = time.monotonic() + self._tick_s
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            self.beat()
+            due = max(due + self._tick_s, time.monotonic())
+
+    def beat(self) -> None:
+        """One tick; kinds of groups add their duties."""
+        self._member.tick()

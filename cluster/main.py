@@ -1,0 +1,648 @@
+"""ClusterMain: one function per start-up step, in the order of docs/architecture.md.
+
+Two flows share the steps: the node that becomes the meta group's leader, and a node that finds one.
+They differ in steps 8 to 11 only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from cluster.auth.users import hash_password
+from cluster.config.identity import Identity, load_or_create_identity, seed_node_ids
+from cluster.config.settings import ConfigError, Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.errors import ClusterError
+from cluster.heartbeat.meta_heartbeat_thread import MetaHeartbeatThread
+from cluster.log.node_log import LogOptions, NodeLog
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.data_groups import DataGroups
+from cluster.member.known_nodes import KnownNodesFile
+from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.peer_link import PeerLink, PeerLinks
+from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.partition.slot_partition_table import SlotPartitionTable
+from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
+from cluster.raft.effects import RoleChanged
+from cluster.raft.types import GroupId, NodeId, RaftConfig, Role
+from cluster.rpc.client_pool import ClientPool, RpcChannel
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService
+from cluster.rpc.server import ServerLimits
+from cluster.server import node_control
+from cluster.server.client_server import ClientServer
+from cluster.server.data_cluster_server import DataClusterServer
+from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
+from cluster.server.start_up_check import StartUpCheck
+from cluster.threads import ThreadRegistry
+from iotdb_engine import Engine, EngineOptions
+
+logger = logging.getLogger(__name__)
+
+STEPS = 15
+_HOUSEKEEPING_S = 2.0
+_MAX_LOG_SEGMENTS = 8
+_FIRST_CAMPAIGN_TICKS = 2
+
+
+class StartUpError(Exception):
+    """The node can't start; the message says what to do."""
+
+
+class ClusterMain:
+    """One node of the cluster, from start to stop.
+
+    Args:
+        settings: what conf and -D say.
+        say: receives each `startup[N/15] …` text (tests read them).
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self.threads = ThreadRegistry()
+        self._say = say or (lambda _line: None)
+        self._step = 0
+        self._stopping = threading.Event()
+        self._failure: str | None = None
+        self._rng = random.SystemRandom()
+        self._news = threading.Condition(threading.Lock())
+        self._campaigned = False
+        self._tick_s = settings.node.heartbeat_interval_ms / 1000 / 2
+        self._closers: list[Callable[[], None]] = []
+        # made by the steps, in this order
+        self.identity: Identity
+        self.address_book: AddressBook
+        self.known_nodes: KnownNodesFile
+        self.meta_server: MetaClusterServer
+        self.engine: Engine
+        self.log: NodeLog
+        self.meta_member: MetaMember
+        self.data_groups: DataGroups
+        self.coordinator: Coordinator
+        self.data_server: DataClusterServer
+        self.client_server: ClientServer
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Run the 15 steps; raises StartUpError, ConfigError or ClusterError when it can't."""
+        try:
+            self.step_01_begin()
+            self.step_02_open_meta_server()
+            self.step_03_check_configuration()
+            self.step_04_open_engine()
+            self.step_05_create_meta_member_and_coordinator()
+            self.step_06_load_partition_table()
+            self.step_07_start_meta_heartbeat()
+            if self.step_08_campaign_or_hear_leader():
+                self.step_09_win_quorum()
+                self.step_10_lead_meta_group()
+                table = self.step_11_make_partition_table()
+            else:
+                self.step_09_follow_leader()
+                table = self.step_10_take_partition_table()
+                self.step_11_hold_partition_table(table)
+            self.step_12_open_data_server()
+            self.step_13_build_data_members(table)
+            self.step_14_elect_data_leaders()
+            self.step_15_open_client_server()
+        except BaseException:
+            self.stop()
+            raise
+
+    def run_until_stopped(self) -> int:
+        """Keep house until a stop is asked for; return the exit code."""
+        while not self._stopping.wait(_HOUSEKEEPING_S):
+            self._keep_house()
+        self.stop()
+        if self._failure is not None:
+            logger.critical("node stopped: %s", self._failure)
+            return 1
+        return 0
+
+    def request_stop(self) -> None:
+        """Ask for a clean stop; returns at once. Safe in a signal handler."""
+        self._stopping.set()
+
+    def fail(self, group_id: GroupId, error: BaseException) -> None:
+        """A replica or the log can't go on: the node stops rather than serve a wrong state."""
+        self._failure = f"group {group_id}: {error}"
+        self._stopping.set()
+        with self._news:
+            self._news.notify_all()
+
+    def stop(self) -> None:
+        """Stop in reverse order of the steps; idempotent."""
+        self._stopping.set()
+        while self._closers:
+            close = self._closers.pop()
+            try:
+                close()
+            except Exception:
+                logger.exception("closing failed; going on with the rest")
+        left = self.threads.join_all(5.0)
+        if left:
+            logger.warning("threads that did not end: %s", ", ".join(left))
+
+    # ---- steps ----
+
+    def step_01_begin(self) -> None:
+        """Take up the node's identity."""
+        node = self.settings.node
+        own = self.settings.own_endpoint
+        self.identity = load_or_create_identity(node.data_dir, own)
+        self.address_book = AddressBook(
+            NodeInfo(
+                node_id=self.identity.node_id,
+                internal_ip=node.internal_ip,
+                meta_port=node.internal_meta_port,
+                data_port=node.internal_data_port,
+                rpc_address=node.rpc_address,
+                rpc_port=node.rpc_port,
+                incarnation=self.identity.incarnation,
+            )
+        )
+        self.known_nodes = KnownNodesFile(node.data_dir)
+        for info in self.known_nodes.load():
+            self.address_book.learn(info)
+        self.address_book.on_learned(self.known_nodes.remember)
+        for endpoint, node_id in seed_node_ids(self.settings.cluster.seed_nodes).items():
+            if node_id != self.identity.node_id:
+                self.address_book.add_seed(node_id, endpoint.host, endpoint.port)
+        self._log_step(
+            1, f"ClusterMain starts node {self.identity.node_id}, data in {node.data_dir}"
+        )
+
+    def step_02_open_meta_server(self) -> None:
+        """Listen on the internal meta port, so that other nodes' checks get answers."""
+        node = self.settings.node
+        handler = MetaHandler(
+            settings=self.settings,
+            address_book=self.address_book,
+            answer_timeout_s=node.connection_timeout_ms / 1000,
+            node_status=self._node_status,
+        )
+        self.meta_server = MetaClusterServer(
+            handler,
+            node.internal_ip,
+            node.internal_meta_port,
+            self.threads,
+            self._internal_limits(),
+        )
+        port = self.meta_server.start()
+        self._closers.append(self.meta_server.stop)
+        self._set_own(meta_port=port)
+        self._log_step(2, f"MetaClusterServer listens on {node.internal_ip}:{port}")
+
+    def step_03_check_configuration(self) -> None:
+        """Go on only when more than half of the seeds agree on what must be alike."""
+        check = StartUpCheck(
+            settings=self.settings,
+            address_book=self.address_book,
+            node_ids=self._expected_nodes(),
+            has_partition_table=self.known_nodes.has_partition_table,
+            stopping=self._stopping,
+        )
+        outcome = check.run()
+        if outcome.refusal is not None:
+            raise StartUpError(outcome.refusal)
+        self._raise_if_stopping()
+        self._log_step(3, f"configuration agreed by {outcome.agreeing} of {outcome.total} nodes")
+
+    def step_04_open_engine(self) -> None:
+        """Open the storage engine and the Raft log."""
+        node = self.settings.node
+        self.engine = Engine(
+            node.data_dir / "engine", EngineOptions(memtable_bytes=node.memtable_bytes)
+        )
+        self._closers.append(self.engine.close)
+        self.log = NodeLog(
+            node.data_dir / "raft-log",
+            self.threads,
+            LogOptions(
+                sync=node.raft_log_sync,
+                sync_interval_ms=node.raft_log_sync_interval_ms,
+                segment_bytes=node.raft_log_segment_bytes,
+                cache_bytes=node.raft_log_cache_bytes,
+            ),
+            on_failure=lambda error: self.fail(META_GROUP_ID, error),
+        )
+        self._closers.append(self.log.close)
+        self._log_step(4, f"engine and Raft log open, {len(self.log.groups())} groups known")
+
+    def step_05_create_meta_member_and_coordinator(self) -> None:
+        """Create the MetaMember, an ELECTOR until there is a leader, and the Coordinator."""
+        meta_deps, meta_pool = self._service_deps("meta")
+        data_deps, data_pool = self._service_deps("data")
+        self.meta_member = MetaMember(
+            seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
+            config=self._raft_config(favoured=False),
+            log=self.log.group(META_GROUP_ID),
+            region=self.engine.region(META_GROUP_ID),
+            rng=random.Random(self._rng.getrandbits(64)),
+            deps=meta_deps,
+        )
+        self.meta_member.on_role_changed(self._meta_role_changed)
+        for info in self.meta_member.state.nodes():
+            self.address_book.learn(info)
+        self.data_groups = DataGroups(
+            node_id=self.identity.node_id,
+            log=self.log,
+            engine=self.engine,
+            deps=data_deps,
+            threads=self.threads,
+            tick_s=self._tick_s,
+            raft_config=lambda favoured: self._raft_config(favoured=favoured),
+            rng=random.Random(self._rng.getrandbits(64)),
+        )
+        self.coordinator = Coordinator(
+            settings=self.settings,
+            node_id=self.identity.node_id,
+            address_book=self.address_book,
+            meta_member=self.meta_member,
+            data_groups=self.data_groups,
+            meta_pool=meta_pool,
+            data_pool=data_pool,
+            wait=self._stopping.wait,
+        )
+        self._closers.append(self.coordinator.close)
+        self._closers.append(self.meta_member.stop)
+        self._log_step(5, "MetaMember (ELECTOR) and Coordinator created")
+
+    def step_06_load_partition_table(self) -> None:
+        """Take the stored partition table if there is one."""
+        table = self.meta_member.load_stored_table()
+        self._log_step(
+            6,
+            f"stored partition table loaded, version {table.version}"
+            if table is not None
+            else "no stored partition table",
+        )
+
+    def step_07_start_meta_heartbeat(self) -> None:
+        """Let the meta member take part."""
+        self.meta_member.start()
+        self.meta_server.handler.member = self.meta_member
+        heartbeat = MetaHeartbeatThread(self.meta_member, self._tick_s)
+        heartbeat.start(self.threads)
+        self._closers.append(heartbeat.stop)
+        self._log_step(7, "MetaHeartbeatThread started")
+
+    def step_08_campaign_or_hear_leader(self) -> bool:
+        """Wait until this node leads the meta group (True) or hears its leader (False)."""
+        member = self.meta_member
+        self._wait_for_news(lambda: self._campaigned or bool(member.leader))
+        if self._campaigned or member.is_leader:
+            self._log_step(8, "election requests sent to the meta group")
+        else:
+            self._log_step(8, f"heartbeat of meta leader {member.leader} arrived")
+        self._wait_for_news(lambda: bool(member.leader))
+        return member.is_leader
+
+    def step_09_win_quorum(self) -> None:
+        """A quorum of the meta group agreed to this node's candidacy."""
+        self._log_step(9, f"a quorum of {len(self.meta_member.voters)} meta members agreed")
+
+    def step_10_lead_meta_group(self) -> None:
+        """This node leads the meta group."""
+        self._log_step(10, f"MetaMember is LEADER in term {self.meta_member.term}")
+
+    def step_11_make_partition_table(self) -> SlotPartitionTable:
+        """Make the partition table if there is none, as a log entry like any other change."""
+        member = self.meta_member
+        made = False
+        while member.table is None:
+            deadline = Deadline.after(self.settings.node.write_operation_timeout_ms / 1000)
+            table = SlotPartitionTable.founding(
+                self._founding_ring(), self.settings.cluster.default_replica_num
+            )
+            try:
+                self.coordinator.execute_meta(SetPartitionTablePlan(table.encode()), deadline)
+                self.coordinator.execute_meta(
+                    SetUserPlan("root", hash_password(self.settings.node.initial_root_password)),
+                    deadline,
+                )
+                made = True
+            except ClusterError as error:
+                logger.warning("partition table not made yet: %s", error)
+            self._raise_if_stopping()
+        known = member.table
+        assert known is not None
+        self._log_step(
+            11,
+            f"partition table {'made' if made else 'kept'}, version {known.version}, "
+            f"{len(known.groups)} data groups",
+        )
+        return known
+
+    def step_09_follow_leader(self) -> None:
+        """Another node leads the meta group."""
+        member = self.meta_member
+        self._log_step(9, f"MetaMember is FOLLOWER of {member.leader} in term {member.term}")
+
+    def step_10_take_partition_table(self) -> SlotPartitionTable:
+        """Wait for a table, own or shipped by the leader's heartbeat, whichever is newer."""
+        own = self.meta_member.state.partition_table
+        self._wait_for_news(lambda: self.meta_member.table is not None)
+        table = self.meta_member.table
+        assert table is not None
+        source = "own table is as new as the leader's" if own else "taken from the leader"
+        self._log_step(10, f"partition table version {table.version}: {source}")
+        return table
+
+    def step_11_hold_partition_table(self, table: SlotPartitionTable) -> None:
+        """Say what this node has to do under the table."""
+        groups = table.groups_of_node(self.identity.node_id)
+        self._log_step(11, f"partition table held; this node is in {len(groups)} data groups")
+
+    def step_12_open_data_server(self) -> None:
+        """Listen on the internal data port."""
+        node = self.settings.node
+        self.data_server = DataClusterServer(
+            groups=self.data_groups,
+            address_book=self.address_book,
+            answer_timeout_s=node.connection_timeout_ms / 1000,
+            host=node.internal_ip,
+            port=node.internal_data_port,
+            threads=self.threads,
+            limits=self._internal_limits(),
+        )
+        port = self.data_server.start()
+        self._closers.append(self.data_server.stop)
+        self._set_own(data_port=port)
+        self._log_step(12, f"DataClusterServer listens on {node.internal_ip}:{port}")
+
+    def step_13_build_data_members(self, table: SlotPartitionTable) -> None:
+        """Build a DataMember for each data group that this node is in."""
+        members = self.data_groups.build(table)
+        self._closers.append(self.data_groups.stop)
+        self.known_nodes.mark_has_partition_table()
+        self._log_step(
+            13, f"{len(members)} DataMembers: {', '.join(member.name for member in members)}"
+        )
+
+    def step_14_elect_data_leaders(self) -> None:
+        """Start the DataHeartbeatThreads and wait until every local group has a leader."""
+        for member in self.data_groups.all():
+            member.on_role_changed(self._role_news)
+        self.data_groups.start_heartbeats()
+        self._wait_for_news(
+            lambda: all(member.leader for member in self.data_groups.all()),
+            timeout_s=self.settings.node.election_timeout_ms / 1000 * 10,
+        )
+        leaders = {member.name: member.leader for member in self.data_groups.all()}
+        led = sum(leader == self.identity.node_id for leader in leaders.values())
+        without = [name for name, leader in leaders.items() if not leader]
+        self._log_step(
+            14,
+            f"data group leaders elected, {led} of {len(leaders)} here"
+            + (f"; still without a leader: {', '.join(without)}" if without else ""),
+        )
+
+    def step_15_open_client_server(self) -> None:
+        """Open the client port: ready."""
+        node = self.settings.node
+        self.client_server = ClientServer(
+            settings=self.settings,
+            coordinator=self.coordinator,
+            threads=self.threads,
+        )
+        port = self.client_server.start()
+        self._closers.append(self.client_server.stop)
+        self._set_own(rpc_port=port)
+        self.threads.spawn("announcer", self._announce)
+        self._log_step(15, f"ClientServer listens on {node.rpc_address}:{port}: ready")
+
+    # ---- inside ----
+
+    def _log_step(self, number: int, text: str) -> None:
+        assert number == self._step + 1, f"start-up step {number} after {self._step}"
+        self._step = number
+        line = f"startup[{number}/{STEPS}] {text}"
+        logger.info("%s", line)
+        self._say(line)
+
+    def _internal_limits(self) -> ServerLimits:
+        node = self.settings.node
+        return ServerLimits(
+            max_frame_bytes=node.thrift_max_frame_size,
+            max_connections=node.internal_max_connections,
+        )
+
+    def _set_own(self, **changes: Any) -> None:  # noqa: ANN401
+        self.address_book.set_own(self.address_book.own._replace(**changes))
+
+    def _expected_nodes(self) -> tuple[NodeId, ...]:
+        """The nodes to compare configurations with: those met before, or the seeds at first."""
+        if self.known_nodes.has_partition_table:
+            return tuple(info.node_id for info in self.address_book.all() if info.incarnation)
+        return tuple(seed_node_ids(self.settings.cluster.seed_nodes).values())
+
+    def _founding_ring(self) -> tuple[NodeId, ...]:
+        """The seeds in the order of their addresses (0.13: ip text, then meta port)."""
+        ids = seed_node_ids(self.settings.cluster.seed_nodes)
+        return tuple(ids[endpoint] for endpoint in sorted(ids))
+
+    def _raft_config(self, *, favoured: bool) -> RaftConfig:
+        node = self.settings.node
+        election_ticks = max(5, round(node.election_timeout_ms / 1000 / self._tick_s))
+        return RaftConfig(
+            node_id=self.identity.node_id,
+            heartbeat_ticks=2,
+            election_ticks=election_ticks,
+            first_campaign_ticks=_FIRST_CAMPAIGN_TICKS if favoured else 0,
+        )
+
+    def _service_deps(self, kind: str) -> tuple[MemberDeps, ClientPool]:
+        """What the members of one service share, and the coordinator's pool to that service."""
+        node = self.settings.node
+        book = self.address_book
+        endpoint = book.meta_endpoint if kind == "meta" else book.data_endpoint
+        client = MetaGroupService.Client if kind == "meta" else DataGroupService.Client
+        connect_s = node.connection_timeout_ms / 1000
+
+        def make_channel(peer: NodeId) -> RpcChannel:
+            return RpcChannel(lambda: endpoint(peer), client, connect_s)
+
+        def make_link(peer: NodeId) -> PeerLink:
+            return PeerLink(
+                peer=peer,
+                channel=make_channel(peer),
+                call_timeout_s=connect_s,
+                address_book=book,
+            )
+
+        links = PeerLinks(
+            make_link, lambda name, run: self.threads.spawn(f"link-{kind}-{name}", run)
+        )
+        self._closers.append(links.stop)
+        pool = ClientPool(endpoint, client, connect_timeout_s=connect_s)
+        self._closers.append(pool.close)
+        deps = MemberDeps(
+            threads=self.threads,
+            links=links,
+            make_channel=make_channel,
+            append_timeout_s=max(connect_s, node.election_timeout_ms / 1000 * 2),
+            on_failure=self.fail,
+        )
+        return deps, pool
+
+    def _meta_role_changed(self, changed: RoleChanged) -> None:
+        if changed.role is Role.ELECTOR or changed.role is Role.LEADER:
+            self._campaigned = True
+        self._role_news(changed)
+
+    def _role_news(self, _changed: RoleChanged) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def _wait_for_news(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
+        """Wait for a condition that role changes and tables bring about; raises when stopping."""
+        deadline = Deadline.after(timeout_s) if timeout_s is not None else None
+        while not condition() and not (deadline is not None and deadline.expired):
+            self._raise_if_stopping()
+            with self._news:
+                # bounded, since a table that arrives in a heartbeat notifies elsewhere
+                self._news.wait_for(condition, 0.1)
+
+    def _raise_if_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise StartUpError(self._failure or "stopped during start-up")
+
+    def _node_status(self) -> tuple[list[RaftMember], dict[str, str]]:
+        members: list[RaftMember] = []
+        stats: dict[str, str] = {"startup_step": str(self._step)}
+        if self._step >= 5:
+            members.append(self.meta_member)
+        if self._step >= 13:
+            members.extend(self.data_groups.all())
+        if self._step >= 4:
+            stats |= {f"engine_{key}": str(value) for key, value in self.engine.stats().items()}
+            stats |= {f"log_{key}": str(value) for key, value in self.log.stats().items()}
+        return members, stats
+
+    def _announce(self) -> None:
+        """Have this node's addresses in the replicated registry, so that restarts find them."""
+        own = self.address_book.own
+        plan = RegisterNodePlan(
+            node_id=own.node_id,
+            incarnation=own.incarnation,
+            internal_ip=own.internal_ip,
+            meta_port=own.meta_port,
+            data_port=own.data_port,
+            rpc_address=own.rpc_address,
+            rpc_port=own.rpc_port,
+        )
+        while not self._stopping.is_set():
+            try:
+                outcome = self.coordinator.execute_meta(plan, Deadline.after(5.0))
+            except ClusterError as error:
+                logger.debug("not registered yet: %s", error)
+                if self._stopping.wait(1.0):
+                    return
+                continue
+            if not outcome.ok:
+                self._failure = outcome.message
+                self._stopping.set()
+            return
+
+    def _keep_house(self) -> None:
+        """Flush regions whose unflushed entries pin many log segments, then drop log."""
+        if self.log.stats().get("segments", 0) > _MAX_LOG_SEGMENTS:
+            for member in [self.meta_member, *self.data_groups.all()]:
+                if member.durable_index < member.applied_index:
+                    self.engine.region(member.group_id).flush(wait=False)
+        for member in [self.meta_member, *self.data_groups.all()]:
+            member.maybe_compact()
+
+
+def _parse_overrides(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    overrides = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"-D wants key=value, got {pair!r}")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+
+
+def _report_ready(line: str, ready_fd: int | None) -> None:
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "w") as pipe:
+            pipe.write(line + "\n")
+
+
+@click.command(context_settings={"help_option_names": ["--help"]})
+@click.option("-c", "conf_dir", type=click.Path(file_okay=False, path_type=Path), default=None)
+@click.option("-D", "pairs", multiple=True, metavar="key=value", help="Override a property.")
+@click.option("-d", "daemon", is_flag=True, help="Run in the background; return once ready.")
+@click.option("--ready-fd", type=int, default=None, hidden=True)
+@click.option("--log-level", default="INFO", show_default=True)
+def main(
+    conf_dir: Path | None,
+    pairs: tuple[str, ...],
+    daemon: bool,
+    ready_fd: int | None,
+    log_level: str,
+) -> None:
+    """Run one node of the cluster until SIGTERM or Ctrl-C."""
+    if daemon:
+        argv = [argument for argument in sys.argv[1:] if argument != "-d"]
+        sys.exit(node_control.start_daemon(argv))
+    sys.exit(run_node(conf_dir, _parse_overrides(pairs), ready_fd, log_level, sys.stdout))
+
+
+def run_node(
+    conf_dir: Path | None,
+    overrides: Mapping[str, str],
+    ready_fd: int | None,
+    log_level: str,
+    out: TextIO,
+) -> int:
+    """Start a node, report readiness, and run it until it is stopped; return the exit code."""
+    _set_up_logging(log_level)
+    try:
+        settings = Settings.load(conf_dir, overrides)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        _report_ready(f"failed: {error}", ready_fd)
+        return 1
+    node = ClusterMain(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: node.request_stop())
+    try:
+        node.start()
+    except (StartUpError, ClusterError, OSError, Exception) as error:
+        logger.debug("start-up failed", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        _report_ready(f"failed: {error}", ready_fd)
+        return 1
+    own = node.address_book.own
+    line = f"ready: rpc {own.rpc_address}:{own.rpc_port}"
+    node_control.write_pid_file(settings.node.data_dir)
+    try:
+        print(line, file=out, flush=True)
+        _report_ready(line, ready_fd)
+        return node.run_until_stopped()
+    finally:
+        node_control.remove_pid_file(settings.node.data_dir)
+
+
+if __name__ == "__main__":
+    main()

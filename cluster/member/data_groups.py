@@ -1,0 +1,108 @@
+"""The data groups that this node is in (0.13 `DataGroupEngine`)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
+from cluster.log.node_log import NodeLog
+from cluster.member.data_member import DataMember
+from cluster.member.raft_member import MemberDeps
+from cluster.partition.partition_group import PartitionGroup
+from cluster.partition.slot_partition_table import SlotPartitionTable
+from cluster.raft.types import GroupId, NodeId, RaftConfig
+from cluster.threads import ThreadRegistry
+from iotdb_engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+class DataGroups:
+    """Builds, finds and stops this node's DataMembers; thread-safe.
+
+    Args:
+        raft_config: configuration of a member; `favoured` says whether this node heads the group.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        log: NodeLog,
+        engine: Engine,
+        deps: MemberDeps,
+        threads: ThreadRegistry,
+        tick_s: float,
+        raft_config: Callable[[bool], RaftConfig],
+        rng: random.Random,
+    ) -> None:
+        self._node_id = node_id
+        self._log = log
+        self._engine = engine
+        self._deps = deps
+        self._threads = threads
+        self._tick_s = tick_s
+        self._raft_config = raft_config
+        self._rng = rng
+        self._lock = threading.Lock()
+        self._members: dict[GroupId, DataMember] = {}
+        self._heartbeats: list[DataHeartbeatThread] = []
+
+    def build(self, table: SlotPartitionTable) -> list[DataMember]:
+        """Create the members of every group of `table` that this node is in (start-up step 13)."""
+        with self._lock:
+            for group in table.groups_of_node(self._node_id):
+                if group.group_id not in self._members:
+                    self._members[group.group_id] = self._make(group)
+            return list(self._members.values())
+
+    def start_heartbeats(self) -> None:
+        """Start every member's DataHeartbeatThread (start-up step 14)."""
+        with self._lock:
+            members = list(self._members.values())
+        for member in members:
+            heartbeat = DataHeartbeatThread(member, self._tick_s)
+            self._heartbeats.append(heartbeat)
+            heartbeat.start(self._threads)
+
+    def get(self, group_id: GroupId) -> DataMember | None:
+        """Return the member of a group, or None when this node is not in it."""
+        return self._members.get(group_id)
+
+    def require(self, group_id: GroupId) -> DataMember:
+        """Return the member of a group; raises ClusterError when this node is not in it."""
+        member = self._members.get(group_id)
+        if member is None:
+            raise ClusterError(
+                StatusCode.PARTITION_NOT_READY,
+                f"this node is not (yet) a member of data group {group_id}",
+            )
+        return member
+
+    def all(self) -> list[DataMember]:
+        """Return every member, by group id."""
+        with self._lock:
+            return [self._members[group_id] for group_id in sorted(self._members)]
+
+    def stop(self) -> None:
+        """Stop heartbeats and members."""
+        for heartbeat in self._heartbeats:
+            heartbeat.stop()
+        for member in self.all():
+            member.stop()
+
+    def _make(self, group: PartitionGroup) -> DataMember:
+        member = DataMember(
+            group=group,
+            config=self._raft_config(group.header == self._node_id),
+            log=self._log.group(group.group_id),
+            region=self._engine.region(group.group_id),
+            rng=random.Random(self._rng.getrandbits(64)),
+            deps=self._deps,
+        )
+        member.start()
+        return member

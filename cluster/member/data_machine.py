@@ -1,0 +1,173 @@
+"""A data group's state machine: the schema it owns and the points of its slots."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from cluster.errors import StatusCode
+from cluster.plan.codec import decode_plan
+from cluster.plan.plans import (
+    CreateSeriesPlan,
+    DeleteDataPlan,
+    DeleteSeriesPlan,
+    DropStorageGroupDataPlan,
+    FlushPlan,
+    InsertPlan,
+)
+from cluster.raft.types import Entry, LogIndex
+from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS
+from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
+from iotdb_engine import Layout, Region
+
+logger = logging.getLogger(__name__)
+
+_DROPPED_SERIES = b"dropped/series/"
+_DROPPED_GROUP = b"dropped/group/"
+_MAX_LIVE_LAYOUTS = 65536
+
+
+class InsertOutcome(NamedTuple):
+    """Result of an InsertPlan: numbers of the fragments refused because a series was dropped."""
+
+    refused: tuple[int, ...]
+
+
+class DataMachine:
+    """Applies data plans to one engine region.
+
+    A dropped series' id is never used again, and its drop is remembered: a coordinator whose schema
+    cache is old then gets a refusal instead of writing into nowhere (weakness: 0.13's remote schema
+    cache has no invalidation).
+    """
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._applied = LogIndex(region.applied_index)
+        self.schema = SchemaTree.load(region.scan(KEY_PREFIX))
+        self._dropped_series = {
+            int.from_bytes(key[len(_DROPPED_SERIES) :], "big")
+            for key, _ in region.scan(_DROPPED_SERIES)
+        }
+        self._dropped_groups = {
+            int.from_bytes(key[len(_DROPPED_GROUP) :], "big")
+            for key, _ in region.scan(_DROPPED_GROUP)
+        }
+        self._live_layouts: set[Layout] = set()
+        self._apply_by_type = {
+            InsertPlan: self._insert,
+            DeleteDataPlan: self._delete_data,
+            CreateSeriesPlan: self._create_series,
+            DeleteSeriesPlan: self._delete_series,
+            DropStorageGroupDataPlan: self._drop_storage_groups,
+            FlushPlan: self._flush,
+        }
+
+    @property
+    def region(self) -> Region:
+        """The engine region with this group's points."""
+        return self._region
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Everything up to here has been applied."""
+        return self._applied
+
+    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
+        """Apply a data plan and return its outcome."""
+        plan = decode_plan(entry.data)
+        handler = self._apply_by_type.get(type(plan))
+        if handler is None:
+            raise TypeError(f"a data group can't apply a {type(plan).__name__}")
+        outcome = handler(plan, entry.index)  # type: ignore[operator]
+        self._applied = entry.index
+        return outcome
+
+    def skip(self, index: LogIndex) -> None:
+        """Note an entry without effect."""
+        self._region.mark_applied(index)
+        self._applied = index
+
+    def _is_live(self, layout: Layout) -> bool:
+        if layout in self._live_layouts:
+            return True
+        for series_id in layout.series_ids:
+            if (
+                series_id in self._dropped_series
+                or series_id >> SERIES_PER_STORAGE_GROUP_BITS in self._dropped_groups
+            ):
+                return False
+        if len(self._live_layouts) >= _MAX_LIVE_LAYOUTS:
+            self._live_layouts.clear()
+        self._live_layouts.add(layout)
+        return True
+
+    def _insert(self, plan: InsertPlan, index: LogIndex) -> InsertOutcome:
+        refused = tuple(
+            number
+            for number, fragment in enumerate(plan.fragments)
+            if not self._is_live(fragment.layout)
+        )
+        if not refused:
+            self._region.write(plan.fragments, index)
+            return InsertOutcome(())
+        kept = [fragment for number, fragment in enumerate(plan.fragments) if number not in refused]
+        if kept:
+            self._region.write(kept, index)
+        else:
+            self._region.mark_applied(index)
+        return InsertOutcome(refused)
+
+    def _delete_data(self, plan: DeleteDataPlan, index: LogIndex) -> None:
+        self._region.delete(plan.series_ids, plan.t_min, plan.t_max, index)
+
+    def _create_series(self, plan: CreateSeriesPlan, index: LogIndex) -> Any:  # noqa: ANN401
+        if plan.sg_id in self._dropped_groups:
+            self._region.mark_applied(index)
+            refused = SeriesOutcome(
+                None,
+                StatusCode.STORAGE_GROUP_NOT_EXIST,
+                f"storage group {plan.sg_path} was deleted meanwhile",
+            )
+            return [refused] * len(plan.specs)
+        outcomes, puts = self.schema.create(plan)
+        self._put(puts, index)
+        return outcomes
+
+    def _delete_series(self, plan: DeleteSeriesPlan, index: LogIndex) -> int:
+        removed, puts = self.schema.delete(plan.series_ids)
+        changes: dict[bytes, bytes | None] = dict(puts)
+        for series_id in plan.series_ids:
+            self._dropped_series.add(series_id)
+            changes[_DROPPED_SERIES + series_id.to_bytes(8, "big")] = b""
+        self._live_layouts.clear()
+        ranges = [(series_id, series_id + 1) for series_id in plan.series_ids]
+        with self._region.entry():
+            self._region.drop_series(ranges, index)
+            self._region.put(changes, index)
+        return len(removed)
+
+    def _drop_storage_groups(self, plan: DropStorageGroupDataPlan, index: LogIndex) -> int:
+        bits = SERIES_PER_STORAGE_GROUP_BITS
+        removed, puts = self.schema.drop_storage_groups(plan.sg_ids)
+        changes: dict[bytes, bytes | None] = dict(puts)
+        for sg_id in plan.sg_ids:
+            self._dropped_groups.add(sg_id)
+            changes[_DROPPED_GROUP + sg_id.to_bytes(8, "big")] = b""
+        self._live_layouts.clear()
+        with self._region.entry():
+            self._region.drop_series(
+                [(sg_id << bits, (sg_id + 1) << bits) for sg_id in plan.sg_ids], index
+            )
+            self._region.put(changes, index)
+        return removed
+
+    def _flush(self, plan: FlushPlan, index: LogIndex) -> None:
+        self._region.mark_applied(index)
+        self._region.flush(wait=False)
+
+    def _put(self, puts: dict[bytes, bytes | None], index: LogIndex) -> None:
+        if puts:
+            self._region.put(puts, index)
+        else:
+            self._region.mark_applied(index)

@@ -1,0 +1,165 @@
+"""The dispatcher: one thread per (group, follower) on a leader that ships log entries.
+
+Whatever waits for the follower goes in one appendEntries call: while a call is under way, further
+entries gather, so batches grow with load and latency alone decides their number.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from cluster.log.errors import LogCorrupt
+from cluster.log.node_log import GroupLog
+from cluster.raft.effects import SendAppend
+from cluster.raft.messages import AppendRequest, AppendResponse
+from cluster.raft.types import Entry, LogIndex, NodeId
+from cluster.rpc.client_pool import RpcChannel, RpcError
+from cluster.rpc.convert import append_request_to_wire, append_response_from_wire
+
+logger = logging.getLogger(__name__)
+
+_MAX_BATCH_BYTES = 8 << 20
+_MAX_QUEUED = 4096
+
+
+class Dispatcher:
+    """Ships SendAppend effects to one follower.
+
+    Args:
+        on_response: called with each answer.
+        on_failure: the local log can't be read: the replica must not go on.
+        on_unreachable: called when a call failed; what was queued is dropped, since the core
+            starts over with a probe.
+    """
+
+    def __init__(
+        self,
+        *,
+        group_id: int,
+        node_id: NodeId,
+        peer: NodeId,
+        log: GroupLog,
+        channel: RpcChannel,
+        call_timeout_s: float,
+        on_response: Callable[[AppendResponse], None],
+        on_unreachable: Callable[[NodeId], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._group_id = group_id
+        self._node_id = node_id
+        self._peer = peer
+        self._log = log
+        self._channel = channel
+        self._call_timeout_s = call_timeout_s
+        self._on_response = on_response
+        self._on_unreachable = on_unreachable
+        self._on_failure = on_failure
+        self._wake = threading.Condition(threading.Lock())
+        self._queue: deque[SendAppend] = deque()
+        self._stopped = False
+        self._reachable = True
+
+    def offer(self, append: SendAppend) -> None:
+        """Queue an append; returns at once.
+
+        The core's byte window bounds the queue in replicate state and one probe at a time in probe
+        state; the count is a second line of defence: above it the oldest order is kept and the
+        newest dropped, which the core repairs like any lost message.
+        """
+        with self._wake:
+            if len(self._queue) < _MAX_QUEUED:
+                self._queue.append(append)
+                self._wake.notify()
+
+    def stop(self) -> None:
+        """Make `run` return; a call under way is cut."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._channel.close()
+
+    def run(self) -> None:
+        """Thread body."""
+        while True:
+            with self._wake:
+                while not self._queue and not self._stopped:
+                    self._wake.wait()
+                if self._stopped:
+                    return
+                order = self._merge_locked()
+            try:
+                request = self._build(order)
+            except LogCorrupt as error:
+                self._on_failure(error)
+                return
+            if request is None:
+                continue
+            try:
+                wire = self._channel.call(
+                    "appendEntries",
+                    append_request_to_wire(self._group_id, request),
+                    timeout_s=self._call_timeout_s,
+                )
+            except RpcError as error:
+                self._lost(error)
+                continue
+            if not self._reachable:
+                self._reachable = True
+                logger.info("group %d: node %d answers again", self._group_id, self._peer)
+            response = append_response_from_wire(wire, frm=self._peer, to=self._node_id)
+            if response is not None:
+                self._on_response(response)
+
+    def _merge_locked(self) -> SendAppend:
+        """Take the first order and every one that continues it."""
+        queue = self._queue
+        first = queue.popleft()
+        hi, commit, compact_to = first.hi, first.commit, first.compact_to
+        while queue and queue[0].term == first.term and queue[0].lo == hi:
+            following = queue.popleft()
+            hi, commit, compact_to = following.hi, following.commit, following.compact_to
+        return first._replace(hi=hi, commit=commit, compact_to=compact_to)
+
+    def _build(self, order: SendAppend) -> AppendRequest | None:
+        entries: tuple[Entry, ...] = ()
+        if order.lo < order.hi:
+            try:
+                entries = tuple(self._log.entries(order.lo, order.hi, _MAX_BATCH_BYTES))
+            except LookupError:
+                # truncated or compacted since the core decided: the core has moved on as well
+                return None
+            if any(entry.term > order.term for entry in entries):
+                return None  # rewritten by a newer leader: this order is history
+            sent_hi = LogIndex(entries[-1].index + 1)
+            if sent_hi < order.hi:
+                rest = order._replace(
+                    lo=sent_hi, prev_index=entries[-1].index, prev_term=entries[-1].term
+                )
+                with self._wake:
+                    self._queue.appendleft(rest)
+        return AppendRequest(
+            frm=self._node_id,
+            to=self._peer,
+            term=order.term,
+            prev_index=order.prev_index,
+            prev_term=order.prev_term,
+            entries=entries,
+            commit=order.commit,
+            compact_to=order.compact_to,
+        )
+
+    def _lost(self, error: RpcError) -> None:
+        with self._wake:
+            self._queue.clear()
+            stopped = self._stopped
+        if stopped:
+            return
+        if self._reachable:
+            self._reachable = False
+            logger.warning(
+                "group %d: node %d does not answer: %s", self._group_id, self._peer, error
+            )
+        self._on_unreachable(self._peer)

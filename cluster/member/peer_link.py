@@ -1,0 +1,196 @@
+"""The control connection to one other node: heartbeats and votes, never log entries.
+
+Heartbeats of all groups that wait for the same node go in one call, so their cost grows with
+nodes and not with groups; and because entries travel elsewhere, a slow disk on the other side does
+not make this node look dead. One thread, one connection, one time-out per peer: a peer that hangs
+delays nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.raft.messages import Heartbeat, Message, TimeoutNow, VoteRequest
+from cluster.raft.types import GroupId, NodeId
+from cluster.rpc import convert
+from cluster.rpc.client_pool import RpcChannel, RpcError
+
+logger = logging.getLogger(__name__)
+
+
+class LinkedMember(Protocol):
+    """What a link needs of the members whose messages it carries."""
+
+    group_id: GroupId
+
+    def receive(self, message: Message) -> None:
+        """Take an answer."""
+        ...
+
+    def unreachable(self, peer: NodeId) -> None:
+        """Learn that a message to `peer` was not delivered."""
+        ...
+
+    def decorate_heartbeat(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Add what this kind of group ships with heartbeats (the meta group: its table)."""
+        ...
+
+    def heartbeat_answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Look at what a follower added to its answer."""
+        ...
+
+
+class PeerLink:
+    """Carries control messages of this node's members to one peer.
+
+    At most one heartbeat and one vote request per group wait at a time (a newer one replaces an
+    older one: it says all that the older one said), so the queue is bounded by groups.
+    """
+
+    def __init__(
+        self,
+        *,
+        peer: NodeId,
+        channel: RpcChannel,
+        call_timeout_s: float,
+        address_book: AddressBook,
+    ) -> None:
+        self.peer = peer
+        self._channel = channel
+        self._call_timeout_s = call_timeout_s
+        self._address_book = address_book
+        self._wake = threading.Condition(threading.Lock())
+        self._heartbeats: dict[GroupId, tuple[LinkedMember, Heartbeat]] = {}
+        self._others: dict[tuple[GroupId, type], tuple[LinkedMember, Message]] = {}
+        self._stopped = False
+        self._reachable = True
+
+    def post(self, member: LinkedMember, message: Message) -> None:
+        """Queue a message; returns at once."""
+        with self._wake:
+            if isinstance(message, Heartbeat):
+                waiting = self._heartbeats.get(member.group_id)
+                if waiting is not None and waiting[1].read_context > message.read_context:
+                    message = message._replace(read_context=waiting[1].read_context)
+                self._heartbeats[member.group_id] = (member, message)
+            else:
+                self._others[member.group_id, type(message)] = (member, message)
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Make `run` return; a call under way is cut."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        self._channel.close()
+
+    def run(self) -> None:
+        """Thread body."""
+        while True:
+            with self._wake:
+                while not (self._heartbeats or self._others or self._stopped):
+                    self._wake.wait()
+                if self._stopped:
+                    return
+                heartbeats = list(self._heartbeats.values())
+                others = list(self._others.values())
+                self._heartbeats.clear()
+                self._others.clear()
+            try:
+                if heartbeats:
+                    self._send_heartbeats(heartbeats)
+                for member, message in others:
+                    self._send_other(member, message)
+            except RpcError as error:
+                self._lost(error, [member for member, _ in [*heartbeats, *others]])
+            else:
+                self._reachable = True
+
+    def _send_heartbeats(self, heartbeats: list[tuple[LinkedMember, Heartbeat]]) -> None:
+        wires = []
+        for member, heartbeat in heartbeats:
+            wire = convert.heartbeat_to_wire(member.group_id, heartbeat)
+            member.decorate_heartbeat(self.peer, wire)
+            wires.append(wire)
+        batch = convert.heartbeat_batch(self._address_book.own, wires)
+        answer = self._channel.call("sendHeartbeat", batch, timeout_s=self._call_timeout_s)
+        self._address_book.learn(convert.node_info_from_wire(answer.receiver, NodeInfo))
+        by_group = {wire.groupId: wire for wire in answer.responses}
+        for member, heartbeat in heartbeats:
+            answered = by_group.get(member.group_id)
+            if answered is None:
+                continue
+            member.heartbeat_answered(self.peer, answered)
+            response = convert.heartbeat_response_from_wire(
+                answered, frm=self.peer, to=heartbeat.frm
+            )
+            if response is not None:
+                member.receive(response)
+
+    def _send_other(self, member: LinkedMember, message: Message) -> None:
+        if isinstance(message, VoteRequest):
+            wire = self._channel.call(
+                "startElection",
+                convert.vote_request_to_wire(member.group_id, message),
+                timeout_s=self._call_timeout_s,
+            )
+            response = convert.vote_response_from_wire(wire, frm=self.peer, to=message.frm)
+            if response is not None:
+                member.receive(response)
+        elif isinstance(message, TimeoutNow):
+            self._channel.call(
+                "timeoutNow",
+                convert.timeout_now_to_wire(member.group_id, message),
+                timeout_s=self._call_timeout_s,
+            )
+        else:
+            raise TypeError(f"not a control message: {message!r}")
+
+    def _lost(self, error: RpcError, members: list[LinkedMember]) -> None:
+        with self._wake:
+            if self._stopped:
+                return
+        if self._reachable:
+            self._reachable = False
+            logger.warning("node %d does not answer: %s", self.peer, error)
+        for member in members:
+            member.unreachable(self.peer)
+
+
+class PeerLinks:
+    """The links of one service (meta or data) of this node, made on first use; thread-safe."""
+
+    def __init__(
+        self, make: Callable[[NodeId], PeerLink], spawn: Callable[[str, Any], Any]
+    ) -> None:
+        self._lock = threading.Lock()
+        self._make = make
+        self._spawn = spawn
+        self._links: dict[NodeId, PeerLink] = {}
+        self._stopped = False
+
+    def post(self, member: LinkedMember, message: Message) -> None:
+        """Queue a control message for the node it is addressed to."""
+        link = self._links.get(message.to)
+        if link is None:
+            with self._lock:
+                if self._stopped:
+                    return
+                link = self._links.get(message.to)
+                if link is None:
+                    link = self._make(message.to)
+                    self._links[message.to] = link
+                    self._spawn(str(message.to), link.run)
+        link.post(member, message)
+
+    def stop(self) -> None:
+        """Stop every link."""
+        with self._lock:
+            self._stopped = True
+            links = list(self._links.values())
+        for link in links:
+            link.stop()

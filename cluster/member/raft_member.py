@@ -1,0 +1,487 @@
+"""RaftMember: the thread shell around one RaftCore.
+
+One lock per member. Whoever has an event takes the lock, steps the core, and routes the effects to
+queues that never block: the log writer, the dispatchers, the control links, the applier. Nothing
+waits, and nothing calls out to clients, while the lock is held. Lock order: member lock, then the
+locks inside log, links, dispatchers and applier; never the other way round.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from cluster.errors import (
+    ClusterError,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    StatusCode,
+    Unavailable,
+)
+from cluster.log.node_log import GroupLog
+from cluster.member.applier import Applier, StateMachine
+from cluster.member.dispatcher import Dispatcher
+from cluster.member.peer_link import PeerLinks
+from cluster.member.proposals import Proposals, Waiter
+from cluster.raft.core import RaftCore
+from cluster.raft.effects import Effects, RejectReason, RoleChanged
+from cluster.raft.events import (
+    Applied,
+    Event,
+    Persisted,
+    Propose,
+    ReadRequest,
+    Received,
+    Tick,
+    Unreachable,
+)
+from cluster.raft.messages import (
+    AppendResponse,
+    HeartbeatResponse,
+    Message,
+    VoteResponse,
+)
+from cluster.raft.types import (
+    GroupId,
+    LogIndex,
+    Membership,
+    NodeId,
+    RaftConfig,
+    Role,
+    Term,
+)
+from cluster.rpc.client_pool import RpcChannel
+from cluster.rpc.deadline import Deadline
+from cluster.threads import ThreadRegistry
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
+
+
+class MemberDeps(NamedTuple):
+    """What every member of a node shares.
+
+    Attributes:
+        make_channel: a new connection of this group's service to a peer.
+        links: control links of this group's service.
+        on_failure: a replica can't go on: (group, error); the node stops.
+    """
+
+    threads: ThreadRegistry
+    links: PeerLinks
+    make_channel: Callable[[NodeId], RpcChannel]
+    append_timeout_s: float
+    on_failure: Callable[[GroupId, BaseException], None]
+
+
+class RaftMember:
+    """This node's replica of one group.
+
+    Args:
+        name: as it appears in thread names and logs, "meta" or "data-<header>".
+        durable_index: index up to which the state machine's state is on disk by itself, and the
+            log is not needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        group_id: GroupId,
+        membership: Membership,
+        config: RaftConfig,
+        log: GroupLog,
+        machine: StateMachine,
+        rng: random.Random,
+        deps: MemberDeps,
+    ) -> None:
+        if machine.applied_index < log.base[0]:
+            raise ClusterError(
+                StatusCode.INTERNAL_SERVER_ERROR,
+                f"group {group_id}: the log starts after entry {log.base[0]} but the engine has "
+                f"state only up to {machine.applied_index}: the data folder is incomplete",
+            )
+        self.name = name
+        self.group_id = group_id
+        self._node_id = config.node_id
+        self._log = log
+        self._machine = machine
+        self._deps = deps
+        self._lock = threading.Lock()
+        self._core = RaftCore(
+            config, membership, log.hard_state, log.base, log.metas(), machine.applied_index, rng
+        )
+        self._proposals = Proposals(group_id)
+        self._reads: dict[int, Waiter] = {}
+        self._next_id = 0
+        self._replies: dict[int, Waiter] = {}
+        self._submitted = 0
+        self._durable = 0
+        self._held: deque[tuple[int, list[Message]]] = deque()
+        self._dispatchers: dict[NodeId, Dispatcher] = {}
+        self._compact_to = LogIndex(0)
+        self._durable_state_index: Callable[[], int] = lambda: 0
+        self._role_listeners: list[Callable[[RoleChanged], None]] = []
+        self._role_news = threading.Condition(threading.Lock())
+        self._applied_news = threading.Condition(threading.Lock())
+        self._stopped = False
+        self._applier = Applier(log, machine, self._after_apply, self._fail)
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Start the applier. The HeartbeatThread is the owner's to start."""
+        self._deps.threads.spawn(f"applier-{self.name}", self._applier.run)
+
+    def stop(self) -> None:
+        """Stop taking part; waiting clients learn that their outcome is unknown. Idempotent."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            dispatchers = list(self._dispatchers.values())
+            self._dispatchers.clear()
+            self._proposals.fail_all("the node is stopping")
+            for waiter in self._reads.values():
+                waiter.fail(Unavailable("the node is stopping"))
+            self._reads.clear()
+            for waiter in self._replies.values():
+                waiter.deliver(None)
+            self._replies.clear()
+        for dispatcher in dispatchers:
+            dispatcher.stop()
+        self._applier.stop()
+        self._wake_all()
+
+    def compacts_by(self, durable_state_index: Callable[[], int]) -> None:
+        """Say up to which index the state machine's state is durable without the log."""
+        self._durable_state_index = durable_state_index
+
+    # ---- what others ask of a member ----
+
+    @property
+    def role(self) -> Role:
+        """Present role."""
+        return self._core.role
+
+    @property
+    def leader(self) -> NodeId:
+        """The leader as far as known, or 0."""
+        return self._core.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member believes to lead."""
+        return self._core.role is Role.LEADER
+
+    @property
+    def term(self) -> Term:
+        """Present term."""
+        return self._core.term
+
+    @property
+    def voters(self) -> tuple[NodeId, ...]:
+        """The nodes that vote in this group."""
+        return self._core.membership.voters
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """The state machine has applied everything up to here."""
+        return self._machine.applied_index
+
+    @property
+    def durable_index(self) -> int:
+        """The state machine's state is on disk by itself up to here."""
+        return self._durable_state_index()
+
+    def status(self) -> dict[str, Any]:
+        """Return the core's status, for nodetool."""
+        with self._lock:
+            return self._core.status()
+
+    def on_role_changed(self, listener: Callable[[RoleChanged], None]) -> None:
+        """Call `listener` after each change, from the thread that caused it; it must not block."""
+        self._role_listeners.append(listener)
+
+    def tick(self) -> None:
+        """Let one tick of time pass; called by the HeartbeatThread."""
+        self._step(Tick())
+
+    def receive(self, message: Message) -> None:
+        """Take an answer from a peer."""
+        self._step(Received(message))
+
+    def unreachable(self, peer: NodeId) -> None:
+        """Take note that a message to `peer` was not delivered."""
+        self._step(Unreachable(peer))
+
+    def decorate_heartbeat(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Nothing to ship with a heartbeat in general; MetaMember adds its table."""
+
+    def heartbeat_answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Nothing to learn from an answer in general; MetaMember learns table versions."""
+
+    def handle(self, make: Callable[[int], Message], timeout_s: float) -> Message | None:
+        """Step with a peer's request and return the answer when it may leave.
+
+        Args:
+            make: builds the request with the id it is given.
+            timeout_s: for the answer to become durable.
+
+        Returns:
+            The answer; None when the core has nothing to say, or not in time.
+        """
+        waiter = Waiter()
+        with self._lock:
+            if self._stopped:
+                return None
+            self._next_id += 1
+            request_id = self._next_id
+            self._replies[request_id] = waiter
+            pending = self._step_locked(Received(make(request_id)), request_id)
+            if not pending and request_id in self._replies:
+                del self._replies[request_id]
+                return None
+        if not waiter.wait(timeout_s):
+            with self._lock:
+                self._replies.pop(request_id, None)
+            return None
+        answer: Message | None = waiter.result()
+        return answer
+
+    def propose(self, payload: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
+        """Append a plan, wait until it is applied here, and return the outcome.
+
+        Raises:
+            NotLeader: not the leader; nothing was appended.
+            Overloaded: too much is uncommitted; nothing was appended.
+            OutcomeUnknown: appended, and not known to be applied before the deadline.
+        """
+        return self.await_outcome(self.propose_async(payload), deadline)
+
+    def propose_async(self, payload: bytes) -> Waiter:
+        """Append a plan and return at once; see `propose` for the errors."""
+        with self._lock:
+            if self._stopped:
+                raise NotLeader(self.group_id, 0)
+            effects = self._core.step(Propose((payload,)))
+            if effects.rejected is not None:
+                self._route_locked(effects)
+                rejected = effects.rejected
+                if rejected.reason is RejectReason.TOO_MANY_UNCOMMITTED:
+                    raise Overloaded(f"group {self.group_id}: {rejected.reason.value}")
+                raise NotLeader(self.group_id, rejected.leader)
+            proposed = effects.proposed
+            assert proposed is not None
+            # registered before routing: a group of one may commit inside the log's callback
+            waiter = self._proposals.add(proposed.first_index, proposed.term)
+            self._route_locked(effects)
+        return waiter
+
+    def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
+        """Wait for a proposal of `propose_async`."""
+        if not waiter.wait(deadline.remaining_s()):
+            raise OutcomeUnknown(f"group {self.group_id}: not applied before the deadline")
+        return waiter.result()
+
+    def read_barrier(self, deadline: Deadline) -> None:
+        """Return once a read of the applied state is linearizable (thesis 6.4).
+
+        Raises:
+            NotLeader: only the leader can say.
+            Unavailable: not confirmed, or not applied, before the deadline.
+        """
+        waiter = Waiter()
+        with self._lock:
+            if self._stopped:
+                raise NotLeader(self.group_id, 0)
+            self._next_id += 1
+            read_id = self._next_id
+            self._reads[read_id] = waiter
+            self._step_locked(ReadRequest(read_id), 0)
+        if not waiter.wait(deadline.remaining_s()):
+            with self._lock:
+                self._reads.pop(read_id, None)
+            raise Unavailable(f"group {self.group_id}: leadership not confirmed in time")
+        self.await_applied(waiter.result(), deadline)
+
+    def await_applied(self, index: int, deadline: Deadline) -> None:
+        """Return once entry `index` is applied here; raises Unavailable at the deadline."""
+        if self._machine.applied_index < index:
+            with self._applied_news:
+                self._applied_news.wait_for(
+                    lambda: self._machine.applied_index >= index or self._stopped,
+                    deadline.remaining_s(),
+                )
+        if self._machine.applied_index < index:
+            raise Unavailable(f"group {self.group_id}: entry {index} not applied in time")
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until `condition` holds, checked at each change of role and each apply."""
+        with self._role_news:
+            return self._role_news.wait_for(lambda: condition() or self._stopped, timeout_s)
+
+    def state_became_durable(self, _index: int) -> None:
+        """The engine stored the state machine's state: some log may be droppable now."""
+        self.maybe_compact()
+
+    def maybe_compact(self) -> None:
+        """Drop the log up to what every member has and the state machine has stored."""
+        with self._lock:
+            if self._stopped:
+                return
+            up_to = LogIndex(min(self._compact_to, self._durable_state_index(), self._core.applied))
+            if up_to < self._core.first_index:
+                return
+            self._core.compact(up_to)
+            self._log.compact(up_to)
+
+    # ---- stepping ----
+
+    def _step(self, event: Event) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._step_locked(event, 0)
+
+    def _step_locked(self, event: Event, request_id: int) -> bool:
+        """Step and route; True when the answer to `request_id` is held for durability."""
+        assert self._lock.locked()
+        try:
+            effects = self._core.step(event)
+        except AssertionError as error:
+            self._fail(error)
+            raise
+        return self._route_locked(effects, request_id)
+
+    def _route_locked(self, effects: Effects, request_id: int = 0) -> bool:
+        held = False
+        persist = effects.persist
+        if persist is not None:
+            self._submitted += 1
+            last = persist.entries[-1] if persist.entries else None
+            self._log.submit(persist, lambda: self._persisted(last and (last.index, last.term)))
+        for message in effects.send:
+            self._send_locked(message)
+        if effects.send_after_persist:
+            if self._durable >= self._submitted:
+                for message in effects.send_after_persist:
+                    self._send_locked(message)
+            else:
+                self._held.append((self._submitted, effects.send_after_persist))
+                held = any(message.id == request_id for message in effects.send_after_persist)
+        for append in effects.appends:
+            dispatcher = self._dispatchers.get(append.to)
+            if dispatcher is None:
+                dispatcher = self._start_dispatcher_locked(append.to)
+            dispatcher.offer(append)
+        if effects.commit is not None:
+            self._applier.advance(effects.commit)
+        if effects.compact_to is not None:
+            self._compact_to = max(self._compact_to, effects.compact_to)
+        for ready in effects.reads:
+            waiter = self._reads.pop(ready.id, None)
+            if waiter is not None:
+                waiter.deliver(ready.index)
+        for lost in effects.reads_rejected:
+            waiter = self._reads.pop(lost.id, None)
+            if waiter is not None:
+                waiter.fail(NotLeader(self.group_id, lost.leader))
+        if effects.role_changed is not None:
+            self._role_changed_locked(effects.role_changed)
+        return held
+
+    def _send_locked(self, message: Message) -> None:
+        if isinstance(message, _ANSWERS):
+            waiter = self._replies.pop(message.id, None)
+            if waiter is not None:
+                waiter.deliver(message)
+        else:
+            self._deps.links.post(self, message)
+
+    def _persisted(self, last: tuple[LogIndex, Term] | None) -> None:
+        """The log writer's call: one submitted write is durable."""
+        with self._lock:
+            self._durable += 1
+            while self._held and self._held[0][0] <= self._durable:
+                for message in self._held.popleft()[1]:
+                    self._send_locked(message)
+            if last is not None and not self._stopped:
+                self._step_locked(Persisted(*last), 0)
+
+    def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
+        with self._lock:
+            waiting = self._proposals.take_until(last)
+            if not self._stopped:
+                self._step_locked(Applied(last), 0)
+        if waiting:
+            by_index = {index: (term, outcome) for index, term, outcome in outcomes}
+            for index, term, waiter in waiting:
+                entry_term, outcome = by_index.get(index, (0, None))
+                if entry_term == term:
+                    waiter.deliver(outcome)
+                else:
+                    # another leader's entry stands there: this one was never committed
+                    waiter.fail(NotLeader(self.group_id, self._core.leader))
+        with self._applied_news:
+            self._applied_news.notify_all()
+        with self._role_news:
+            self._role_news.notify_all()
+
+    def _role_changed_locked(self, changed: RoleChanged) -> None:
+        logger.info(
+            "group %d (%s): %s in term %d, leader %s",
+            self.group_id,
+            self.name,
+            changed.role.name,
+            changed.term,
+            changed.leader or "unknown",
+        )
+        if changed.role is not Role.LEADER:
+            for dispatcher in self._dispatchers.values():
+                dispatcher.stop()
+            self._dispatchers.clear()
+        for listener in self._role_listeners:
+            listener(changed)
+        # waiters re-check without the member's lock; a plain notify here can't deadlock because
+        # nobody takes the member's lock while holding _role_news
+        with self._role_news:
+            self._role_news.notify_all()
+
+    def _start_dispatcher_locked(self, peer: NodeId) -> Dispatcher:
+        dispatcher = Dispatcher(
+            group_id=self.group_id,
+            node_id=self._node_id,
+            peer=peer,
+            log=self._log,
+            channel=self._deps.make_channel(peer),
+            call_timeout_s=self._deps.append_timeout_s,
+            on_response=self.receive,
+            on_unreachable=self.unreachable,
+            on_failure=self._fail,
+        )
+        self._dispatchers[peer] = dispatcher
+        self._deps.threads.spawn(f"dispatcher-{self.name}-{peer}", dispatcher.run)
+        return dispatcher
+
+    def _fail(self, error: BaseException) -> None:
+        """This replica can't go on: say why and let the node decide."""
+        logger.critical(
+            "group %d (%s) stops at term %d, applied %d: %s",
+            self.group_id,
+            self.name,
+            self._core.term,
+            self._machine.applied_index,
+            error,
+        )
+        self._deps.on_failure(self.group_id, error)
+
+    def _wake_all(self) -> None:
+        for news in (self._applied_news, self._role_news):
+            with news:
+                news.notify_all()

@@ -1,0 +1,507 @@
+"""Byte form of plans in the Raft log and on the wire, and of the outcomes that cross the wire.
+
+A plan is `type u8 | version u8 | body`. The body of most plans is a JSON object with exactly the
+plan's fields. An InsertPlan, by far the most frequent, is binary, big-endian:
+
+    fragment count u32, then for each fragment
+    slot u16 | row count u32 | layout length u32 | values length u32 | nulls length u32
+    layout (column count u32, series ids u64[n], types u8[n]) | times i64[rows] | values | nulls
+
+so a tablet's bytes are copied once on each side and never looked at. Layouts repeat from insert to
+insert: their encoded and decoded forms are cached, which is what makes a plan cost microseconds.
+Decoding is strict: what is not exactly of this form raises ValueError. It is done before a plan is
+proposed, since a plan that is in the log must be applicable on every replica.
+
+Cost for one fragment of 100 columns: about 2 us to encode plus one copy, 3 us to decode plus one.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from cluster.errors import StatusCode
+from cluster.plan.plans import (
+    CreateSeriesPlan,
+    DeleteDataPlan,
+    DeleteSeriesPlan,
+    DeleteStorageGroupsPlan,
+    DropStorageGroupDataPlan,
+    FlushPlan,
+    InsertPlan,
+    Plan,
+    RegisterNodePlan,
+    SetPartitionTablePlan,
+    SetStorageGroupPlan,
+    SetUserPlan,
+)
+from cluster.schema.meta_state import Outcome
+from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.tree import SeriesOutcome
+from iotdb_engine.types import SERIES_ID_MAX, SLOT_MAX, WIRE_DTYPES, DataType, Fragment, Layout
+
+FORMAT_VERSION = 1
+
+
+class PlanType(IntEnum):
+    """First byte of a plan; frozen, it is in logs."""
+
+    SET_STORAGE_GROUP = 1
+    DELETE_STORAGE_GROUPS = 2
+    SET_PARTITION_TABLE = 3
+    REGISTER_NODE = 4
+    SET_USER = 5
+    CREATE_SERIES = 16
+    DELETE_SERIES = 17
+    DROP_STORAGE_GROUP_DATA = 18
+    INSERT = 19
+    DELETE_DATA = 20
+    FLUSH = 21
+
+
+# ---- insert ----
+
+_COUNT = struct.Struct(">I")
+_FRAGMENT = struct.Struct(">HIIII")
+_INSERT_HEADER = bytes((PlanType.INSERT, FORMAT_VERSION))
+_MAX_CACHE_BYTES = 16 << 20
+_TYPES = {int(data_type): data_type for data_type in DataType}
+_WIDTHS = {data_type: dtype.itemsize for data_type, dtype in WIRE_DTYPES.items()}
+_MIN_TEXT_WIDTH = 4
+
+
+class _DecodedLayout(NamedTuple):
+    layout: Layout
+    row_width: int  # bytes of a row's values, at least
+    exact: bool  # there is no TEXT column: `row_width` is what every row takes
+    columns: int
+
+
+class _LayoutCache:
+    """Both directions; bounded by bytes, starts over when full. Thread-safe.
+
+    Encoding looks up by identity, because callers keep and share layouts, and hashing one of 100
+    columns would cost more than everything else. The entry holds the layout, so its id stays its.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._encoded: dict[int, tuple[Layout, bytes]] = {}
+        self._encoded_bytes = 0
+        self._decoded: dict[bytes, _DecodedLayout] = {}
+        self._decoded_bytes = 0
+
+    def encoded(self, layout: Layout) -> bytes:
+        entry = self._encoded.get(id(layout))
+        if entry is not None and entry[0] is layout:
+            return entry[1]
+        data = _encode_layout(layout)
+        with self._lock:
+            self._encoded_bytes += len(data)
+            if self._encoded_bytes > _MAX_CACHE_BYTES:
+                self._encoded.clear()
+                self._encoded_bytes = len(data)
+            self._encoded[id(layout)] = (layout, data)
+        return data
+
+    def decoded(self, data: bytes) -> _DecodedLayout:
+        entry = self._decoded.get(data)
+        if entry is not None:
+            return entry
+        entry = _decode_layout(data)
+        with self._lock:
+            self._decoded_bytes += len(data)
+            if self._decoded_bytes > _MAX_CACHE_BYTES:
+                self._decoded.clear()
+                self._decoded_bytes = len(data)
+            return self._decoded.setdefault(data, entry)
+
+
+def _encode_layout(layout: Layout) -> bytes:
+    count = len(layout.series_ids)
+    return struct.pack(f">I{count}Q{count}B", count, *layout.series_ids, *layout.types)
+
+
+def _decode_layout(data: bytes) -> _DecodedLayout:
+    if len(data) < _COUNT.size:
+        raise ValueError("malformed plan: cut off in a layout")
+    (count,) = _COUNT.unpack_from(data)
+    if count == 0 or len(data) != _COUNT.size + 9 * count:
+        raise ValueError(f"malformed plan: layout of {count} columns in {len(data)} bytes")
+    numbers = struct.unpack_from(f">{count}Q{count}B", data, _COUNT.size)
+    series_ids = numbers[:count]
+    if len(set(series_ids)) != count:
+        raise ValueError("malformed plan: a layout has a series twice")
+    try:
+        types = tuple(_TYPES[number] for number in numbers[count:])
+    except KeyError as error:
+        raise ValueError(f"malformed plan: unknown data type {error}") from error
+    return _DecodedLayout(
+        Layout(series_ids, types),
+        sum(_WIDTHS.get(data_type, _MIN_TEXT_WIDTH) for data_type in types),
+        DataType.TEXT not in types,
+        count,
+    )
+
+
+_layouts = _LayoutCache()
+
+
+def _encode_insert(plan: InsertPlan) -> bytes:
+    parts = [_INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
+    for slot, layout, row_count, times, values, nulls in plan.fragments:
+        layout_bytes = _layouts.encoded(layout)
+        parts += (
+            _FRAGMENT.pack(slot, row_count, len(layout_bytes), len(values), len(nulls)),
+            layout_bytes,
+            times,
+            values,
+            nulls,
+        )
+    return b"".join(parts)
+
+
+def _decode_insert(data: bytes | memoryview) -> InsertPlan:
+    if len(data) < 6:
+        raise ValueError("malformed plan: cut off")
+    (count,) = _COUNT.unpack_from(data, 2)
+    at = 6
+    total = len(data)
+    fragments = []
+    for _ in range(count):
+        body = at + _FRAGMENT.size
+        if body > total:
+            raise ValueError("malformed plan: cut off before a fragment")
+        slot, rows, layout_size, values_size, nulls_size = _FRAGMENT.unpack_from(data, at)
+        times_at = body + layout_size
+        values_at = times_at + 8 * rows
+        nulls_at = values_at + values_size
+        at = nulls_at + nulls_size
+        if at > total or rows == 0:
+            raise ValueError("malformed plan: cut off in a fragment")
+        # bytes() of bytes is free; of a slice of a memoryview it is the one copy
+        layout, row_width, exact, columns = _layouts.decoded(bytes(data[body:times_at]))
+        if (exact and values_size != row_width * rows) or values_size < row_width * rows:
+            raise ValueError(f"malformed plan: {values_size} bytes of values for {rows} rows")
+        if nulls_size and nulls_size != columns * ((rows + 7) >> 3):
+            raise ValueError(f"malformed plan: {nulls_size} bytes of null bits for {rows} rows")
+        fragments.append(
+            Fragment(
+                slot,
+                layout,
+                rows,
+                bytes(data[times_at:values_at]),
+                bytes(data[values_at:nulls_at]),
+                bytes(data[nulls_at:at]) if nulls_size else b"",
+            )
+        )
+    if at != total:
+        raise ValueError(f"malformed plan: {total - at} bytes too many")
+    return InsertPlan(tuple(fragments))
+
+
+# ---- the other plans ----
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    if type(value) is not str:
+        raise ValueError(f"malformed plan: {value!r} is not a text")
+    if not value.isascii():
+        value.encode()  # raises on a lone surrogate, which JSON can spell but no key can hold
+    return value
+
+
+def _flag(value: Any) -> bool:  # noqa: ANN401
+    if type(value) is not bool:
+        raise ValueError(f"malformed plan: {value!r} is not true or false")
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:  # noqa: ANN401
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"malformed plan: {value!r} is not an integer in [{low}, {high}]")
+        return value
+
+    return check
+
+
+_time = _integer(-(1 << 63), (1 << 63) - 1)
+_id = _integer(0, SERIES_ID_MAX)
+_port = _integer(0, SLOT_MAX)
+_byte = _integer(0, 255)
+
+
+def _ids(value: Any) -> tuple[int, ...]:  # noqa: ANN401
+    if type(value) is not list:
+        raise ValueError("malformed plan: ids are not a list")
+    return tuple(map(_id, value))
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:  # noqa: ANN401
+    if type(value) is not list:
+        raise ValueError("malformed plan: pairs are not a list")
+    return tuple((_text(key), _text(item)) for key, item in value)
+
+
+def _data_type(value: Any) -> DataType:  # noqa: ANN401
+    if type(value) is not int or value not in _TYPES:
+        raise ValueError(f"malformed plan: unknown data type {value!r}")
+    return _TYPES[value]
+
+
+def _alias(value: Any) -> str | None:  # noqa: ANN401
+    return None if value is None else _text(value)
+
+
+def _spec(value: Any) -> SeriesSpec:  # noqa: ANN401
+    name, data_type, encoding, compressor, alias, props, tags, attributes = value
+    return SeriesSpec(
+        _text(name),
+        _data_type(data_type),
+        _byte(encoding),
+        _byte(compressor),
+        _alias(alias),
+        _pairs(props),
+        _pairs(tags),
+        _pairs(attributes),
+    )
+
+
+def _specs(value: Any) -> tuple[SeriesSpec, ...]:  # noqa: ANN401
+    if type(value) is not list:
+        raise ValueError("malformed plan: series are not a list")
+    return tuple(map(_spec, value))
+
+
+_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] = {
+    PlanType.SET_STORAGE_GROUP: (SetStorageGroupPlan, {"path": _text}),
+    PlanType.DELETE_STORAGE_GROUPS: (DeleteStorageGroupsPlan, {"sg_ids": _ids}),
+    PlanType.REGISTER_NODE: (
+        RegisterNodePlan,
+        {
+            "node_id": _id,
+            "incarnation": _text,
+            "internal_ip": _text,
+            "meta_port": _port,
+            "data_port": _port,
+            "rpc_address": _text,
+            "rpc_port": _port,
+        },
+    ),
+    PlanType.SET_USER: (SetUserPlan, {"name": _text, "password_hash": _text}),
+    PlanType.CREATE_SERIES: (
+        CreateSeriesPlan,
+        {
+            "sg_id": _id,
+            "sg_path": _text,
+            "device": _text,
+            "aligned": _flag,
+            "specs": _specs,
+            "if_absent": _flag,
+        },
+    ),
+    PlanType.DELETE_SERIES: (DeleteSeriesPlan, {"series_ids": _ids}),
+    PlanType.DROP_STORAGE_GROUP_DATA: (DropStorageGroupDataPlan, {"sg_ids": _ids}),
+    PlanType.DELETE_DATA: (
+        DeleteDataPlan,
+        {"series_ids": _ids, "t_min": _time, "t_max": _time},
+    ),
+    PlanType.FLUSH: (FlushPlan, {}),
+}
+_NUMBERS = {cls: number for number, (cls, _) in _FIELDS.items()}
+
+
+def _dump(value: Any) -> bytes:  # noqa: ANN401
+    return json.dumps(
+        value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+def _load(data: bytes, what: str) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"malformed {what}: nested too deeply") from error
+
+
+def _spec_plain(spec: SeriesSpec) -> list[Any]:
+    return [
+        spec.measurement,
+        int(spec.data_type),
+        spec.encoding,
+        spec.compressor,
+        spec.alias,
+        spec.props,
+        spec.tags,
+        spec.attributes,
+    ]
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """Return the byte form of a plan; see the module's text. Thread-safe.
+
+    Raises:
+        TypeError: not a plan.
+        ValueError, struct.error: a field is out of its range.
+    """
+    if type(plan) is InsertPlan:
+        return _encode_insert(plan)
+    if isinstance(plan, SetPartitionTablePlan):
+        return bytes((PlanType.SET_PARTITION_TABLE, FORMAT_VERSION)) + plan.table
+    number = _NUMBERS.get(type(plan))
+    if number is None:
+        raise TypeError(f"{type(plan).__name__} is not a plan")
+    fields = dict(vars(plan))
+    if isinstance(plan, CreateSeriesPlan):
+        fields["specs"] = [_spec_plain(spec) for spec in plan.specs]
+    return bytes((number, FORMAT_VERSION)) + _dump(fields)
+
+
+def decode_plan(data: bytes | memoryview) -> Plan:
+    """Read a plan back; it owns its bytes. Thread-safe.
+
+    Raises:
+        ValueError: malformed, or of a release that this one does not know.
+    """
+    if len(data) < 2:
+        raise ValueError("malformed plan: cut off")
+    if data[1] != FORMAT_VERSION:
+        raise ValueError(f"plan of format version {data[1]}; this release knows {FORMAT_VERSION}")
+    number = data[0]
+    if number == PlanType.INSERT:
+        return _decode_insert(data)
+    if number == PlanType.SET_PARTITION_TABLE:
+        return SetPartitionTablePlan(bytes(data[2:]))
+    try:
+        cls, fields = _FIELDS[PlanType(number)]
+        values = _load(bytes(data[2:]), "plan")
+        if type(values) is not dict or values.keys() != fields.keys():
+            raise ValueError(f"malformed plan: {cls.__name__} has other fields")
+        plan: Plan = cls(**{name: check(values[name]) for name, check in fields.items()})
+    except TypeError as error:
+        raise ValueError(f"malformed plan: {error}") from error
+    return plan
+
+
+# ---- results ----
+
+
+def _info_plain(info: SeriesInfo) -> list[Any]:
+    return [
+        info.series_id,
+        info.storage_group,
+        info.device,
+        info.measurement,
+        int(info.data_type),
+        info.encoding,
+        info.compressor,
+        info.aligned,
+        info.alias,
+        info.props,
+        info.tags,
+        info.attributes,
+    ]
+
+
+def _info(value: Any) -> SeriesInfo:  # noqa: ANN401
+    (
+        series_id,
+        storage_group,
+        device,
+        measurement,
+        data_type,
+        encoding,
+        compressor,
+        aligned,
+        alias,
+        props,
+        tags,
+        attributes,
+    ) = value
+    return SeriesInfo(
+        _id(series_id),
+        _text(storage_group),
+        _text(device),
+        _text(measurement),
+        _data_type(data_type),
+        _byte(encoding),
+        _byte(compressor),
+        _flag(aligned),
+        _alias(alias),
+        _pairs(props),
+        _pairs(tags),
+        _pairs(attributes),
+    )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return JSON for a result: typed values are {tag: fields}, lists and tuples are lists."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, SeriesInfo):
+        return {"s": _info_plain(value)}
+    if isinstance(value, SeriesOutcome):
+        return {"o": [_plain(value.info), int(value.status), value.message]}
+    if isinstance(value, DeviceInfo):
+        return {"d": [value.path, value.storage_group, value.aligned]}
+    if isinstance(value, Outcome):
+        return {"m": [int(value.status), value.message, _plain(value.value)]}
+    if isinstance(value, bytes):
+        return {"b": value.hex()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} is not a result")
+
+
+def _value(plain: Any) -> Any:  # noqa: ANN401
+    if isinstance(plain, list):
+        return [_value(item) for item in plain]
+    if not isinstance(plain, dict):
+        if isinstance(plain, float):
+            raise ValueError(f"malformed result: {plain!r}")
+        return plain
+    ((tag, fields),) = plain.items()
+    if tag == "s":
+        return _info(fields)
+    if tag == "o":
+        info, status, message = fields
+        return SeriesOutcome(_value(info), StatusCode(status), _text(message))
+    if tag == "d":
+        path, storage_group, aligned = fields
+        return DeviceInfo(_text(path), _text(storage_group), _flag(aligned))
+    if tag == "m":
+        status, message, value = fields
+        return Outcome(StatusCode(status), _text(message), _value(value))
+    if tag == "b":
+        return bytes.fromhex(fields)
+    raise ValueError(f"malformed result: unknown tag {tag!r}")
+
+
+def encode_result(value: Any) -> bytes:  # noqa: ANN401
+    """Return the byte form of an outcome or answer.
+
+    Args:
+        value: None, bool, int, str, bytes, SeriesInfo, SeriesOutcome, DeviceInfo, Outcome, or a
+            list or tuple of such; tuples come back as lists.
+
+    Raises:
+        TypeError: something else.
+    """
+    return _dump(_plain(value))
+
+
+def decode_result(data: bytes) -> Any:  # noqa: ANN401
+    """Read a result back.
+
+    Raises:
+        ValueError: malformed.
+    """
+    try:
+        return _value(_load(data, "result"))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"malformed result: {error}") from error

@@ -1,0 +1,1 @@
+"""Thrift handlers, thin: MetaClusterServer, DataClusterServer, ClientServer, and nodetool."""

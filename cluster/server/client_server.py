@@ -1,0 +1,56 @@
+"""ClientServer: the Thrift server on `rpc_port` that speaks the family's client protocol."""
+
+from __future__ import annotations
+
+from cluster.config.settings import Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.rpc.gen.client import IClientRPCService
+from cluster.rpc.server import Connection, ServerLimits, ThriftServer
+from cluster.server.insert_methods import InsertMethods
+from cluster.server.schema_methods import SchemaMethods
+from cluster.server.session_methods import SessionMethods
+from cluster.server.sessions import Session
+from cluster.server.statement_methods import StatementMethods
+from cluster.threads import ThreadRegistry
+
+
+class ClientHandler(SessionMethods, StatementMethods, InsertMethods, SchemaMethods):
+    """The methods served so far; the rest of the protocol answers UNKNOWN_METHOD."""
+
+
+class ClientServer:
+    """Opened last (start-up step 15), closed first."""
+
+    def __init__(
+        self, *, settings: Settings, coordinator: Coordinator, threads: ThreadRegistry
+    ) -> None:
+        node = settings.node
+        handler = ClientHandler(settings, coordinator)
+        self._server = ThriftServer(
+            "client",
+            IClientRPCService.Processor(handler),
+            node.rpc_address,
+            node.rpc_port,
+            threads,
+            ServerLimits(
+                max_frame_bytes=node.thrift_max_frame_size,
+                max_connections=node.rpc_max_concurrent_client_num,
+            ),
+            on_disconnect=_release,
+        )
+
+    def start(self) -> int:
+        """Listen; return the port."""
+        self._server.start()
+        return self._server.port
+
+    def stop(self) -> None:
+        """Close every connection and stop."""
+        self._server.stop()
+
+
+def _release(connection: Connection) -> None:
+    """A dropped connection closes its session."""
+    session = connection.state.pop("session", None)
+    if isinstance(session, Session):
+        session.close()

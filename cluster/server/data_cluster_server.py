@@ -1,0 +1,41 @@
+"""DataClusterServer: the Thrift server on `internal_data_port`, for all data groups of the node."""
+
+from __future__ import annotations
+
+from cluster.member.address_book import AddressBook
+from cluster.member.data_groups import DataGroups
+from cluster.rpc.gen.cluster import DataGroupService
+from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.server.raft_handler import RaftHandler
+from cluster.threads import ThreadRegistry
+
+
+class DataClusterServer:
+    """Demultiplexes requests to the node's DataMembers by group id."""
+
+    def __init__(
+        self,
+        *,
+        groups: DataGroups,
+        address_book: AddressBook,
+        answer_timeout_s: float,
+        host: str,
+        port: int,
+        threads: ThreadRegistry,
+        limits: ServerLimits,
+    ) -> None:
+        handler = RaftHandler(
+            find_member=groups.get, address_book=address_book, answer_timeout_s=answer_timeout_s
+        )
+        self._server = ThriftServer(
+            "data", DataGroupService.Processor(handler), host, port, threads, limits
+        )
+
+    def start(self) -> int:
+        """Listen; return the port."""
+        self._server.start()
+        return self._server.port
+
+    def stop(self) -> None:
+        """Close every connection and stop."""
+        self._server.stop()

@@ -1,0 +1,126 @@
+"""What the parts of the client handler share: session of the connection, statuses, deadlines."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from cluster.config.settings import Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.errors import ClusterError, Status, StatusCode
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.client.ttypes import TSStatus
+from cluster.rpc.server import current_connection
+from cluster.rpc.status import Generation, to_wire
+from cluster.server.sessions import Ids, Session
+from cluster.server.statement_executor import StatementExecutor
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEFAULT_FETCH_ROWS = 10_000
+
+
+class HandlerBase:
+    """State and helpers; one object serves all connections."""
+
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+        self.settings = settings
+        self.coordinator = coordinator
+        self.executor = StatementExecutor(settings, coordinator)
+        self.ids = Ids()
+
+    # ---- session of the calling connection ----
+
+    def session_or_none(self) -> Session | None:
+        """Return the session that is logged in on this connection, or None."""
+        session = current_connection().state.get("session")
+        return session if isinstance(session, Session) else None
+
+    def session(self) -> Session:
+        """Return the session; raises ClusterError 601 when nobody is logged in."""
+        session = self.session_or_none()
+        if session is None:
+            raise ClusterError(
+                StatusCode.NOT_LOGIN,
+                "Log in failed. Either you are not authorized "
+                "or the session has timed out: open a session first",
+            )
+        return session
+
+    def generation(self) -> Generation:
+        """Return the generation of the session's client, as far as known."""
+        session = self.session_or_none()
+        return session.generation if session is not None else Generation.UNKNOWN
+
+    # ---- deadlines and sizes ----
+
+    def write_deadline(self) -> Deadline:
+        """Return the deadline of a write that begins now."""
+        return Deadline.after(self.settings.node.write_operation_timeout_ms / 1000)
+
+    def query_deadline(self, timeout_ms: int | None) -> Deadline:
+        """Return the deadline of a query: the client's (> 0), none (0), or the default."""
+        if timeout_ms is not None and timeout_ms > 0:
+            return Deadline.after(timeout_ms / 1000)
+        if timeout_ms == 0:
+            return Deadline.after(365 * 86400.0)
+        return Deadline.after(self.settings.node.query_timeout_threshold / 1000)
+
+    @staticmethod
+    def fetch_rows(fetch_size: int | None) -> int:
+        """Return the page size for a request's fetchSize; unset or not positive: the default."""
+        return fetch_size if fetch_size is not None and fetch_size > 0 else _DEFAULT_FETCH_ROWS
+
+    # ---- statuses ----
+
+    def wire(self, status: Status) -> TSStatus:
+        """Render one status for the client's generation."""
+        return to_wire(status.code, status.message, self.generation())
+
+    def wire_error(self, error: Exception) -> TSStatus:
+        """Render an exception: a ClusterError as itself, anything else as an internal error."""
+        if isinstance(error, ClusterError):
+            return to_wire(error.status, error.message, self.generation())
+        logger.error("request failed", exc_info=error)
+        return to_wire(
+            StatusCode.INTERNAL_SERVER_ERROR,
+            f"{type(error).__name__}: {error}",
+            self.generation(),
+        )
+
+    def wire_all(self, statuses: Sequence[Status], *, single: bool = False) -> TSStatus:
+        """Render statuses of several parts as one: 200, or a multiple error with all of them.
+
+        Args:
+            statuses: one for each part, in order.
+            single: a lone status is rendered by itself.
+        """
+        if all(status.ok for status in statuses):
+            return to_wire(StatusCode.SUCCESS, "", self.generation())
+        if single and len(statuses) == 1:
+            return self.wire(statuses[0])
+        generation = self.generation()
+        texts = [f"{status.code}: {status.message}" for status in statuses if not status.ok]
+        return to_wire(
+            StatusCode.MULTIPLE_ERROR,
+            "; ".join(texts),
+            generation,
+            sub=[to_wire(status.code, status.message, generation) for status in statuses],
+        )
+
+
+def answers_status(method: F) -> F:
+    """Make a handler method answer a TSStatus whatever it raises."""
+
+    @functools.wraps(method)
+    def guarded(self: HandlerBase, *arguments: Any) -> TSStatus:  # noqa: ANN401
+        try:
+            return method(self, *arguments)  # type: ignore[no-any-return]
+        except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
+            return self.wire_error(error)
+
+    return guarded  # type: ignore[return-value]

@@ -1,0 +1,283 @@
+"""Insert methods of the client protocol (client-protocol 3.4 and 5)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.coordinator.inserter import InsertItem
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.rpc.convert import record_values, tablet_to_fragment_parts
+from cluster.rpc.gen.client.ttypes import (
+    TSInsertRecordReq,
+    TSInsertRecordsOfOneDeviceReq,
+    TSInsertRecordsReq,
+    TSInsertStringRecordReq,
+    TSInsertStringRecordsOfOneDeviceReq,
+    TSInsertStringRecordsReq,
+    TSInsertTabletReq,
+    TSInsertTabletsReq,
+    TSStatus,
+)
+from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.literal_insert import literal_of_text
+from cluster.sql.statements import Literal
+from iotdb_engine import DataType
+
+_I64 = struct.Struct(">q")
+
+_PHYSICAL = {
+    **{int(data_type): data_type for data_type in DataType},
+    8: DataType.INT64,  # TIMESTAMP
+    9: DataType.INT32,  # DATE
+    10: DataType.TEXT,  # BLOB
+    11: DataType.TEXT,  # STRING
+}
+
+
+class InsertMethods(HandlerBase):
+    """Records, string records and tablets; the test… forms check the session only."""
+
+    @answers_status
+    def insertRecord(self, req: TSInsertRecordReq) -> TSStatus:  # noqa: N802
+        """Write one row."""
+        self.session()
+        item = _record(
+            req.prefixPath, req.measurements, req.values, req.timestamp, aligned=bool(req.isAligned)
+        )
+        if item is None:
+            return self.wire(OK)
+        return self._write([item], single=True)
+
+    @answers_status
+    def insertRecords(self, req: TSInsertRecordsReq) -> TSStatus:  # noqa: N802
+        """Write rows of any devices."""
+        self.session()
+        _check_lengths(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps)
+        aligned = bool(req.isAligned)
+        return self._write(
+            [
+                _record(*row, aligned=aligned)
+                for row in zip(
+                    req.prefixPaths,
+                    req.measurementsList,
+                    req.valuesList,
+                    req.timestamps,
+                    strict=True,
+                )
+            ]
+        )
+
+    @answers_status
+    def insertRecordsOfOneDevice(self, req: TSInsertRecordsOfOneDeviceReq) -> TSStatus:  # noqa: N802
+        """Write rows of one device."""
+        self.session()
+        _check_lengths(req.measurementsList, req.valuesList, req.timestamps)
+        aligned = bool(req.isAligned)
+        return self._write(
+            [
+                _record(req.prefixPath, *row, aligned=aligned)
+                for row in zip(req.measurementsList, req.valuesList, req.timestamps, strict=True)
+            ]
+        )
+
+    @answers_status
+    def insertTablet(self, req: TSInsertTabletReq) -> TSStatus:  # noqa: N802
+        """Write a tablet; its column bytes are kept as they came."""
+        self.session()
+        if req.isCompressed:
+            raise ClusterError(
+                StatusCode.UNSUPPORTED_OPERATION,
+                "compressed tablets are not supported: switch compression of tablets off",
+            )
+        if req.writeToTable:
+            raise ClusterError(
+                StatusCode.UNSUPPORTED_OPERATION, "the table model is not served here"
+            )
+        item = _tablet(
+            req.prefixPath,
+            req.measurements,
+            req.types,
+            req.size,
+            req.timestamps,
+            req.values,
+            aligned=bool(req.isAligned),
+        )
+        return self._write([item], single=True)
+
+    @answers_status
+    def insertTablets(self, req: TSInsertTabletsReq) -> TSStatus:  # noqa: N802
+        """Write tablets of several devices."""
+        self.session()
+        _check_lengths(
+            req.prefixPaths,
+            req.measurementsList,
+            req.typesList,
+            req.sizeList,
+            req.timestampsList,
+            req.valuesList,
+        )
+        aligned = bool(req.isAligned)
+        return self._write(
+            [
+                _tablet(*tablet, aligned=aligned)
+                for tablet in zip(
+                    req.prefixPaths,
+                    req.measurementsList,
+                    req.typesList,
+                    req.sizeList,
+                    req.timestampsList,
+                    req.valuesList,
+                    strict=True,
+                )
+            ]
+        )
+
+    @answers_status
+    def insertStringRecord(self, req: TSInsertStringRecordReq) -> TSStatus:  # noqa: N802
+        """Write one row of text literals; types as for an INSERT statement."""
+        self.session()
+        statuses = self._write_strings(
+            req.prefixPath,
+            req.measurements,
+            req.values,
+            req.timestamp,
+            aligned=bool(req.isAligned),
+        )
+        return self.wire_all(statuses, single=True)
+
+    @answers_status
+    def insertStringRecords(self, req: TSInsertStringRecordsReq) -> TSStatus:  # noqa: N802
+        """Write rows of text literals of any devices; empty texts are left out."""
+        self.session()
+        _check_lengths(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps)
+        return self._string_rows(
+            zip(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps, strict=True),
+            aligned=bool(req.isAligned),
+        )
+
+    @answers_status
+    def insertStringRecordsOfOneDevice(  # noqa: N802
+        self, req: TSInsertStringRecordsOfOneDeviceReq
+    ) -> TSStatus:
+        """Write rows of text literals of one device; empty texts are left out."""
+        self.session()
+        _check_lengths(req.measurementsList, req.valuesList, req.timestamps)
+        return self._string_rows(
+            (
+                (req.prefixPath, *row)
+                for row in zip(req.measurementsList, req.valuesList, req.timestamps, strict=True)
+            ),
+            aligned=bool(req.isAligned),
+        )
+
+    # The test… methods measure a client's own cost: the server takes the request and does nothing.
+
+    @answers_status
+    def testInsertRecord(self, req: TSInsertRecordReq) -> TSStatus:  # noqa: N802
+        """Check the session only."""
+        self.session()
+        return self.wire(OK)
+
+    testInsertStringRecord = testInsertRecord  # noqa: N815
+    testInsertRecords = testInsertRecord  # noqa: N815
+    testInsertStringRecords = testInsertRecord  # noqa: N815
+    testInsertRecordsOfOneDevice = testInsertRecord  # noqa: N815
+    testInsertTablet = testInsertRecord  # noqa: N815
+    testInsertTablets = testInsertRecord  # noqa: N815
+
+    # ---- inside ----
+
+    def _write(self, items: Sequence[InsertItem | None], *, single: bool = False) -> TSStatus:
+        present = [item for item in items if item is not None]
+        written = iter(self.coordinator.inserter.insert(present, self.write_deadline()))
+        statuses = [OK if item is None else next(written) for item in items]
+        return self.wire_all(statuses, single=single)
+
+    def _string_rows(self, rows: Any, *, aligned: bool) -> TSStatus:  # noqa: ANN401
+        statuses = []
+        for device, measurements, values, timestamp in rows:
+            pairs = [
+                pair for pair in zip(measurements, values, strict=True) if pair[1] not in (None, "")
+            ]
+            if not pairs:
+                statuses.append(OK)
+                continue
+            try:
+                statuses.extend(
+                    self._write_strings(
+                        device,
+                        [name for name, _ in pairs],
+                        [value for _, value in pairs],
+                        timestamp,
+                        aligned=aligned,
+                    )
+                )
+            except ClusterError as error:
+                statuses.append(Status(error.status, error.message))
+        return self.wire_all(statuses)
+
+    def _write_strings(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        values: Sequence[str],
+        timestamp: int,
+        *,
+        aligned: bool,
+    ) -> list[Status]:
+        _check_lengths(measurements, values)
+        row: list[Literal] = [literal_of_text(value) for value in values]
+        return self.executor.insert(
+            device, measurements, aligned, [timestamp], [row], self.write_deadline()
+        )
+
+
+def _check_lengths(*lists: Sequence[Any] | None) -> None:
+    if any(item is None for item in lists) or len({len(item or ()) for item in lists}) > 1:
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER,
+            f"the lists of the request differ in length: {[len(item or ()) for item in lists]}",
+        )
+
+
+def _record(
+    device: str, measurements: Sequence[str], values: bytes, timestamp: int, *, aligned: bool
+) -> InsertItem | None:
+    """Return a row as a one-row item without its null cells; None when all are null."""
+    types, cells, null_positions = record_values(values)
+    names = tuple(measurements)
+    if null_positions:
+        gone = set(null_positions)
+        names = tuple(name for number, name in enumerate(names) if number not in gone)
+    if len(names) != len(types):
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER,
+            f"{device}: {len(measurements)} measurements but "
+            f"{len(types) + len(null_positions)} values",
+        )
+    if not names:
+        return None
+    return InsertItem(device, names, types, 1, _I64.pack(timestamp), cells, b"", aligned)
+
+
+def _tablet(
+    device: str,
+    measurements: Sequence[str],
+    types: Sequence[int],
+    size: int,
+    timestamps: bytes,
+    values: bytes,
+    *,
+    aligned: bool,
+) -> InsertItem:
+    _check_lengths(measurements, types)
+    body, nulls = tablet_to_fragment_parts(types, size, timestamps, values)
+    try:
+        physical = tuple(_PHYSICAL[number] for number in types)
+    except KeyError as error:
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER, f"{device}: unknown data type {error}"
+        ) from error
+    return InsertItem(device, tuple(measurements), physical, size, timestamps, body, nulls, aligned)

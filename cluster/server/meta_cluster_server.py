@@ -1,0 +1,149 @@
+"""MetaClusterServer: the Thrift server on `internal_meta_port`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from cluster.config.agreement import compare
+from cluster.config.settings import Settings
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.raft_member import RaftMember
+from cluster.raft.types import GroupId
+from cluster.rpc import convert
+from cluster.rpc.gen.cluster import MetaGroupService
+from cluster.rpc.gen.cluster.ttypes import (
+    CheckStatusResponse,
+    ConfigMismatch,
+    MemberStatus,
+    NodeStatus,
+    StartUpStatus,
+)
+from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.server.raft_handler import RaftHandler
+from cluster.threads import ThreadRegistry
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = 1
+
+
+class MetaHandler(RaftHandler):
+    """MetaGroupService. Answers start-up checks before there is a member (steps 2 to 5)."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        address_book: AddressBook,
+        answer_timeout_s: float,
+        node_status: Callable[[], tuple[list[RaftMember], dict[str, str]]],
+    ) -> None:
+        super().__init__(
+            find_member=self._find,
+            address_book=address_book,
+            answer_timeout_s=answer_timeout_s,
+        )
+        self._settings = settings
+        self._node_status = node_status
+        self.member: MetaMember | None = None
+
+    def _find(self, group_id: GroupId) -> RaftMember | None:
+        return self.member if group_id == META_GROUP_ID else None
+
+    def heartbeat_extra(self, member: RaftMember, wire: Any) -> int | None:  # noqa: ANN401
+        """Take the partition table that a heartbeat ships; answer with the version held."""
+        return self.member.heartbeat_received(wire) if self.member is not None else None
+
+    def checkStatus(self, status: StartUpStatus) -> CheckStatusResponse:  # noqa: N802
+        """Compare the asker's settings with this node's (start-up step 3 of the asker)."""
+        asker = convert.node_info_from_wire(status.node, NodeInfo)
+        has_table = self.member is not None and self.member.table is not None
+        mismatches = compare(
+            self._settings.cluster.as_map(),
+            status.settings,
+            compare_seeds=not (has_table or status.hasPartitionTable),
+        )
+        refusal = None
+        if status.protocolVersion != PROTOCOL_VERSION:
+            refusal = (
+                f"protocol version {status.protocolVersion} of the starting node differs from "
+                f"{PROTOCOL_VERSION} here: run the same release on all nodes"
+            )
+        known = self._address_book.get(asker.node_id)
+        if known is not None and known.incarnation and known.incarnation != asker.incarnation:
+            refusal = (
+                f"node {asker.node_id} ({asker.internal_ip}:{asker.meta_port}) is known with "
+                "another data folder: it has lost its data or runs from the wrong data_dir. "
+                "Start it with its original data_dir"
+            )
+        if refusal is None and not mismatches:
+            self._address_book.learn(asker)
+        return CheckStatusResponse(
+            responder=convert.node_info_to_wire(self._address_book.own),
+            mismatches=[
+                ConfigMismatch(key=item.key, askerValue=item.theirs, responderValue=item.mine)
+                for item in mismatches
+            ],
+            refusal=refusal,
+            knownNodes=[
+                convert.node_info_to_wire(info)
+                for info in self._address_book.all()
+                if info.incarnation
+            ],
+        )
+
+    def queryNodeStatus(self) -> NodeStatus:  # noqa: N802
+        """Report this node's members, for nodetool."""
+        members, stats = self._node_status()
+        table = self.member.state.partition_table if self.member is not None else b""
+        return NodeStatus(
+            node=convert.node_info_to_wire(self._address_book.own),
+            members=[_member_status(member) for member in members],
+            knownNodes=[convert.node_info_to_wire(info) for info in self._address_book.all()],
+            partitionTable=table or None,
+            stats=stats,
+        )
+
+
+def _member_status(member: RaftMember) -> MemberStatus:
+    status = member.status()
+    return MemberStatus(
+        groupId=member.group_id,
+        role=member.role.name,
+        term=status["term"],
+        leader=status["leader"],
+        commitIndex=status["commit"],
+        appliedIndex=member.applied_index,
+        lastIndex=status["last"],
+        voters=list(member.voters),
+        durableIndex=member.durable_index,
+    )
+
+
+class MetaClusterServer:
+    """Owns the meta port: opened first, closed last."""
+
+    def __init__(
+        self,
+        handler: MetaHandler,
+        host: str,
+        port: int,
+        threads: ThreadRegistry,
+        limit: ServerLimits,
+    ) -> None:
+        self.handler = handler
+        self._server = ThriftServer(
+            "meta", MetaGroupService.Processor(handler), host, port, threads, limit
+        )
+
+    def start(self) -> int:
+        """Listen; return the port."""
+        self._server.start()
+        return self._server.port
+
+    def stop(self) -> None:
+        """Close every connection and stop."""
+        self._server.stop()

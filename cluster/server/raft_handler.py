@@ -1,0 +1,155 @@
+"""What MetaClusterServer and DataClusterServer have in common: the RaftService methods.
+
+Thin: wire structs in, a member's answer out. A request for a group that this node has no member of
+is answered as "nothing to say".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from cluster.errors import ClusterError, NotLeader, StatusCode
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.raft_member import RaftMember
+from cluster.member.read_service import serve_read
+from cluster.plan.codec import encode_result
+from cluster.plan.reads import decode_read
+from cluster.raft import messages
+from cluster.raft.messages import TimeoutNow
+from cluster.raft.types import GroupId, NodeId, Term
+from cluster.rpc import convert
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster.ttypes import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    ExecuteRequest,
+    ExecuteResponse,
+    HeartbeatBatch,
+    HeartbeatBatchResponse,
+    TimeoutNowRequest,
+    VoteRequest,
+    VoteResponse,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class RaftHandler:
+    """RaftService over the members that `find_member` knows."""
+
+    def __init__(
+        self,
+        *,
+        find_member: Callable[[GroupId], RaftMember | None],
+        address_book: AddressBook,
+        answer_timeout_s: float,
+    ) -> None:
+        self._find_member = find_member
+        self._address_book = address_book
+        self._answer_timeout_s = answer_timeout_s
+
+    # Thrift method names are those of the IDL.
+
+    def sendHeartbeat(self, batch: HeartbeatBatch) -> HeartbeatBatchResponse:  # noqa: N802
+        """Take the heartbeats of all groups that the sender leads."""
+        self._address_book.learn(convert.node_info_from_wire(batch.sender, NodeInfo))
+        responses = [self._heartbeat(wire) for wire in batch.heartbeats]
+        return HeartbeatBatchResponse(
+            receiver=convert.node_info_to_wire(self._address_book.own), responses=responses
+        )
+
+    def startElection(self, request: VoteRequest) -> VoteResponse:  # noqa: N802
+        """Answer a vote or pre-vote request once the vote is durable."""
+        member = self._find_member(GroupId(request.groupId))
+        answer = None
+        if member is not None:
+            answer = member.handle(
+                lambda id_: convert.vote_request_from_wire(request, id=id_), self._answer_timeout_s
+            )
+        return convert.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
+
+    def appendEntries(self, request: AppendEntriesRequest) -> AppendEntriesResponse:  # noqa: N802
+        """Answer once the entries are durable here."""
+        member = self._find_member(GroupId(request.groupId))
+        answer = None
+        if member is not None:
+            answer = member.handle(
+                lambda id_: convert.append_request_from_wire(request, id=id_),
+                self._answer_timeout_s,
+            )
+        return convert.append_response_to_wire(cast("messages.AppendResponse | None", answer))
+
+    def timeoutNow(self, request: TimeoutNowRequest) -> None:  # noqa: N802
+        """Campaign at once: the leader hands over."""
+        member = self._find_member(GroupId(request.groupId))
+        if member is not None:
+            member.receive(TimeoutNow(NodeId(request.frm), NodeId(request.to), Term(request.term)))
+
+    def executeNonQueryPlan(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
+        """Run a plan on this node's member, if it leads."""
+        return self._execute(
+            request, lambda member, deadline: encode_result(member.propose(request.plan, deadline))
+        )
+
+    def executeRead(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
+        """Run a read on this node's member, if it leads."""
+        return self._execute(
+            request,
+            lambda member, deadline: serve_read(member, decode_read(request.plan), deadline),
+        )
+
+    # ---- inside ----
+
+    def heartbeat_extra(self, member: RaftMember, wire: Any) -> int | None:  # noqa: ANN401
+        """What a kind of group takes from a heartbeat; the meta server overrides this."""
+        return None
+
+    def _heartbeat(self, wire: Any) -> Any:  # noqa: ANN401
+        member = self._find_member(GroupId(wire.groupId))
+        answer = None
+        extra = None
+        if member is not None:
+            answer = member.handle(
+                lambda id_: convert.heartbeat_from_wire(wire, id=id_), self._answer_timeout_s
+            )
+            if answer is not None and answer.term == wire.term:
+                extra = self.heartbeat_extra(member, wire)
+        response = convert.heartbeat_response_to_wire(
+            GroupId(wire.groupId), cast("messages.HeartbeatResponse | None", answer)
+        )
+        response.tableVersion = extra
+        return response
+
+    def _execute(
+        self, request: ExecuteRequest, run: Callable[[RaftMember, Deadline], bytes]
+    ) -> ExecuteResponse:
+        member = self._find_member(GroupId(request.groupId))
+        if member is None:
+            return ExecuteResponse(
+                status=StatusCode.PARTITION_NOT_READY,
+                message=f"this node has no member of group {request.groupId}",
+                definite=True,
+                leader=0,
+            )
+        deadline = Deadline.after(request.timeoutMs / 1000)
+        try:
+            return ExecuteResponse(
+                status=StatusCode.SUCCESS, definite=True, result=run(member, deadline)
+            )
+        except NotLeader as refusal:
+            return ExecuteResponse(
+                status=refusal.status,
+                message=refusal.message,
+                definite=True,
+                leader=refusal.leader or member.leader,
+            )
+        except ClusterError as error:
+            return ExecuteResponse(
+                status=error.status, message=error.message, definite=error.definite
+            )
+        except ValueError as error:
+            return ExecuteResponse(
+                status=StatusCode.ILLEGAL_PARAMETER, message=str(error), definite=True
+            )

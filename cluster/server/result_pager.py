@@ -1,0 +1,112 @@
+"""Cuts a result set into pages of the size that a client asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cluster.query.result import ResultSet
+from iotdb_engine import Column, ColumnBatch, DataType
+
+MAX_PAGE_BYTES = 8_000_000
+"""Well below the 16 000 000 bytes that some clients accept in a frame."""
+
+
+class ResultPager:
+    """Pages of a result set, in order. Rows are never split; pages are never empty."""
+
+    def __init__(self, result: ResultSet) -> None:
+        self._batches: Iterator[ColumnBatch] = iter(result.batches)
+        self._head: ColumnBatch | None = None
+
+    def next_page(self, max_rows: int) -> ColumnBatch | None:
+        """Return up to `max_rows` further rows (fewer when they are large), or None at the end."""
+        taken: list[ColumnBatch] = []
+        rows = size = 0
+        while rows < max_rows:
+            head = self._peek()
+            if head is None:
+                break
+            count = min(len(head.times), max_rows - rows)
+            count = _rows_within(head, count, MAX_PAGE_BYTES - size, at_least_one=not taken)
+            if count == 0:
+                break
+            piece = _slice(head, 0, count)
+            taken.append(piece)
+            rows += count
+            size += _size(piece)
+            self._head = _slice(head, count, len(head.times)) if count < len(head.times) else None
+        return _join(taken) if taken else None
+
+    def has_more(self) -> bool:
+        """Whether another page follows."""
+        return self._peek() is not None
+
+    def _peek(self) -> ColumnBatch | None:
+        while self._head is None or not len(self._head.times):
+            self._head = next(self._batches, None)
+            if self._head is None:
+                return None
+        return self._head
+
+
+def _size(batch: ColumnBatch) -> int:
+    total = batch.times.nbytes
+    for column in batch.columns:
+        if column.type is DataType.TEXT:
+            total += _text_bytes(column)
+        else:
+            total += column.values.nbytes
+    return total
+
+
+def _text_bytes(column: Column) -> int:
+    values = column.values if column.valid is None else column.values[column.valid]
+    texts: list[bytes] = values.tolist()
+    return sum(map(len, texts)) + 4 * len(texts)
+
+
+def _rows_within(batch: ColumnBatch, count: int, budget: int, *, at_least_one: bool) -> int:
+    """Return how many of the first `count` rows fit a byte budget, by halving."""
+    while count > 1 and _size(_slice(batch, 0, count)) > budget:
+        count //= 2
+    if count == 1 and not at_least_one and _size(_slice(batch, 0, 1)) > budget:
+        return 0
+    return count
+
+
+def _slice(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
+    if start == 0 and stop >= len(batch.times):
+        return batch
+    return ColumnBatch(
+        batch.times[start:stop],
+        tuple(
+            Column(
+                column.type,
+                column.values[start:stop],
+                None if column.valid is None else column.valid[start:stop],
+            )
+            for column in batch.columns
+        ),
+    )
+
+
+def _join(batches: list[ColumnBatch]) -> ColumnBatch:
+    if len(batches) == 1:
+        return batches[0]
+    columns = []
+    for number in range(len(batches[0].columns)):
+        parts = [batch.columns[number] for batch in batches]
+        valid = None
+        if any(part.valid is not None for part in parts):
+            valid = np.concatenate(
+                [
+                    part.valid if part.valid is not None else np.ones(len(part.values), np.bool_)
+                    for part in parts
+                ]
+            )
+        columns.append(
+            Column(parts[0].type, np.concatenate([part.values for part in parts]), valid)
+        )
+    return ColumnBatch(np.concatenate([batch.times for batch in batches]), tuple(columns))

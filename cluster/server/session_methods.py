@@ -1,0 +1,141 @@
+"""Session methods of the client protocol (client-protocol 4)."""
+
+from __future__ import annotations
+
+import threading
+
+from cluster.auth.users import PasswordVerifier
+from cluster.config.settings import Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.client.ttypes import (
+    ServerProperties,
+    TSCloseSessionReq,
+    TSGetTimeZoneResp,
+    TSOpenSessionReq,
+    TSOpenSessionResp,
+    TSSetTimeZoneReq,
+    TSStatus,
+)
+from cluster.rpc.server import current_connection
+from cluster.rpc.status import Generation, to_wire
+from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.sessions import Session
+from cluster.server.statement_executor import VERSION
+from cluster.sql.timestamps import parse_zone
+
+_PROTOCOL_V3 = 2
+_LOGIN_SYNC_S = 5.0
+
+_GENERATIONS = {"V_0_12": Generation.V0_12, "V_0_13": Generation.V0_13}
+
+
+class SessionMethods(HandlerBase):
+    """openSession to closeSession, time zone, properties."""
+
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+        super().__init__(settings, coordinator)
+        self._verifier = PasswordVerifier()
+        self._login_lock = threading.Lock()
+
+    def openSession(self, req: TSOpenSessionReq) -> TSOpenSessionResp:  # noqa: N802
+        """Log in; a refused login leaves the connection open and unauthenticated."""
+        configuration = req.configuration or {}
+        generation = _generation(configuration)
+        session_id = -1
+        connection = current_connection()
+        old = connection.state.pop("session", None)
+        if isinstance(old, Session):
+            old.close()
+        try:
+            status = self._log_in(req, configuration)
+            if status.ok:
+                zone = req.zoneId or "Z"
+                parse_zone(zone)
+                session_id = self.ids.next("session")
+                connection.state["session"] = Session(
+                    session_id, req.username or "", zone, generation
+                )
+            wire = to_wire(status.code, status.message or "Login successfully", generation)
+        except ClusterError as error:
+            wire = to_wire(error.status, error.message, generation)
+        except ValueError as error:
+            wire = to_wire(StatusCode.SET_TIME_ZONE_ERROR, str(error), generation)
+        return TSOpenSessionResp(
+            status=wire,
+            serverProtocolVersion=_PROTOCOL_V3,
+            sessionId=session_id,
+            configuration={"timestamp_precision": self.settings.cluster.timestamp_precision},
+        )
+
+    def _log_in(self, req: TSOpenSessionReq, configuration: dict[str, str]) -> Status:
+        if configuration.get("sql_dialect", "tree").lower() == "table":
+            return Status(
+                StatusCode.UNSUPPORTED_DIALECT,
+                "the table model is not served here; open the session with sql_dialect=tree",
+            )
+        user = req.username or ""
+        stored = self.coordinator.meta_state.password_hash(user)
+        if stored is None:
+            # created through another node a moment ago?
+            self.coordinator.sync_meta(Deadline.after(_LOGIN_SYNC_S))
+            stored = self.coordinator.meta_state.password_hash(user)
+        if stored is None or not self._verifier.verify(user, stored, req.password or ""):
+            return Status(StatusCode.WRONG_LOGIN_PASSWORD, "Authentication failed.")
+        if req.client_protocol is not None and req.client_protocol != _PROTOCOL_V3:
+            return Status(
+                StatusCode.INCOMPATIBLE_VERSION,
+                f"client protocol version {req.client_protocol} is not supported, only V3",
+            )
+        return OK
+
+    @answers_status
+    def closeSession(self, req: TSCloseSessionReq) -> TSStatus:  # noqa: N802
+        """Log out and release everything; the connection may log in again."""
+        session = self.session()
+        status = self.wire(OK)
+        session.close()
+        current_connection().state.pop("session", None)
+        return status
+
+    def requestStatementId(self, sessionId: int) -> int:  # noqa: N802, N803
+        """Return a new statement id; carries no status, so it answers even without a login."""
+        return self.ids.next("statement")
+
+    def getTimeZone(self, sessionId: int) -> TSGetTimeZoneResp:  # noqa: N802, N803
+        """Return the session's zone as it was set."""
+        try:
+            return TSGetTimeZoneResp(status=self.wire(OK), timeZone=self.session().zone)
+        except ClusterError as error:
+            return TSGetTimeZoneResp(status=self.wire_error(error), timeZone="Unknown time zone")
+
+    @answers_status
+    def setTimeZone(self, req: TSSetTimeZoneReq) -> TSStatus:  # noqa: N802
+        """Set the session's zone: affects date literals and calendar windows."""
+        session = self.session()
+        try:
+            parse_zone(req.timeZone)
+        except (ValueError, ClusterError) as error:
+            raise ClusterError(StatusCode.SET_TIME_ZONE_ERROR, str(error)) from error
+        session.zone = req.timeZone
+        return self.wire(OK)
+
+    def getProperties(self) -> ServerProperties:  # noqa: N802
+        """Return what clients ask of the server; needs no login."""
+        node = self.settings.node
+        return ServerProperties(
+            version=VERSION,
+            supportedTimeAggregationOperations=["max_time", "min_time"],
+            timestampPrecision=self.settings.cluster.timestamp_precision,
+            maxConcurrentClientNum=node.rpc_max_concurrent_client_num,
+            thriftMaxFrameSize=node.thrift_max_frame_size,
+            isReadOnly=False,
+        )
+
+
+def _generation(configuration: dict[str, str]) -> Generation:
+    version = configuration.get("version")
+    if version is None:
+        return Generation.V1 if "sql_dialect" in configuration else Generation.UNKNOWN
+    return _GENERATIONS.get(version, Generation.V1)

@@ -1,0 +1,83 @@
+"""Client sessions: who is logged in on which connection, and what it has open.
+
+A session is bound to its connection; the id that a request carries is ignored, as 0.13 does, since
+clients go on with a wrong one after a refused login.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+from cluster.query.result import ResultSet
+from cluster.rpc.status import Generation
+from cluster.server.result_pager import ResultPager
+
+_MAX_OPEN_QUERIES = 1000
+
+
+class OpenQuery:
+    """A result set that is being fetched; used by one request at a time (one connection)."""
+
+    def __init__(self, query_id: int, statement_id: int, result: ResultSet) -> None:
+        self.query_id = query_id
+        self.statement_id = statement_id
+        self.result = result
+        self.pager = ResultPager(result)
+
+
+class Session:
+    """State of one client connection; only that connection's thread touches it."""
+
+    def __init__(self, session_id: int, user: str, zone: str, generation: Generation) -> None:
+        self.session_id = session_id
+        self.user = user
+        self.zone = zone
+        self.generation = generation
+        self._queries: dict[int, OpenQuery] = {}
+
+    @property
+    def prefix_dialect(self) -> bool:
+        """Whether paths are prefixes, as they were for 0.12 clients."""
+        return self.generation in (Generation.UNKNOWN, Generation.V0_12)
+
+    def open_query(self, query: OpenQuery) -> None:
+        """Keep a query until it is exhausted or closed; the oldest goes when there are too many."""
+        if len(self._queries) >= _MAX_OPEN_QUERIES:
+            self.close_query(next(iter(self._queries)))
+        self._queries[query.query_id] = query
+
+    def query(self, query_id: int) -> OpenQuery | None:
+        """Return an open query, or None."""
+        return self._queries.get(query_id)
+
+    def close_query(self, query_id: int) -> None:
+        """Release a query; unknown ones are ignored."""
+        query = self._queries.pop(query_id, None)
+        if query is not None:
+            query.result.close()
+
+    def close_statement(self, statement_id: int) -> None:
+        """Release every query of a statement."""
+        for query in [q for q in self._queries.values() if q.statement_id == statement_id]:
+            self.close_query(query.query_id)
+
+    def close(self) -> None:
+        """Release everything."""
+        for query_id in list(self._queries):
+            self.close_query(query_id)
+
+
+class Ids:
+    """Session, statement and query ids of a node: they start at 1; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters: dict[str, Any] = {}
+
+    def next(self, kind: str) -> int:
+        """Return the next id of a kind."""
+        with self._lock:
+            counter = self._counters.setdefault(kind, itertools.count(1))
+            return int(next(counter))

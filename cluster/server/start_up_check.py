@@ -1,0 +1,130 @@
+"""Start-up step 3: compare this node's configuration with the other nodes'."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from cluster.config.agreement import Mismatch, Verdict, describe_mismatch, verdict
+from cluster.config.settings import Settings
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.raft.types import NodeId
+from cluster.rpc import convert
+from cluster.rpc.client_pool import RpcChannel, RpcError
+from cluster.rpc.gen.cluster import MetaGroupService
+from cluster.rpc.gen.cluster.ttypes import StartUpStatus
+from cluster.server.meta_cluster_server import PROTOCOL_VERSION
+
+logger = logging.getLogger(__name__)
+
+
+class CheckOutcome(NamedTuple):
+    """How the check ended; `refusal` tells why the node must not start, or is None."""
+
+    agreeing: int
+    total: int
+    refusal: str | None
+
+
+class StartUpCheck:
+    """Asks every other node, round after round, until a majority has agreed or disagreed.
+
+    Too few answers mean waiting, for ever if need be: nodes may be started in any order.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        address_book: AddressBook,
+        node_ids: tuple[NodeId, ...],
+        has_partition_table: bool,
+        stopping: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._book = address_book
+        self._node_ids = node_ids
+        self._has_table = has_partition_table
+        self._stopping = stopping
+        self._said: set[str] = set()
+
+    def run(self) -> CheckOutcome:
+        """Return when the outcome is clear, or when the node is asked to stop."""
+        own = self._book.own.node_id
+        others = [node_id for node_id in self._node_ids if node_id != own]
+        total = len(others) + 1
+        if not others:
+            return CheckOutcome(1, 1, None)
+        pause_s = self._settings.node.config_check_interval_ms / 1000
+        with ThreadPoolExecutor(len(others), thread_name_prefix="start-up-check") as pool:
+            while not self._stopping.is_set():
+                answers: dict[NodeId, list[Mismatch] | None] = {}
+                for node_id, (mismatches, refusal) in zip(
+                    others, pool.map(self._ask, others), strict=True
+                ):
+                    if refusal is not None:
+                        return CheckOutcome(0, total, refusal)
+                    answers[node_id] = mismatches
+                agreeing = 1 + sum(answer == [] for answer in answers.values())
+                decision = verdict(total, answers)
+                if decision is Verdict.GO_ON:
+                    self._report_dissent(answers)
+                    return CheckOutcome(agreeing, total, None)
+                if decision is Verdict.REFUSE:
+                    return CheckOutcome(agreeing, total, self._dissent_text(answers))
+                self._report_dissent(answers)
+                self._say_once(
+                    f"waiting for other nodes: {agreeing} of {total} agree so far, "
+                    f"{total // 2 + 1} needed"
+                )
+                self._stopping.wait(pause_s)
+        return CheckOutcome(1, total, None)
+
+    def _ask(self, node_id: NodeId) -> tuple[list[Mismatch] | None, str | None]:
+        """Return (mismatches or None when there was no answer, refusal or None)."""
+        timeout_s = self._settings.node.connection_timeout_ms / 1000
+        channel = RpcChannel(
+            lambda: self._book.meta_endpoint(node_id), MetaGroupService.Client, timeout_s
+        )
+        status = StartUpStatus(
+            protocolVersion=PROTOCOL_VERSION,
+            node=convert.node_info_to_wire(self._book.own),
+            settings=self._settings.cluster.as_map(),
+            hasPartitionTable=self._has_table,
+        )
+        try:
+            response = channel.call("checkStatus", status, timeout_s=timeout_s)
+        except RpcError as error:
+            logger.debug("node %d does not answer yet: %s", node_id, error)
+            return None, None
+        finally:
+            channel.close()
+        for info in [response.responder, *response.knownNodes]:
+            self._book.learn(convert.node_info_from_wire(info, NodeInfo))
+        mismatches = [
+            Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
+            for item in response.mismatches
+        ]
+        return mismatches, response.refusal
+
+    def _dissent_text(self, answers: dict[NodeId, list[Mismatch] | None]) -> str:
+        lines: list[str] = []
+        for node_id, mismatches in answers.items():
+            info = self._book.get(node_id)
+            where = f"{info.internal_ip}:{info.meta_port}" if info is not None else str(node_id)
+            lines.extend(f"node {where}: {describe_mismatch(item)}" for item in mismatches or [])
+        return "a majority of the nodes disagrees with this node's configuration: " + "; ".join(
+            lines
+        )
+
+    def _report_dissent(self, answers: dict[NodeId, list[Mismatch] | None]) -> None:
+        for node_id, mismatches in answers.items():
+            for item in mismatches or []:
+                self._say_once(f"node {node_id} has another setting: {describe_mismatch(item)}")
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning("%s", text)

@@ -1,0 +1,190 @@
+"""Runs one parsed statement: queries give a ResultSet, everything else a list of Status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from cluster.config.settings import Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.query.executor import QueryContext, execute_query
+from cluster.query.result import ResultSet
+from cluster.rpc.deadline import Deadline
+from cluster.schema.encodings import default_encoding
+from cluster.schema.paths import join_path, split_path
+from cluster.schema.series import SeriesSpec
+from cluster.server.literal_insert import convert_rows
+from cluster.server.sessions import Session
+from cluster.sql.parser import ParseContext, parse
+from cluster.sql.statements import (
+    CreateAlignedTimeseries,
+    CreateTimeseries,
+    DeleteData,
+    DeleteStorageGroup,
+    DeleteTimeseries,
+    Flush,
+    Insert,
+    Literal,
+    SetStorageGroup,
+    Statement,
+    is_query,
+)
+from cluster.sql.values import InferenceSettings
+from iotdb_engine import DataType
+
+VERSION = "0.13.5"
+"""What SHOW VERSION and getProperties say: the release whose behaviour this follows."""
+
+_NS_PER_UNIT = {"ms": 1_000_000, "us": 1000, "ns": 1}
+_SNAPPY = 1
+
+
+class StatementExecutor:
+    """Thread-safe; one per node."""
+
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+        self._settings = settings
+        self._coordinator = coordinator
+        self._inference = InferenceSettings(
+            boolean=DataType[settings.node.boolean_string_infer_type],
+            integer=DataType[settings.node.integer_string_infer_type],
+            long=DataType[settings.node.long_string_infer_type],
+            floating=DataType[settings.node.floating_string_infer_type],
+            nan=DataType[settings.node.nan_string_infer_type],
+        )
+
+    def now(self) -> int:
+        """Return the wall clock in units of the timestamp precision."""
+        return time.time_ns() // _NS_PER_UNIT[self._settings.cluster.timestamp_precision]
+
+    def parse(self, sql: str, session: Session) -> Statement:
+        """Parse in the session's dialect and time zone."""
+        return parse(
+            sql,
+            ParseContext(
+                zone=session.zone,
+                now=self.now(),
+                precision=self._settings.cluster.timestamp_precision,
+                prefix_dialect=session.prefix_dialect,
+            ),
+        )
+
+    def query(self, statement: Statement, session: Session, deadline: Deadline) -> ResultSet:
+        """Run a query; its rows are computed as they are fetched, until the deadline."""
+        return execute_query(
+            statement,
+            self._coordinator.backend(deadline),
+            QueryContext(deadline=deadline, version=VERSION, prefix_dialect=session.prefix_dialect),
+        )
+
+    def update(self, statement: Statement, session: Session, deadline: Deadline) -> list[Status]:
+        """Run a non-query; one status, or one for each of several parts."""
+        coordinator = self._coordinator
+        prefix = session.prefix_dialect
+        match statement:
+            case Insert():
+                return self.insert(
+                    statement.device,
+                    statement.measurements,
+                    statement.aligned,
+                    statement.times,
+                    statement.rows,
+                    deadline,
+                )
+            case SetStorageGroup():
+                return [coordinator.set_storage_group(statement.path, deadline)]
+            case DeleteStorageGroup():
+                return [
+                    coordinator.delete_storage_groups(statement.patterns, deadline, prefix=prefix)
+                ]
+            case CreateTimeseries():
+                nodes = split_path(statement.path)
+                return coordinator.create_series(
+                    join_path(nodes[:-1]), [_spec(statement, nodes[-1])], deadline
+                )
+            case CreateAlignedTimeseries():
+                statuses = coordinator.create_series(
+                    statement.device, statement.columns, deadline, aligned=True
+                )
+                return [first_failure(statuses)]
+            case DeleteTimeseries():
+                return coordinator.delete_series(statement.patterns, deadline, prefix=prefix)
+            case DeleteData():
+                return [
+                    coordinator.delete_data(
+                        statement.patterns,
+                        statement.t_min,
+                        statement.t_max,
+                        deadline,
+                        prefix=prefix,
+                    )
+                ]
+            case Flush():
+                return [coordinator.flush(statement.paths, deadline)]
+            case _ if is_query(statement):
+                raise ClusterError(
+                    StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is a query statement."
+                )
+            case _:
+                raise ClusterError(
+                    StatusCode.UNSUPPORTED_OPERATION,
+                    f"{type(statement).__name__} is not supported yet",
+                )
+
+    def insert(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        aligned: bool,
+        times: Sequence[int | None],
+        rows: Sequence[Sequence[Literal]],
+        deadline: Deadline,
+    ) -> list[Status]:
+        """Insert rows of literals; a status for each row."""
+        if len(set(measurements)) != len(measurements):
+            twice = next(name for name in measurements if list(measurements).count(name) > 1)
+            raise ClusterError(
+                StatusCode.QUERY_PROCESS_ERROR,
+                f"Insertion contains duplicated measurement: {twice}",
+            )
+        inserter = self._coordinator.inserter
+        schema = inserter.device_schema(device, measurements, deadline)
+        now = self.now()
+        converted = convert_rows(
+            device=device,
+            measurements=measurements,
+            aligned=aligned,
+            times=[now if t is None else t for t in times],
+            rows=rows,
+            schema=schema,
+            inference=self._inference,
+        )
+        if converted.item is None:
+            return converted.row_statuses
+        (status,) = inserter.insert([converted.item], deadline)
+        if status.ok:
+            return converted.row_statuses
+        return [status if row.ok else row for row in converted.row_statuses]
+
+
+def first_failure(statuses: Sequence[Status]) -> Status:
+    """Return the first that is not a success, or success."""
+    return next((status for status in statuses if not status.ok), OK)
+
+
+def _spec(statement: CreateTimeseries, measurement: str) -> SeriesSpec:
+    return SeriesSpec(
+        measurement=measurement,
+        data_type=statement.data_type,
+        encoding=(
+            default_encoding(statement.data_type)
+            if statement.encoding is None
+            else statement.encoding
+        ),
+        compressor=_SNAPPY if statement.compressor is None else statement.compressor,
+        alias=statement.alias,
+        props=statement.props,
+        tags=statement.tags,
+        attributes=statement.attributes,
+    )

@@ -1,0 +1,262 @@
+"""Statement methods of the client protocol: execute, fetch, close (client-protocol 5 and 6)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.query.result import ResultSet
+from cluster.rpc.convert import encode_query_dataset, encode_tsblock
+from cluster.rpc.gen.client.ttypes import (
+    TSCancelOperationReq,
+    TSCloseOperationReq,
+    TSExecuteBatchStatementReq,
+    TSExecuteStatementReq,
+    TSExecuteStatementResp,
+    TSFetchResultsReq,
+    TSFetchResultsResp,
+    TSQueryDataSet,
+    TSRawDataQueryReq,
+    TSStatus,
+)
+from cluster.rpc.status import Generation
+from cluster.schema.paths import split_path
+from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.sessions import OpenQuery, Session
+from cluster.sql.statements import Statement, is_query
+
+logger = logging.getLogger(__name__)
+
+
+def _v2(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A call of a V2 method tells that the client is of 1.0 or later."""
+
+    @functools.wraps(method)
+    def noted(self: HandlerBase, req: Any) -> Any:  # noqa: ANN401
+        session = self.session_or_none()
+        if session is not None:
+            session.generation = Generation.V1
+        return method(self, req)
+
+    return noted
+
+
+class StatementMethods(HandlerBase):
+    """executeStatement and its siblings, in both result encodings."""
+
+    def executeStatement(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run any statement; the first page comes with the answer."""
+        return self._execute(req, v2=False)
+
+    def executeQueryStatement(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run a query; a non-query is refused for clients up to 0.13."""
+        return self._execute(req, v2=False, only="query")
+
+    def executeUpdateStatement(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run a non-query; a query is refused for clients up to 0.13."""
+        return self._execute(req, v2=False, only="update")
+
+    @_v2
+    def executeStatementV2(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run any statement; results as TsBlocks."""
+        return self._execute(req, v2=True)
+
+    @_v2
+    def executeQueryStatementV2(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run a query; results as TsBlocks."""
+        return self._execute(req, v2=True)
+
+    @_v2
+    def executeUpdateStatementV2(self, req: TSExecuteStatementReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Run a non-query."""
+        return self._execute(req, v2=True)
+
+    @answers_status
+    def executeBatchStatement(self, req: TSExecuteBatchStatementReq) -> TSStatus:  # noqa: N802
+        """Run non-queries one after another; each on its own."""
+        session = self.session()
+        statuses = []
+        for sql in req.statements:
+            try:
+                statement = self.executor.parse(sql, session)
+                if is_query(statement):
+                    statuses.append(
+                        Status(StatusCode.QUERY_NOT_ALLOWED, f"statement is a query: {sql}")
+                    )
+                    continue
+                parts = self.executor.update(statement, session, self.write_deadline())
+                failed = [part for part in parts if not part.ok]
+                statuses.append(failed[0] if failed else OK)
+            except ClusterError as error:
+                statuses.append(Status(error.status, error.message))
+        return self.wire_all(statuses)
+
+    def executeRawDataQuery(self, req: TSRawDataQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Read whole series in [startTime, endTime)."""
+        return self._raw(req, v2=False)
+
+    @_v2
+    def executeRawDataQueryV2(self, req: TSRawDataQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Read whole series in [startTime, endTime); results as TsBlocks."""
+        return self._raw(req, v2=True)
+
+    def fetchResults(self, req: TSFetchResultsReq) -> TSFetchResultsResp:  # noqa: N802
+        """Return the next page, or hasResultSet=false at the end and for unknown queries."""
+        return self._fetch(req, v2=False)
+
+    @_v2
+    def fetchResultsV2(self, req: TSFetchResultsReq) -> TSFetchResultsResp:  # noqa: N802
+        """Return the next page as a TsBlock."""
+        return self._fetch(req, v2=True)
+
+    @answers_status
+    def closeOperation(self, req: TSCloseOperationReq) -> TSStatus:  # noqa: N802
+        """Release a query, or all queries of a statement; finished ones are fine too."""
+        session = self.session()
+        if req.queryId is not None:
+            session.close_query(req.queryId)
+        elif req.statementId is not None:
+            session.close_statement(req.statementId)
+        elif getattr(req, "preparedStatementName", None) is None:
+            raise ClusterError(
+                StatusCode.CLOSE_OPERATION_ERROR, "closeOperation names no query and no statement"
+            )
+        return self.wire(OK)
+
+    @answers_status
+    def cancelOperation(self, req: TSCancelOperationReq) -> TSStatus:  # noqa: N802
+        """Stop a query."""
+        self.session().close_query(req.queryId)
+        return self.wire(OK)
+
+    # ---- inside ----
+
+    def _execute(
+        self, req: TSExecuteStatementReq, *, v2: bool, only: str = ""
+    ) -> TSExecuteStatementResp:
+        query_id = self.ids.next("query")
+        try:
+            session = self.session()
+            statement = self.executor.parse(req.statement, session)
+            query = is_query(statement)
+            if session.generation is not Generation.V1:
+                _check_kind(query=query, only=only)
+            if query:
+                return self._open(req, statement, session, query_id, v2=v2)
+            statuses = self.executor.update(statement, session, self.write_deadline())
+            return TSExecuteStatementResp(
+                status=self.wire_all(statuses, single=True), queryId=query_id
+            )
+        except Exception as error:  # noqa: BLE001 - the request border
+            return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
+
+    def _raw(self, req: TSRawDataQueryReq, *, v2: bool) -> TSExecuteStatementResp:
+        query_id = self.ids.next("query")
+        try:
+            session = self.session()
+            columns = []
+            prefixes = []
+            for path in req.paths:
+                nodes = split_path(path)
+                columns.append(nodes[-1])
+                prefixes.append(path[: -len(nodes[-1]) - 1])
+            if len(set(prefixes)) > 1:
+                raise ClusterError(
+                    StatusCode.UNSUPPORTED_OPERATION,
+                    "executeRawDataQuery over several devices is not supported yet; "
+                    "use a SELECT statement",
+                )
+            sql = (
+                f"select {', '.join(columns)} from {prefixes[0]} "
+                f"where time >= {req.startTime} and time < {req.endTime}"
+            )
+            statement = self.executor.parse(sql, session)
+            return self._open(req, statement, session, query_id, v2=v2)
+        except Exception as error:  # noqa: BLE001 - the request border
+            return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
+
+    def _open(
+        self,
+        req: TSExecuteStatementReq | TSRawDataQueryReq,
+        statement: Statement,
+        session: Session,
+        query_id: int,
+        *,
+        v2: bool,
+    ) -> TSExecuteStatementResp:
+        deadline = self.query_deadline(req.timeout)
+        result = self.executor.query(statement, session, deadline)
+        query = OpenQuery(query_id, req.statementId or 0, result)
+        page = query.pager.next_page(self.fetch_rows(req.fetchSize))
+        response = _header(result)
+        response.status = self.wire(OK)
+        response.queryId = query_id
+        more = query.pager.has_more()
+        if v2:
+            response.queryResult = [encode_tsblock(page)] if page is not None else []
+            response.moreData = more
+        else:
+            response.queryDataSet = (
+                encode_query_dataset(page) if page is not None else _empty_dataset(result)
+            )
+        if more:
+            session.open_query(query)
+        else:
+            result.close()
+        return response
+
+    def _fetch(self, req: TSFetchResultsReq, *, v2: bool) -> TSFetchResultsResp:
+        align = req.isAlign if req.isAlign is not None else True
+        try:
+            session = self.session()
+            query = session.query(req.queryId)
+            page = None
+            if query is not None:
+                page = query.pager.next_page(self.fetch_rows(req.fetchSize))
+            response = TSFetchResultsResp(
+                status=self.wire(OK), hasResultSet=page is not None, isAlign=align
+            )
+            more = page is not None and query is not None and query.pager.has_more()
+            if v2:
+                response.queryResult = [encode_tsblock(page)] if page is not None else []
+                response.moreData = more
+            elif page is not None:
+                response.queryDataSet = encode_query_dataset(page)
+            if not more:
+                session.close_query(req.queryId)
+            return response
+        except Exception as error:  # noqa: BLE001 - the request border
+            return TSFetchResultsResp(
+                status=self.wire_error(error), hasResultSet=False, isAlign=align
+            )
+
+
+def _check_kind(*, query: bool, only: str) -> None:
+    if only == "query" and not query:
+        raise ClusterError(
+            StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is not a query statement."
+        )
+    if only == "update" and query:
+        raise ClusterError(StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is a query statement.")
+
+
+def _header(result: ResultSet) -> TSExecuteStatementResp:
+    """Columns and types as asked for; the data holds each distinct column once."""
+    return TSExecuteStatementResp(
+        columns=list(result.columns),
+        dataTypeList=[data_type.name for data_type in result.types],
+        columnNameIndexMap=dict(zip(result.columns, result.column_index, strict=True)),
+        columnIndex2TsBlockColumnIndexList=list(result.column_index),
+        ignoreTimeStamp=result.ignore_time,
+        operationType=result.kind,
+        sgColumns=[],
+        aliasColumns=[],
+    )
+
+
+def _empty_dataset(result: ResultSet) -> TSQueryDataSet:
+    distinct = max(result.column_index, default=-1) + 1
+    return TSQueryDataSet(time=b"", valueList=[b""] * distinct, bitmapList=[b""] * distinct)
