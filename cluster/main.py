@@ -246,7 +246,7 @@ class ClusterMain:
         data_deps, data_pool = self._service_deps("data")
         self.meta_member = MetaMember(
             seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
-            config=self._raft_config(favoured=False),
+            config=self._raft_config(favoured=self._founding_ring()[0] == self.identity.node_id),
             log=self.log.group(META_GROUP_ID),
             region=self.engine.region(META_GROUP_ID),
             rng=random.Random(self._rng.getrandbits(64)),

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAUSE_S = 0.05
+_MAX_TIMEOUT_MS = 3_600_000
 _WRITE_METHOD = "executeNonQueryPlan"
 _READ_METHOD = "executeRead"
 
@@ -169,7 +170,7 @@ class Forwarder:
         """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
         pool = self._meta_pool if group_id == META_GROUP_ID else self._data_pool
         request = ExecuteRequest(
-            groupId=group_id, plan=payload, timeoutMs=max(1, deadline.remaining_ms())
+            groupId=group_id, plan=payload, timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS)
         )
         try:
             response = pool.call(target, method, request, deadline=deadline)

@@ -1,0 +1,206 @@
+"""Real node processes on free ports, for integration tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now; all are held until all are known, so they differ."""
+    sockets = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        sockets.append(sock)
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+@dataclass
+class Node:
+    """One node process; its folder and ports survive restarts."""
+
+    number: int
+    folder: Path
+    meta_port: int
+    data_port: int
+    rpc_port: int
+    overrides: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / f"node.{self.starts}.log"
+
+    def command(self, extra: dict[str, str]) -> list[str]:
+        settings = {
+            "data_dir": str(self.folder / "data"),
+            "internal_meta_port": str(self.meta_port),
+            "internal_data_port": str(self.data_port),
+            "rpc_port": str(self.rpc_port),
+            **self.overrides,
+            **extra,
+        }
+        options: list[str] = []
+        for key, value in settings.items():
+            options += ["-D", f"{key}={value}"]
+        return [sys.executable, "-m", "cluster.main", *options]
+
+    def start(self, extra: dict[str, str] | None = None) -> None:
+        assert self.process is None, f"node {self.number} runs already"
+        self.starts += 1
+        self.folder.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command(extra or {}),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=env,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def startup_lines(self) -> list[str]:
+        return re.findall(r"startup\[\d+/15\] [^\n]*", self.log())
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        end = time.monotonic() + timeout_s
+        while "ready: rpc" not in self.log():
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise AssertionError(
+                    f"node {self.number} ended with {self.process.returncode}:\n{self.log()[-4000:]}"
+                )
+            if time.monotonic() > end:
+                raise AssertionError(f"node {self.number} is not ready:\n{self.log()[-4000:]}")
+            time.sleep(0.02)
+
+    def wait_exit(self, timeout_s: float = READY_TIMEOUT_S) -> int:
+        assert self.process is not None
+        code = self.process.wait(timeout_s)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self, timeout_s: float = 30) -> int:
+        """SIGTERM, and wait; a node that does not end in time is killed and the test fails."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(
+                f"node {self.number} did not stop:\n{self.log()[-4000:]}"
+            ) from None
+        self.process = None
+        return code
+
+
+class ProcessCluster:
+    """N nodes that know each other as seeds."""
+
+    def __init__(self, folder: Path, size: int, **overrides: str) -> None:
+        ports = free_ports(3 * size)
+        self.nodes = [
+            Node(
+                number=number + 1,
+                folder=folder / f"node{number + 1}",
+                meta_port=ports[3 * number],
+                data_port=ports[3 * number + 1],
+                rpc_port=ports[3 * number + 2],
+            )
+            for number in range(size)
+        ]
+        seeds = ",".join(f"127.0.0.1:{node.meta_port}" for node in self.nodes)
+        for node in self.nodes:
+            node.overrides = {"seed_nodes": seeds, **overrides}
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            node.wait_ready()
+
+    def kill_all(self) -> None:
+        for node in self.nodes:
+            if node.process is not None:
+                node.process.kill()
+        for node in self.nodes:
+            node.kill()
+
+    def stop(self) -> None:
+        running = [node for node in self.nodes if node.process is not None]
+        for node in running:
+            assert node.process is not None
+            node.process.terminate()
+        for node in running:
+            node.stop()
+
+    def status(self, node: Node) -> dict[str, object]:
+        """What nodetool says when asked at a node."""
+        answer = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "cluster.server.nodetool",
+                "-p",
+                str(node.meta_port),
+                "--json",
+                "status",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        parsed: dict[str, object] = json.loads(answer.stdout)
+        return parsed
+
+
+@contextmanager
+def process_cluster(folder: Path, size: int, **overrides: str) -> Iterator[ProcessCluster]:
+    """A started cluster; every process is gone at the end, whatever happened."""
+    cluster = ProcessCluster(folder, size, **overrides)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.kill_all()

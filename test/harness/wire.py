@@ -1,0 +1,149 @@
+"""A bare client on the project's own generated code, for integration tests and benchmarks."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from cluster.rpc.gen.client import IClientRPCService
+from cluster.rpc.gen.client import ttypes as t
+from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
+from thrift.transport import TSocket, TTransport
+
+
+class StatusError(Exception):
+    def __init__(self, status: t.TSStatus) -> None:
+        super().__init__(f"{status.code}: {status.message}")
+        self.code = status.code
+        self.message = status.message or ""
+
+
+def check(status: t.TSStatus) -> None:
+    if status.code != 200:
+        raise StatusError(status)
+
+
+class WireClient:
+    """One session; transport errors leave as they are."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1", timeout_s: float = 10.0) -> None:
+        socket = TSocket.TSocket(host, port)
+        socket.setTimeout(timeout_s * 1000)
+        self._transport = TTransport.TFramedTransport(socket)
+        self.raw = IClientRPCService.Client(TBinaryProtocolAccelerated(self._transport))
+        self._transport.open()
+        response = self.raw.openSession(
+            t.TSOpenSessionReq(
+                client_protocol=2,
+                zoneId="Z",
+                username="root",
+                password="root",
+                configuration={"version": "V_0_13"},
+            )
+        )
+        check(response.status)
+        self.session_id = response.sessionId
+        self.statement_id = self.raw.requestStatementId(self.session_id)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> WireClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def execute(self, sql: str) -> None:
+        response = self.raw.executeUpdateStatement(
+            t.TSExecuteStatementReq(self.session_id, sql, self.statement_id)
+        )
+        check(response.status)
+
+    def insert_tablet(
+        self, device: str, measurements: list[str], times: list[int], columns: list[list[float]]
+    ) -> None:
+        """DOUBLE columns without nulls."""
+        check(self.raw.insertTablet(tablet(self.session_id, device, measurements, times, columns)))
+
+    def insert_row(self, device: str, measurements: list[str], time: int, row: list[float]) -> None:
+        values = b"".join(b"\x04" + struct.pack(">d", value) for value in row)
+        check(
+            self.raw.insertRecord(
+                t.TSInsertRecordReq(self.session_id, device, measurements, values, time, False)
+            )
+        )
+
+    def query(self, sql: str, fetch: int = 10_000) -> list[list[Any]]:
+        """Rows as Python values, time first where the result has it."""
+        response = self.raw.executeQueryStatement(
+            t.TSExecuteStatementReq(
+                self.session_id, sql, self.statement_id, fetchSize=fetch, timeout=0
+            )
+        )
+        check(response.status)
+        rows: list[list[Any]] = []
+        dataset = response.queryDataSet
+        while dataset is not None and dataset.time:
+            rows.extend(_rows(response, dataset))
+            answer = self.raw.fetchResults(
+                t.TSFetchResultsReq(self.session_id, sql, fetch, response.queryId, True)
+            )
+            check(answer.status)
+            dataset = answer.queryDataSet if answer.hasResultSet else None
+        return rows
+
+
+def tablet(
+    session_id: int,
+    device: str,
+    measurements: list[str],
+    times: list[int],
+    columns: list[list[float]],
+) -> t.TSInsertTabletReq:
+    return t.TSInsertTabletReq(
+        session_id,
+        device,
+        measurements,
+        b"".join(np.asarray(column, dtype=">f8").tobytes() for column in columns),
+        np.asarray(times, dtype=">i8").tobytes(),
+        [4] * len(measurements),
+        len(times),
+        False,
+    )
+
+
+_FORMATS = {"INT32": "i", "INT64": "q", "FLOAT": "f", "DOUBLE": "d", "BOOLEAN": "?"}
+
+
+def _rows(response: t.TSExecuteStatementResp, dataset: t.TSQueryDataSet) -> list[list[Any]]:
+    count = len(dataset.time) // 8
+    times = struct.unpack(f">{count}q", dataset.time)
+    cells: dict[int, list[Any]] = {}
+    for name, kind in zip(response.columns, response.dataTypeList, strict=True):
+        number = response.columnNameIndexMap[name]
+        if number not in cells:
+            cells[number] = _column(
+                kind, dataset.valueList[number], dataset.bitmapList[number], count
+            )
+    order = [response.columnNameIndexMap[name] for name in response.columns]
+    lead = [] if response.ignoreTimeStamp else [list(times)]
+    return [list(row) for row in zip(*lead, *(cells[number] for number in order), strict=True)]
+
+
+def _column(kind: str, data: bytes, bitmap: bytes, count: int) -> list[Any]:
+    values: list[Any] = []
+    at = 0
+    for row in range(count):
+        if not bitmap[row // 8] & (0x80 >> (row % 8)):
+            values.append(None)
+        elif kind == "TEXT":
+            size = int.from_bytes(data[at : at + 4], "big")
+            values.append(data[at + 4 : at + 4 + size].decode())
+            at += 4 + size
+        else:
+            layout = ">" + _FORMATS[kind]
+            values.append(struct.unpack_from(layout, data, at)[0])
+            at += struct.calcsize(layout)
+    return values
