@@ -33,18 +33,22 @@ class WireClient:
         self._transport = TTransport.TFramedTransport(socket)
         self.raw = IClientRPCService.Client(TBinaryProtocolAccelerated(self._transport))
         self._transport.open()
-        response = self.raw.openSession(
-            t.TSOpenSessionReq(
-                client_protocol=2,
-                zoneId="Z",
-                username="root",
-                password="root",
-                configuration={"version": "V_0_13"},
+        try:
+            response = self.raw.openSession(
+                t.TSOpenSessionReq(
+                    client_protocol=2,
+                    zoneId="Z",
+                    username="root",
+                    password="root",
+                    configuration={"version": "V_0_13"},
+                )
             )
-        )
-        check(response.status)
-        self.session_id = response.sessionId
-        self.statement_id = self.raw.requestStatementId(self.session_id)
+            check(response.status)
+            self.session_id = response.sessionId
+            self.statement_id = self.raw.requestStatementId(self.session_id)
+        except BaseException:
+            self._transport.close()
+            raise
 
     def close(self) -> None:
         self._transport.close()
