@@ -15,7 +15,7 @@ from cluster.log.errors import LogCorrupt
 from cluster.log.node_log import GroupLog
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendRequest, AppendResponse
-from cluster.raft.types import Entry, LogIndex, NodeId
+from cluster.raft.types import Entry, LogIndex, NodeId, Term
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.convert import append_request_to_wire, append_response_from_wire
 
@@ -29,6 +29,7 @@ class Dispatcher:
     """Ships SendAppend effects to one follower.
 
     Args:
+        current_term: the core's term now.
         on_response: called with each answer.
         on_failure: the local log can't be read: the replica must not go on.
         on_unreachable: called when a call failed; what was queued is dropped, since the core
@@ -44,6 +45,7 @@ class Dispatcher:
         log: GroupLog,
         channel: RpcChannel,
         call_timeout_s: float,
+        current_term: Callable[[], Term],
         on_response: Callable[[AppendResponse], None],
         on_unreachable: Callable[[NodeId], None],
         on_failure: Callable[[BaseException], None],
@@ -54,6 +56,7 @@ class Dispatcher:
         self._log = log
         self._channel = channel
         self._call_timeout_s = call_timeout_s
+        self._current_term = current_term
         self._on_response = on_response
         self._on_unreachable = on_unreachable
         self._on_failure = on_failure
@@ -131,8 +134,11 @@ class Dispatcher:
             except LookupError:
                 # truncated or compacted since the core decided: the core has moved on as well
                 return None
-            if any(entry.term > order.term for entry in entries):
-                return None  # rewritten by a newer leader: this order is history
+            # The order may be history: a newer leader can have rewritten the log since it was given.
+            # Within a term its leader only appends, so if the term still is the order's *after* the
+            # read, then what was read is what the order meant (simulator: SimNode._dispatch).
+            if self._current_term() != order.term:
+                return None
             sent_hi = LogIndex(entries[-1].index + 1)
             if sent_hi < order.hi:
                 rest = order._replace(

@@ -461,6 +461,7 @@ class RaftMember:
             log=self._log,
             channel=self._deps.make_channel(peer),
             call_timeout_s=self._deps.append_timeout_s,
+            current_term=lambda: self._core.term,
             on_response=self.receive,
             on_unreachable=self.unreachable,
             on_failure=self._fail,

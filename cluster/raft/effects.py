@@ -50,7 +50,7 @@ class Proposed(NamedTuple):
     """A proposal was appended as entries [first_index, first_index + count) of `term`."""
 
     first_index: LogIndex
-    count: int
+    count: int  # type: ignore[assignment]
     term: Term
 
 
@@ -74,7 +74,7 @@ class ReadReady(NamedTuple):
     """The read `id` may be served as soon as `index` is applied."""
 
     id: int
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
 
 
 class ReadRejected(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 from cluster.raft.messages import Message
 from cluster.raft.types import EntryKind, LogIndex, NodeId, Term
@@ -37,14 +37,14 @@ class Persisted(NamedTuple):
     the term.
     """
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
     term: Term
 
 
 class Applied(NamedTuple):
     """The state machine has applied every entry up to `index`."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
 
 
 class ReadRequest(NamedTuple):
@@ -68,13 +68,6 @@ class TransferLeadership(NamedTuple):
     target: NodeId
 
 
-Event = Union[
-    Tick,
-    Received,
-    Propose,
-    Persisted,
-    Applied,
-    ReadRequest,
-    Unreachable,
-    TransferLeadership,
-]
+Event: TypeAlias = (
+    Tick | Received | Propose | Persisted | Applied | ReadRequest | Unreachable | TransferLeadership
+)

@@ -6,7 +6,7 @@ request/response transport can pair them. The core never interprets it.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 from cluster.raft.types import Entry, LogIndex, NodeId, Term
 
@@ -117,12 +117,12 @@ class TimeoutNow(NamedTuple):
     id: int = 0
 
 
-Message = Union[
-    VoteRequest,
-    VoteResponse,
-    AppendRequest,
-    AppendResponse,
-    Heartbeat,
-    HeartbeatResponse,
-    TimeoutNow,
-]
+Message: TypeAlias = (
+    VoteRequest
+    | VoteResponse
+    | AppendRequest
+    | AppendResponse
+    | Heartbeat
+    | HeartbeatResponse
+    | TimeoutNow
+)

@@ -42,7 +42,7 @@ class EntryKind(IntEnum):
 class Entry(NamedTuple):
     """One Raft log entry; `data` is opaque to the core."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
     term: Term
     kind: EntryKind
     data: bytes
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 class EntryMeta(NamedTuple):
     """What the core remembers of an entry: its payload stays in the log."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
     term: Term
     size_bytes: int
 
@@ -87,7 +87,7 @@ class Membership:
 class SnapshotMeta(NamedTuple):
     """The state up to and including `index`, and the configuration at that point."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]
     term: Term
     membership: Membership
 

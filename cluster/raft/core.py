@@ -1,0 +1,245 @@
+"""RaftCore: the consensus algorithm of one member of one group, as a pure state machine.
+
+Events go in, effects come out; the caller owns threads, clock, network and disk:
+
+1. hand `Effects.persist` to the log writer, in step order, and report each with `Persisted`;
+2. send `Effects.send` and `Effects.appends` whenever; `Effects.send_after_persist` once all
+   that was handed to the log writer so far, this step's included, is durable;
+3. apply what is committed, in order, and report it with `Applied`.
+
+Messages may be lost, repeated, delayed and reordered. Sections of the Raft thesis (Ongaro, 2014)
+are named where they are implemented: `candidate.py` 3.4, 3.6.1, 4.2.3, 9.6; `follower.py` 3.5;
+`leader.py` 3.5, 3.6.2, 3.10, 6.2, 6.4, 10.2.1.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cluster.raft import candidate, follower, invariants, leader
+from cluster.raft.effects import Effects
+from cluster.raft.events import (
+    Applied,
+    Event,
+    Persisted,
+    Propose,
+    ReadRequest,
+    Received,
+    Tick,
+    TransferLeadership,
+    Unreachable,
+)
+from cluster.raft.messages import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from cluster.raft.state import RaftState
+from cluster.raft.types import (
+    EntryMeta,
+    HardState,
+    LogIndex,
+    Membership,
+    NodeId,
+    RaftConfig,
+    Role,
+    Term,
+)
+
+
+class RaftCore:
+    """One member of a Raft group. Not thread-safe: one caller at a time.
+
+    Args:
+        config: behaviour of this member.
+        membership: who votes.
+        hard_state: term and vote as last made durable.
+        first: (index, term) just before the first entry kept in the log; (0, 0) for a whole log.
+        entries: what the log has after `first`, consecutive, all durable.
+        applied: the state machine is durable up to here; the commit index starts here.
+        rng: source of the election jitter.
+
+    Raises:
+        ValueError: the arguments contradict one another, e.g. the state machine is ahead of
+            the log.
+    """
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        membership: Membership,
+        hard_state: HardState,
+        first: tuple[LogIndex, Term],
+        entries: Iterable[EntryMeta],
+        applied: LogIndex,
+        rng: random.Random,
+    ) -> None:
+        self._state = RaftState(config, membership, hard_state, first, entries, applied, rng)
+
+    def step(self, event: Event) -> Effects:
+        """Take one event and return everything that is to be done about it.
+
+        The effects are the caller's to keep. Cost: O(entries in the event + members).
+
+        Raises:
+            ValueError: the event is malformed (for instance a message for another node); nothing
+                was changed.
+            AssertionError: an invariant is broken; the member must stop and not be stepped again.
+        """
+        s = self._state
+        before = invariants.Before(s.term, s.vote, s.commit)
+        s.begin_step()
+        _EVENT_HANDLERS[type(event)](s, event)
+        effects = s.end_step()
+        invariants.check(s, before)
+        return effects
+
+    def compact(self, up_to: LogIndex) -> None:
+        """Forget the entries <= `up_to`, which must be applied; purely in memory."""
+        assert up_to <= self._state.applied, (up_to, self._state.applied)
+        self._state.log.compact(up_to)
+
+    # ---- read-only views ----
+
+    @property
+    def node_id(self) -> NodeId:
+        """This member."""
+        return self._state.node_id
+
+    @property
+    def role(self) -> Role:
+        """Present role."""
+        return self._state.role
+
+    @property
+    def term(self) -> Term:
+        """Present term."""
+        return self._state.term
+
+    @property
+    def vote(self) -> NodeId:
+        """Who got this member's vote in the present term, or NO_NODE."""
+        return self._state.vote
+
+    @property
+    def leader(self) -> NodeId:
+        """Leader of the present term as far as known, or NO_NODE."""
+        return self._state.leader
+
+    @property
+    def commit(self) -> LogIndex:
+        """Highest index known to be committed; may be ahead of what Effects.commit has said."""
+        return self._state.commit
+
+    @property
+    def applied(self) -> LogIndex:
+        """Highest index that the state machine has reported."""
+        return self._state.applied
+
+    @property
+    def last_index(self) -> LogIndex:
+        """Index of the last entry, durable or not."""
+        return self._state.log.last_index
+
+    @property
+    def last_term(self) -> Term:
+        """Term of the last entry, durable or not."""
+        return self._state.log.last_term
+
+    @property
+    def first_index(self) -> LogIndex:
+        """Index of the first entry that is kept, or would be if there were one."""
+        return LogIndex(self._state.log.base_index + 1)
+
+    @property
+    def persisted_index(self) -> LogIndex:
+        """Highest index known to be durable here."""
+        return self._state.persisted
+
+    @property
+    def membership(self) -> Membership:
+        """Who votes."""
+        return self._state.membership
+
+    def term_of(self, index: LogIndex) -> Term | None:
+        """Return the term of the entry at `index`, or of the position before the first kept one.
+
+        None when it is compacted away, or beyond the end.
+        """
+        return self._state.log.term_of(index)
+
+    def status(self) -> dict[str, Any]:
+        """Return a description for operators; plain values only."""
+        s = self._state
+        followers = {}
+        if s.lead is not None:
+            for progress in s.lead.followers:
+                is_stuck = s.log.term_of(progress.next_index - 1) is None
+                followers[int(progress.node_id)] = {
+                    "match": int(progress.match),
+                    "next": int(progress.next_index),
+                    "state": "needs snapshot" if is_stuck else progress.state.value,
+                    "active": progress.active,
+                }
+        return {
+            "node": int(s.node_id),
+            "role": s.role.name,
+            "term": int(s.term),
+            "vote": int(s.vote),
+            "leader": int(s.leader),
+            "commit": int(s.commit),
+            "applied": int(s.applied),
+            "persisted": int(s.persisted),
+            "first": int(s.log.base_index + 1),
+            "last": int(s.log.last_index),
+            "compact_to": int(s.compact_to),
+            "voters": [int(v) for v in s.membership.voters],
+            "followers": followers,
+        }
+
+
+def _on_tick(s: RaftState, event: Tick) -> None:
+    if s.lead is not None:
+        leader.tick(s, s.lead)
+    elif follower.tick(s):
+        candidate.campaign(s, pre=True)
+
+
+def _on_received(s: RaftState, event: Received) -> None:
+    message = event.message
+    if message.to != s.node_id:
+        raise ValueError(f"node {s.node_id} got a message for node {message.to}")
+    _MESSAGE_HANDLERS[type(message)](s, message)
+
+
+def _on_applied(s: RaftState, event: Applied) -> None:
+    if event.index > s.applied:
+        s.applied = event.index
+
+
+_EVENT_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
+    Tick: _on_tick,
+    Received: _on_received,
+    Propose: leader.on_propose,
+    Persisted: leader.on_persisted,
+    Applied: _on_applied,
+    ReadRequest: leader.on_read_request,
+    Unreachable: leader.on_unreachable,
+    TransferLeadership: leader.on_transfer,
+}
+
+_MESSAGE_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
+    VoteRequest: candidate.on_vote_request,
+    VoteResponse: candidate.on_vote_response,
+    AppendRequest: follower.on_append,
+    AppendResponse: leader.on_append_response,
+    Heartbeat: follower.on_heartbeat,
+    HeartbeatResponse: leader.on_heartbeat_response,
+    TimeoutNow: candidate.on_timeout_now,
+}

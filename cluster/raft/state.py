@@ -1,0 +1,343 @@
+"""The state of one member and the moves that several roles share.
+
+Handlers in `follower.py`, `candidate.py` and `leader.py` are functions over a `RaftState`; what
+they want done they add to `RaftState.fx`, the effects of the step under way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from cluster.raft.effects import Effects, Persist, RoleChanged
+from cluster.raft.log_view import LogView
+from cluster.raft.messages import Message
+from cluster.raft.progress import Progress
+from cluster.raft.read_index import ReadRounds
+from cluster.raft.types import (
+    NO_INDEX,
+    NO_NODE,
+    Entry,
+    EntryMeta,
+    HardState,
+    LogIndex,
+    Membership,
+    NodeId,
+    RaftConfig,
+    Role,
+    Term,
+)
+
+
+class PendingWrite(NamedTuple):
+    """A Persist with entries that is not yet reported durable."""
+
+    last_index: LogIndex
+    last_term: Term
+    truncate_from: LogIndex
+
+
+class Leadership:
+    """What only a leader has.
+
+    Attributes:
+        progress: every member of the group by id, in id order, the leader itself included.
+        followers: the same without the leader.
+        term_start: index of the no-op that opened this term. Only entries from here on are
+            counted for commit (thesis 3.6.2), and only once it is committed are reads served.
+        may_append: whether appends may leave. False only for a group whose leader elected itself
+            alone, until its hard state is durable: see `candidate.campaign`.
+        transfer_to: who leadership is being handed to, or NO_NODE.
+    """
+
+    __slots__ = (
+        "followers",
+        "heartbeat_elapsed",
+        "may_append",
+        "progress",
+        "quorum_elapsed",
+        "reads",
+        "term_start",
+        "transfer_elapsed",
+        "transfer_to",
+    )
+
+    def __init__(
+        self, own_id: NodeId, members: Sequence[NodeId], term_start: LogIndex, may_append: bool
+    ) -> None:
+        self.progress = {node_id: Progress(node_id, term_start) for node_id in members}
+        if own_id not in self.progress:
+            self.progress[own_id] = Progress(own_id, term_start)
+        self.followers = [p for p in self.progress.values() if p.node_id != own_id]
+        self.term_start = term_start
+        self.may_append = may_append
+        self.heartbeat_elapsed = 0
+        self.quorum_elapsed = 0
+        self.transfer_to = NO_NODE
+        self.transfer_elapsed = 0
+        self.reads = ReadRounds()
+
+
+class RaftState:
+    """Everything a core remembers.
+
+    1. log.base_index <= applied <= commit_told <= min(commit, persisted); commit <= log.last_index.
+    2. `term`, `commit` and `commit_told` never decrease; `vote` changes only with `term`, or
+       from NO_NODE.
+    3. `lead` is set exactly when `role` is LEADER, and then `leader` and `vote` are this node.
+
+    Attributes:
+        commit: highest index known to be committed.
+        commit_told: what Effects.commit has said: an entry is applied only when it is committed
+            *and* durable here, so that the state machine never runs ahead of the local log.
+        persisted: highest index of the log in memory that is known to be durable here.
+        applied: what the state machine reported.
+        elapsed: ticks since the leader was heard, or since the campaign began.
+        timeout: ticks at which `elapsed` leads to a campaign.
+        compact_to: every member has the entries up to here; see Effects.compact_to.
+        votes: answers in the present campaign; meaningful while ELECTOR.
+        is_pre_vote: whether the present campaign is still the pre-vote (thesis 9.6).
+    """
+
+    __slots__ = (
+        "_appended",
+        "_pending",
+        "_pending_rewrites",
+        "_seen",
+        "_truncate_from",
+        "applied",
+        "commit",
+        "commit_told",
+        "compact_to",
+        "config",
+        "elapsed",
+        "fx",
+        "hard_changed",
+        "is_pre_vote",
+        "lead",
+        "leader",
+        "log",
+        "members",
+        "membership",
+        "node_id",
+        "persisted",
+        "rng",
+        "role",
+        "term",
+        "timeout",
+        "vote",
+        "votes",
+    )
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        membership: Membership,
+        hard_state: HardState,
+        first: tuple[LogIndex, Term],
+        entries: Iterable[EntryMeta],
+        applied: LogIndex,
+        rng: random.Random,
+    ) -> None:
+        _check_config(config, membership)
+        self.config = config
+        self.membership = membership
+        self.members = sorted({*membership.voters, *membership.outgoing, *membership.learners})
+        self.node_id = config.node_id
+        self.rng = rng
+        self.log = LogView(*first)
+        for meta in entries:
+            if meta.index != self.log.last_index + 1 or meta.term < self.log.last_term:
+                raise ValueError(f"entry {meta} can't follow {self.log.last_index}")
+            self.log.append(meta.term, meta.size_bytes)
+        if not self.log.base_index <= applied <= self.log.last_index:
+            raise ValueError(
+                f"applied index {applied} lies outside the log, which has entries "
+                f"({self.log.base_index}, {self.log.last_index}]"
+            )
+        self.term, self.vote = hard_state
+        if self.term < self.log.last_term:
+            raise ValueError(f"term {self.term} is older than the log's {self.log.last_term}")
+        self.role = Role.FOLLOWER
+        self.leader = NO_NODE
+        self.lead: Leadership | None = None
+        self.commit = self.commit_told = self.applied = applied
+        self.persisted = self.log.last_index
+        self.compact_to = NO_INDEX
+        self.votes: dict[NodeId, bool] = {}
+        self.is_pre_vote = False
+        self.elapsed = 0
+        self.timeout = 0
+        self.reset_election_timer()
+        if config.first_campaign_ticks > 0:
+            self.timeout = config.first_campaign_ticks
+        self.hard_changed = False
+        self._truncate_from = NO_INDEX
+        self._appended: list[Entry] = []
+        self._pending: deque[PendingWrite] = deque()
+        self._pending_rewrites = 0
+        self._seen = (self.role, self.term, self.leader)
+        self.fx = Effects()
+
+    # ---- facts ----
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this node may campaign."""
+        return self.node_id in self.membership.voters or self.node_id in self.membership.outgoing
+
+    @property
+    def is_sole_voter(self) -> bool:
+        """Whether this node alone is a quorum."""
+        return self.membership.voters == (self.node_id,) and self.membership.outgoing in (
+            (),
+            (self.node_id,),
+        )
+
+    # ---- the step under way ----
+
+    def begin_step(self) -> None:
+        """Start collecting the effects of a step."""
+        self.fx = Effects()
+        self.hard_changed = False
+        self._truncate_from = NO_INDEX
+        self._appended = []
+        self._seen = (self.role, self.term, self.leader)
+
+    def end_step(self) -> Effects:
+        """Finish and return the effects of the step."""
+        fx = self.fx
+        if self._appended or self.hard_changed:
+            fx.persist = Persist(
+                HardState(self.term, self.vote) if self.hard_changed else None,
+                self._truncate_from,
+                tuple(self._appended),
+            )
+            if self._appended:
+                last = self._appended[-1]
+                self._pending.append(PendingWrite(last.index, last.term, self._truncate_from))
+                if self._truncate_from:
+                    self._pending_rewrites += 1
+        now = (self.role, self.term, self.leader)
+        if now != self._seen:
+            fx.role_changed = RoleChanged(*now)
+        return fx
+
+    def answer(self, message: Message) -> None:
+        """Send an answer that promises nothing but the term it carries.
+
+        Raft wants the term durable before any answer (thesis 3.8). That costs nothing in the
+        step that adopts the term, so it is done there. A later answer may still overtake that
+        write, which is harmless: only votes and acknowledged entries are ever counted towards
+        something that must survive a crash, and those always wait.
+        """
+        if self.hard_changed:
+            self.fx.send_after_persist.append(message)
+        else:
+            self.fx.send.append(message)
+
+    # ---- shared moves ----
+
+    def set_hard_state(self, term: Term, vote: NodeId) -> None:
+        """Take a term and vote, to be made durable with this step."""
+        assert term > self.term or (term == self.term and self.vote in (NO_NODE, vote)), (
+            f"hard state can't go from {(self.term, self.vote)} to {(term, vote)}"
+        )
+        self.term = term
+        self.vote = vote
+        self.hard_changed = True
+
+    def reset_election_timer(self) -> None:
+        """Start waiting anew for a random time in [election_ticks, 2 * election_ticks).
+
+        A sole voter has nobody to wait for or to collide with.
+        """
+        self.elapsed = 0
+        ticks = self.config.election_ticks
+        self.timeout = 1 if self.is_sole_voter else ticks + self.rng.randrange(ticks)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add entries behind the last one, to be made durable with this step."""
+        append = self.log.append
+        for entry in entries:
+            append(entry.term, len(entry.data))
+        self._appended.extend(entries)
+
+    def truncate_from(self, index: LogIndex) -> None:
+        """Drop entries >= `index`, in this step's write.
+
+        A committed entry can't go: the group would have lost it. That is a broken invariant, so
+        the member stops here rather than apply two different histories.
+        """
+        assert index > self.commit, (
+            f"node {self.node_id}, term {self.term}: entry {index} is to be truncated, but "
+            f"everything up to {self.commit} is committed"
+        )
+        assert not self._appended
+        self.log.truncate_from(index)
+        self._truncate_from = index
+        if self.persisted >= index:
+            self.persisted = LogIndex(index - 1)
+
+    def commit_to(self, index: LogIndex) -> None:
+        """Raise the commit index; a lower one is old news."""
+        if index > self.commit:
+            assert index <= self.log.last_index, (index, self.log.last_index)
+            self.commit = index
+            self.tell_commit()
+
+    def tell_commit(self) -> None:
+        """Report what is now committed and durable here."""
+        index = min(self.commit, self.persisted)
+        if index > self.commit_told:
+            self.commit_told = index
+            self.fx.commit = index
+
+    def note_compact_to(self, index: LogIndex) -> None:
+        """Learn that every member has the entries up to `index`."""
+        if index > self.compact_to:
+            self.compact_to = index
+            self.fx.compact_to = index
+
+    def note_persisted(self, index: LogIndex, term: Term) -> bool:
+        """Take a report of durability; returns whether `persisted` moved.
+
+        Writes become durable in order, and each is reported by its last entry. The term tells a
+        report about a truncated entry from one about its successor, with one exception: an entry
+        may be written, replaced, and written again by a later leader. The queue of writes under
+        way tells which of them is meant: the oldest that fits. What a younger, unfinished
+        write replaces is not durable in its present form, whatever the report says.
+        """
+        pending = self._pending
+        for position, write in enumerate(pending):
+            if write.last_index == index and write.last_term == term:
+                for _ in range(position + 1):
+                    if pending.popleft().truncate_from:
+                        self._pending_rewrites -= 1
+                break
+        if self.log.term_of(index) != term:
+            return False
+        if self._pending_rewrites:
+            rewritten = min(w.truncate_from for w in pending if w.truncate_from)
+            index = min(index, LogIndex(rewritten - 1))
+        if index <= self.persisted:
+            return False
+        self.persisted = index
+        self.tell_commit()
+        return True
+
+
+def _check_config(config: RaftConfig, membership: Membership) -> None:
+    if config.node_id == NO_NODE:
+        raise ValueError("node_id 0 means 'no node'")
+    if config.heartbeat_ticks < 1 or config.election_ticks <= 2 * config.heartbeat_ticks:
+        raise ValueError(
+            f"election_ticks={config.election_ticks} must be > 2 * heartbeat_ticks="
+            f"{config.heartbeat_ticks}, which must be >= 1"
+        )
+    if min(config.max_append_bytes, config.max_inflight_bytes, config.max_uncommitted_bytes) < 1:
+        raise ValueError("max_append_bytes, max_inflight_bytes, max_uncommitted_bytes must be >= 1")
+    if not membership.voters:
+        raise ValueError("a group needs at least one voter")

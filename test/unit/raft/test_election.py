@@ -1,0 +1,345 @@
+"""Elections: thesis 3.4, 3.6.1, 3.8, 3.10, 4.2.3, 6.2, 9.6."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from cluster.raft.core import RaftCore
+from cluster.raft.effects import RejectReason
+from cluster.raft.events import Propose, Received, Tick, TransferLeadership
+from cluster.raft.messages import (
+    AppendRequest,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from cluster.raft.types import (
+    INITIAL_HARD_STATE,
+    HardState,
+    Membership,
+    RaftConfig,
+    Role,
+)
+from harness.sim.lockstep import Lockstep, Peer, group
+
+THREE = Membership((1, 2, 3))
+
+
+def test_a_group_elects_one_leader_and_all_know_it():
+    net = group(3)
+    leader = net.elect(2)
+    assert [p.core.leader for p in net.peers.values()] == [2, 2, 2]
+    assert [p.core.role for p in net.peers.values()] == [Role.FOLLOWER, Role.LEADER, Role.FOLLOWER]
+    assert leader.core.term == 1
+    assert leader.core.commit == 1  # its no-op
+
+
+def test_time_outs_are_random_within_one_and_two_election_times():
+    seen = []
+    for seed in range(200):
+        core = RaftCore(
+            RaftConfig(1, 1, 10), THREE, INITIAL_HARD_STATE, (0, 0), [], 0, random.Random(seed)
+        )
+        ticks = 0
+        while core.role is Role.FOLLOWER:
+            core.step(Tick())
+            ticks += 1
+        seen.append(ticks)
+    assert sorted(set(seen)) == list(range(10, 20))
+
+
+def test_the_favoured_one_campaigns_first_but_only_once():
+    config = RaftConfig(1, 1, 10, first_campaign_ticks=2)
+    peer = Peer(1, THREE, config=config)
+    peer.step(Tick())
+    assert peer.core.role is Role.FOLLOWER
+    peer.step(Tick())
+    assert peer.core.role is Role.ELECTOR
+    peer.sent.clear()
+    for _ in range(9):
+        peer.step(Tick())
+    assert peer.sent == []
+
+
+def test_a_pre_vote_touches_no_term():
+    net = group(3)
+    net.down = [2, 3]
+    net.tick(1, times=200)
+    assert net[1].core.role is Role.ELECTOR
+    assert net[1].core.term == 0
+    assert net[1].last.persist is None
+
+
+def test_a_returning_member_does_not_depose_the_leader():
+    net = group(3)
+    net.elect(1)
+    net.down = [3]
+    net.tick(times=50)
+    net[3].step(Tick())
+    for _ in range(50):
+        net[3].step(Tick())
+    net[3].sent.clear()
+    net.down = []
+    net.tick(times=50)
+    assert net[1].core.role is Role.LEADER
+    assert net[1].core.term == 1
+    assert net[3].core.leader == 1
+
+
+@pytest.mark.parametrize("pre", [True, False])
+def test_votes_are_refused_while_a_leader_is_heard(pre):
+    net = group(3)
+    net.elect(1)
+    term = net[2].core.term
+    request = VoteRequest(3, 2, term + 5, 99, 99, pre=pre, id=7)
+    net[2].step(Received(request))
+    answer = net[2].sent.pop()
+    assert answer == VoteResponse(2, 3, term, False, pre, 7)
+    assert net[2].core.term == term
+    net[1].step(Received(request._replace(to=1)))
+    assert net[1].core.role is Role.LEADER
+    # a transfer is the leader's own wish
+    net[2].step(Received(request._replace(transfer=True)))
+    assert net[2].sent.pop().granted
+
+
+def test_votes_are_given_again_once_the_leader_is_silent():
+    net = group(3)
+    net.elect(1)
+    for _ in range(10):
+        net[2].step(Tick())
+    if net[2].core.role is Role.ELECTOR:
+        net[2].sent.clear()
+    net[2].step(Received(VoteRequest(3, 2, 9, 99, 99)))
+    assert net[2].sent.pop() == VoteResponse(2, 3, 9, True)
+
+
+def test_a_vote_waits_for_the_disk_and_is_given_once_a_term():
+    peer = Peer(2, THREE)
+    peer.hold_disk = True
+    effects = peer.step(Received(VoteRequest(1, 2, 1, 0, 0, id=5)))
+    assert effects.persist.hard_state == HardState(1, 1)
+    assert effects.send == []
+    assert effects.send_after_persist == [VoteResponse(2, 1, 1, True, id=5)]
+    effects = peer.step(Received(VoteRequest(3, 2, 1, 9, 9)))
+    assert effects.send_after_persist == [VoteResponse(2, 3, 1, False)]
+    effects = peer.step(Received(VoteRequest(1, 2, 1, 0, 0)))
+    assert effects.send_after_persist == [VoteResponse(2, 1, 1, True)]
+    assert effects.persist is None
+
+
+def test_a_vote_survives_a_restart():
+    peer = Peer(2, THREE, term=4, vote=1)
+    peer.step(Received(VoteRequest(3, 2, 4, 99, 99)))
+    assert not peer.sent.pop().granted
+    peer.step(Received(VoteRequest(1, 2, 4, 99, 99)))
+    assert peer.sent.pop().granted
+
+
+@pytest.mark.parametrize("pre", [True, False])
+@pytest.mark.parametrize(
+    ("last_index", "last_term", "granted"),
+    [(3, 2, True), (2, 2, False), (9, 1, False), (1, 3, True)],
+)
+def test_only_an_up_to_date_log_gets_a_vote(pre, last_index, last_term, granted):
+    peer = Peer(2, THREE, terms=[1, 2, 2])
+    peer.step(Received(VoteRequest(1, 2, 3, last_index, last_term, pre=pre)))
+    answer = peer.sent.pop()
+    assert answer.granted is granted
+    assert answer.term == (3 if granted or not pre else 2)
+    if pre:
+        assert peer.core.term == 2
+
+
+def test_a_pre_vote_for_a_past_term_is_refused_with_the_present_one():
+    peer = Peer(2, THREE, term=6)
+    peer.step(Received(VoteRequest(1, 2, 6, 0, 0, pre=True)))
+    assert peer.sent.pop() == VoteResponse(2, 1, 6, False, True)
+    asker = Peer(1, THREE, term=5)
+    while asker.core.role is not Role.ELECTOR:
+        asker.step(Tick())
+    asker.step(Received(VoteResponse(2, 1, 6, False, True)))
+    assert (asker.core.role, asker.core.term) == (Role.FOLLOWER, 6)
+
+
+def test_vote_requests_leave_only_after_term_and_own_vote_are_durable():
+    net = group(3)
+    candidate = net[1]
+    while candidate.core.role is not Role.ELECTOR:
+        candidate.step(Tick())
+    candidate.sent.clear()
+    candidate.hold_disk = True
+    effects = candidate.step(Received(VoteResponse(2, 1, 1, True, True)))
+    assert effects.persist.hard_state == HardState(1, 1)
+    assert candidate.sent == []
+    candidate.sync()
+    assert [(m.to, m.term, m.pre) for m in candidate.sent] == [(2, 1, False), (3, 1, False)]
+
+
+def test_answers_of_another_campaign_do_not_count():
+    peer = Peer(1, Membership((1, 2, 3, 4, 5)), term=3)
+    while peer.core.role is not Role.ELECTOR:
+        peer.step(Tick())
+    peer.step(Received(VoteResponse(2, 1, 3, True, True)))  # for term 3, we ask for 4
+    peer.step(Received(VoteResponse(3, 1, 3, True, False)))  # a real vote, we ask for pre-votes
+    peer.step(Received(VoteResponse(9, 1, 4, True, True)))  # no member
+    peer.step(Received(VoteResponse(4, 1, 4, True, True)))
+    assert (peer.core.role, peer.core.term) == (Role.ELECTOR, 3)
+    peer.step(Received(VoteResponse(5, 1, 4, True, True)))
+    assert (peer.core.role, peer.core.term) == (Role.ELECTOR, 4)
+    peer.step(Received(VoteResponse(2, 1, 3, True, False)))
+    peer.step(Received(VoteResponse(3, 1, 4, True, False)))
+    peer.step(Received(VoteResponse(3, 1, 4, True, False)))
+    assert peer.core.role is Role.ELECTOR
+    peer.step(Received(VoteResponse(4, 1, 4, True, False)))
+    assert peer.core.role is Role.LEADER
+
+
+def test_a_lost_election_makes_a_follower():
+    peer = Peer(1, THREE)
+    while peer.core.role is not Role.ELECTOR:
+        peer.step(Tick())
+    peer.step(Received(VoteResponse(2, 1, 0, False, True)))
+    assert peer.core.role is Role.ELECTOR
+    peer.step(Received(VoteResponse(3, 1, 0, False, True)))
+    assert peer.core.role is Role.FOLLOWER
+
+
+def test_a_leader_that_hears_no_majority_steps_down():
+    net = group(5)
+    leader = net.elect(1)
+    net.down = [3, 4]
+    net.tick(times=40)
+    assert leader.core.role is Role.LEADER
+    net.down = [3, 4, 5]
+    net.tick(1, 2, times=21)
+    assert (leader.core.role, leader.core.leader, leader.core.term) == (Role.FOLLOWER, 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["append", "heartbeat"])
+def test_a_deposed_leader_learns_the_term_from_the_answer(kind):
+    peer = Peer(2, THREE, term=7)
+    message = AppendRequest(1, 2, 3, 0, 0, (), 0) if kind == "append" else Heartbeat(1, 2, 3, 0)
+    peer.step(Received(message))
+    answer = peer.sent.pop()
+    assert answer.term == 7
+    assert peer.core.leader == 0
+    leader = group(3).elect(1)
+    leader.step(Received(answer._replace(to=1)))
+    assert (leader.core.role, leader.core.term) == (Role.FOLLOWER, 7)
+    assert leader.last.persist.hard_state == HardState(7, 0)
+
+
+def test_a_sole_voter_leads_at_once_and_commits_when_durable():
+    peer = Peer(1, Membership((1,)))
+    peer.hold_disk = True
+    effects = peer.step(Tick())
+    assert peer.core.role is Role.LEADER
+    assert effects.persist.hard_state == HardState(1, 1)
+    assert len(effects.persist.entries) == 1
+    assert peer.core.commit == 0
+    peer.sync()
+    assert peer.core.commit == 1
+
+
+def test_a_sole_voter_sends_learners_nothing_before_its_term_is_durable():
+    peer = Peer(1, Membership((1,), learners=(2,)))
+    peer.hold_disk = True
+    effects = peer.step(Tick())
+    assert peer.core.role is Role.LEADER
+    assert effects.appends == []
+    assert peer.step(Propose((b"x",))).appends == []
+    peer.sync()
+    appended = [m for m in peer.sent if isinstance(m, AppendRequest)]
+    assert [m.to for m in appended] == [2]
+
+
+def test_a_learner_never_campaigns():
+    peer = Peer(3, Membership((1, 2), learners=(3,)))
+    for _ in range(100):
+        peer.step(Tick())
+    assert peer.core.role is Role.FOLLOWER
+
+
+def test_two_leaders_in_one_term_stop_the_member():
+    net = group(3)
+    leader = net.elect(1)
+    with pytest.raises(AssertionError, match="leads term 1"):
+        leader.step(Received(Heartbeat(2, 1, 1, 0)))
+
+
+def test_a_message_for_another_node_is_refused():
+    peer = Peer(2, THREE)
+    with pytest.raises(ValueError, match="message for node 3"):
+        peer.step(Received(VoteRequest(1, 3, 9, 0, 0)))
+    assert peer.core.term == 0
+
+
+# ---- transfer ----
+
+
+def test_transfer_hands_over_at_once():
+    net = group(3)
+    net.elect(1)
+    net.propose(1, b"a")
+    net[1].step(TransferLeadership(3))
+    net.deliver()
+    assert net[3].core.role is Role.LEADER
+    assert net[1].core.leader == 3
+
+
+def test_transfer_waits_for_the_target_to_catch_up_and_takes_no_proposals():
+    net = group(3)
+    net.elect(1)
+    net.down = [3]
+    net.propose(1, b"a")
+    net[1].step(TransferLeadership(3))
+    assert not any(isinstance(m, TimeoutNow) for m in net[1].sent)
+    rejected = net[1].step(Propose((b"b",))).rejected
+    assert rejected.reason is RejectReason.TRANSFERRING
+    net.down = []
+    net.tick(times=10)
+    assert net[3].core.role is Role.LEADER
+    assert net[3].entries[1].data == b"a"
+
+
+def test_a_stuck_transfer_is_given_up():
+    net = group(3)
+    net.elect(1)
+    net.down = [3]
+    net[1].step(TransferLeadership(3))
+    net.tick(1, 2, times=10)
+    assert net.propose(1, b"b").proposed is not None
+
+
+def test_nobody_hands_over_to_a_learner_or_itself():
+    peer = Peer(1, Membership((1,), learners=(2,)))
+    peer.step(Tick())
+    for target in (1, 2, 9):
+        peer.step(TransferLeadership(target))
+        assert peer.step(Propose((b"x",))).proposed is not None
+
+
+def test_an_old_timeout_now_is_ignored():
+    net = group(3)
+    net.elect(1)
+    net[2].step(Received(TimeoutNow(3, 2, 0)))
+    assert net[2].core.role is Role.FOLLOWER
+
+
+def test_answers_of_older_terms_are_ignored():
+    net = Lockstep(*(Peer(i, THREE, terms=[1], term=3) for i in (1, 2, 3)))
+    leader = net.elect(1)
+    net.down = [2, 3]
+    net.propose(1, b"x")
+    assert (leader.core.term, leader.core.commit, leader.core.last_index) == (4, 2, 3)
+    leader.step(Received(AppendResponse(3, 1, 3, True, 3)))
+    leader.step(Received(HeartbeatResponse(3, 1, 3)))
+    assert leader.core.commit == 2
+    leader.step(Received(AppendResponse(3, 1, 4, True, 3)))
+    assert leader.core.commit == 3
