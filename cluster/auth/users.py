@@ -11,6 +11,7 @@ import threading
 _N, _R, _P = 1 << 14, 8, 1
 _SALT_BYTES = 16
 _MAX_REMEMBERED = 1024
+_MAX_HASHING = 4
 
 
 def hash_password(password: str) -> str:
@@ -47,12 +48,14 @@ def verify_password(password: str, stored: str) -> bool:
 class PasswordVerifier:
     """Remembers successful verifications, so that repeated logins cost microseconds.
 
-    What is remembered is a MAC under a key of this process, never the password. Thread-safe.
+    What is remembered is a MAC under a key of this process, never the password. Thread-safe. Few
+    passwords are hashed at a time: each takes 16 MiB, and anyone who reaches the port can ask.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
+        self._hashing = threading.BoundedSemaphore(_MAX_HASHING)
         self._remembered: dict[str, bytes] = {}
 
     def verify(self, user: str, stored: str, password: str) -> bool:
@@ -61,7 +64,9 @@ class PasswordVerifier:
         known = self._remembered.get(user)
         if known is not None and hmac.compare_digest(known, mac):
             return True
-        if not verify_password(password, stored):
+        with self._hashing:
+            fits = verify_password(password, stored)
+        if not fits:
             return False
         with self._lock:
             if len(self._remembered) >= _MAX_REMEMBERED:

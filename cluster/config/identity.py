@@ -71,11 +71,17 @@ def load_or_create_identity(data_dir: Path, own_endpoint: Endpoint) -> Identity:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # the folders may be new as well: their own entries must outlive a power cut, too
+        for folder in (path.parent, data_dir, data_dir.absolute().parent):
+            _sync_folder(folder)
     except OSError as error:
         raise ConfigError(f"data_dir={data_dir} can't be written: {error.strerror}") from error
     return identity
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Slots, the ring, PartitionGroup and SlotPartitionTable: values only, no I/O."""

@@ -1,0 +1,69 @@
+"""What is known of a time series, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iotdb_engine.types import DataType
+
+SERIES_PER_STORAGE_GROUP_BITS = 32
+"""series_id = sg_id << 32 | number within the storage group; neither is ever reused."""
+
+
+@dataclass(frozen=True)
+class SeriesSpec:
+    """A series to be created.
+
+    Attributes:
+        measurement: last node of its path.
+        data_type, encoding, compressor: numbers of the family's enums (client-protocol: PLAIN 0 …
+            GORILLA 8; UNCOMPRESSED 0, SNAPPY 1, GZIP 2, LZ4 7).
+        alias: second name inside the device, or None.
+        props, tags, attributes: pairs in the order given.
+    """
+
+    measurement: str
+    data_type: DataType
+    encoding: int
+    compressor: int
+    alias: str | None = None
+    props: tuple[tuple[str, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """A series that exists. `device` and `path` are text forms of full paths."""
+
+    series_id: int
+    storage_group: str
+    device: str
+    measurement: str
+    data_type: DataType
+    encoding: int
+    compressor: int
+    aligned: bool
+    alias: str | None = None
+    props: tuple[tuple[str, str], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Full path: device and measurement."""
+        return f"{self.device}.{self.measurement}"
+
+    @property
+    def sg_id(self) -> int:
+        """Id of the storage group that owns this series."""
+        return self.series_id >> SERIES_PER_STORAGE_GROUP_BITS
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device that has at least one series."""
+
+    path: str
+    storage_group: str
+    aligned: bool

@@ -1,0 +1,590 @@
+"""SchemaTree: the series of the storage groups whose schema a data group owns.
+
+Persistent form, one record per series plus one counter per storage group:
+
+    schema/series/<series id u64>  JSON list, see `_record`
+    schema/next/<sg id u64>        number of the storage group's next series, u64
+
+Numbers are never used again, so what was known of a dropped series can't be taken for another one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.plan.plans import CreateSeriesPlan
+from cluster.schema.encodings import encoding_problem
+from cluster.schema.paths import (
+    PathPattern,
+    join_path,
+    split_path,
+    validate_device,
+    validate_measurement_name,
+)
+from cluster.schema.series import (
+    SERIES_PER_STORAGE_GROUP_BITS,
+    DeviceInfo,
+    SeriesInfo,
+    SeriesSpec,
+)
+from iotdb_engine.types import DataType
+
+KEY_PREFIX = b"schema/"
+_SERIES = KEY_PREFIX + b"series/"
+_NEXT = KEY_PREFIX + b"next/"
+
+TAG_ATTRIBUTE_TOTAL_BYTES = 700
+"""0.13 `tag_attribute_total_size`; not configurable, since replicas must decide alike."""
+
+Puts = dict[bytes, bytes | None]
+
+
+class SeriesOutcome(NamedTuple):
+    """What became of one SeriesSpec.
+
+    Attributes:
+        info: the series; also when an if_absent plan found one of another type (the status says
+            PATH_ALREADY_EXISTS then). None when there is none by that name.
+        status, message: SUCCESS, or why it was not created.
+    """
+
+    info: SeriesInfo | None
+    status: StatusCode = StatusCode.SUCCESS
+    message: str = ""
+
+
+class _Device:
+    """A device with at least one series."""
+
+    __slots__ = ("aligned", "names", "path", "series")
+
+    def __init__(self, path: str, aligned: bool) -> None:
+        self.path = path
+        self.aligned = aligned
+        self.series: dict[str, SeriesInfo] = {}  # by measurement, in order of creation
+        self.names: dict[str, SeriesInfo] = {}  # by measurement and by alias
+
+
+class _Node:
+    """An inner node of a storage group's tree; lives as long as a device is there or below."""
+
+    __slots__ = ("children", "device")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.device: _Device | None = None
+
+
+class _Group:
+    """A storage group."""
+
+    __slots__ = ("devices", "in_order", "next_number", "nodes", "path", "root")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.nodes = split_path(path)
+        self.root = _Node()
+        self.devices: dict[str, _Device] = {}
+        self.in_order: list[_Device] | None = []  # sorted by path; None: to be made anew
+        self.next_number = 0
+
+    def sorted_devices(self) -> list[_Device]:
+        if self.in_order is None:
+            self.in_order = [self.devices[path] for path in sorted(self.devices)]
+        return self.in_order
+
+
+class SchemaTree:
+    """One thread applies, any thread reads.
+
+    Walks take the lock. `resolve`, which every insert with unknown series calls, does not: it is
+    look-ups in dictionaries only, and new names of a device enter in one atomic update.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: dict[int, _Group] = {}
+        self._by_id: dict[int, SeriesInfo] = {}
+
+    @classmethod
+    def load(cls, pairs: Iterable[tuple[bytes, bytes]]) -> SchemaTree:
+        """Return the tree that the puts so far amount to.
+
+        Args:
+            pairs: what is stored under KEY_PREFIX, sorted by key.
+
+        Raises:
+            ValueError: a record is damaged.
+        """
+        tree = cls()
+        numbers = {}
+        for key, value in pairs:
+            try:
+                if key.startswith(_SERIES):
+                    info = _info(int.from_bytes(key[len(_SERIES) :], "big"), value)
+                    tree._add(info.sg_id, info.storage_group, info.device, info.aligned, [info])
+                elif key.startswith(_NEXT):
+                    numbers[int.from_bytes(key[len(_NEXT) :], "big")] = value
+                else:
+                    raise ValueError("unknown kind")
+            except (KeyError, TypeError, ValueError, ClusterError) as error:
+                raise ValueError(f"schema record {key!r} is damaged: {error}") from error
+        for sg_id, value in numbers.items():
+            path, number = json.loads(value)
+            tree._groups.setdefault(sg_id, _Group(path)).next_number = number
+        return tree
+
+    # ---- reading ----
+
+    def resolve(
+        self, sg_id: int, device: str, measurements: Sequence[str]
+    ) -> tuple[bool | None, list[SeriesInfo | None]]:
+        """Look up series of a device by measurement or alias.
+
+        Returns:
+            Whether the device is aligned (None: there is no such device), and for each name its
+            series or None.
+        """
+        group = self._groups.get(sg_id)
+        found = group.devices.get(device) if group is not None else None
+        if found is None and group is not None and "`" in device:
+            found = group.devices.get(join_path(split_path(device)))
+        if found is None:
+            return None, [None] * len(measurements)
+        return found.aligned, list(map(found.names.get, measurements))
+
+    def series(self, series_id: int) -> SeriesInfo | None:
+        """Return a series by its id, or None."""
+        return self._by_id.get(series_id)
+
+    def match(
+        self, pattern: PathPattern, sg_ids: Collection[int] | None = None
+    ) -> list[SeriesInfo]:
+        """Return the series whose path, or path with their alias, matches.
+
+        Args:
+            pattern: against full paths.
+            sg_ids: only of these storage groups; None: of all.
+
+        Returns:
+            Sorted by device path, then by creation. O(size of the part of the tree that the
+            pattern's nodes lead to).
+        """
+        found: list[SeriesInfo] = []
+        last = pattern.last_literal
+        with self._lock:
+            for device, state in self._walk(pattern, sg_ids):
+                if pattern.accepts_all_below(state):
+                    found.extend(device.series.values())
+                elif last is not None:
+                    info = device.names.get(last)
+                    if info is not None and pattern.accepts(pattern.step(state, last)):
+                        found.append(info)
+                elif pattern.may_match_below(state):
+                    found.extend(
+                        info for info in device.series.values() if _matches(pattern, state, info)
+                    )
+        return found
+
+    def devices(
+        self, pattern: PathPattern, sg_ids: Collection[int] | None = None
+    ) -> list[DeviceInfo]:
+        """Return the devices whose path matches, sorted by path; arguments as in `match`."""
+        with self._lock:
+            return [
+                DeviceInfo(
+                    device.path, next(iter(device.series.values())).storage_group, device.aligned
+                )
+                for device, state in self._walk(pattern, sg_ids)
+                if pattern.accepts(state)
+            ]
+
+    def count(self, pattern: PathPattern, sg_ids: Collection[int] | None = None) -> int:
+        """Return how many series `match` would return."""
+        return len(self.match(pattern, sg_ids))
+
+    def series_count(self) -> int:
+        """Return the number of series. O(1)."""
+        return len(self._by_id)
+
+    def _walk(
+        self, pattern: PathPattern, sg_ids: Collection[int] | None
+    ) -> list[tuple[_Device, int]]:
+        """Return the devices that a matching path leads to or through, with the state there."""
+        found: list[tuple[_Device, int]] = []
+        walked = 0
+        for sg_id in self._groups if sg_ids is None else set(sg_ids):
+            group = self._groups.get(sg_id)
+            state = pattern.state_after(group.nodes) if group is not None else 0
+            if group is None or not state:
+                continue
+            walked += 1
+            if pattern.accepts_all_below(state):
+                # the usual case, `root.**`: no need to look at names; but the storage group's own
+                # path, which may be a device, is not below itself
+                below = pattern.step(state, "")
+                found.extend(
+                    (device, state if device.path == group.path else below)
+                    for device in group.sorted_devices()
+                )
+                continue
+            start = len(found)
+            _descend(pattern, group.root, state, found)
+            found[start:] = sorted(found[start:], key=_device_path)
+        if walked > 1:
+            found.sort(key=_device_path)
+        return found
+
+    # ---- applying ----
+
+    def create(self, plan: CreateSeriesPlan) -> tuple[list[SeriesOutcome], Puts]:
+        """Create series of one device.
+
+        An aligned device's series are created all or not at all, unless the plan is if_absent.
+
+        Returns:
+            An outcome for each spec, and what to store.
+        """
+        with self._lock:
+            refusal = self._device_refusal(plan)
+            if refusal is not None:
+                return [refusal] * len(plan.specs), {}
+            if "`" in plan.device:
+                plan = replace(plan, device=join_path(split_path(plan.device)))
+            group = self._groups.get(plan.sg_id)
+            if group is None:
+                group = _Group(plan.sg_path)
+            device = group.devices.get(plan.device)
+            inner = _find_node(group, plan.device)
+            known = dict(device.names) if device is not None else {}
+            number = group.next_number
+            outcomes = []
+            created: list[SeriesInfo] = []
+            for spec in plan.specs:
+                outcome = _judge(plan, spec, known, inner)
+                if outcome is None:
+                    info = _new_info(plan, spec, number)
+                    number += 1
+                    known[info.measurement] = info
+                    if info.alias is not None:
+                        known[info.alias] = info
+                    created.append(info)
+                    outcome = SeriesOutcome(info)
+                outcomes.append(outcome)
+            failed = next((item for item in outcomes if item.status != StatusCode.SUCCESS), None)
+            if failed is not None and plan.aligned and not plan.if_absent:
+                return [
+                    item if item.status != StatusCode.SUCCESS else failed._replace(info=None)
+                    for item in outcomes
+                ], {}
+            if not created:
+                return outcomes, {}
+            self._add(plan.sg_id, plan.sg_path, plan.device, plan.aligned, created)
+            puts: Puts = {_series_key(info.series_id): _record(info) for info in created}
+            group = self._groups[plan.sg_id]
+            puts[_NEXT + plan.sg_id.to_bytes(8, "big")] = _dump([group.path, group.next_number])
+            return outcomes, puts
+
+    def delete(self, series_ids: Iterable[int]) -> tuple[list[SeriesInfo], Puts]:
+        """Remove series, and devices that have none left; unknown ids are passed over.
+
+        Returns:
+            The removed series, and what to store.
+        """
+        removed = []
+        puts: Puts = {}
+        with self._lock:
+            for series_id in series_ids:
+                info = self._by_id.pop(series_id, None)
+                if info is None:
+                    continue
+                group = self._groups[info.sg_id]
+                device = group.devices[info.device]
+                del device.series[info.measurement]
+                del device.names[info.measurement]
+                if info.alias is not None:
+                    del device.names[info.alias]
+                if not device.series:
+                    _remove_device(group, device)
+                removed.append(info)
+                puts[_series_key(series_id)] = None
+        return removed, puts
+
+    def drop_storage_groups(self, sg_ids: Iterable[int]) -> tuple[int, Puts]:
+        """Remove whole storage groups; unknown ids are passed over.
+
+        Returns:
+            The number of removed series, and what to store.
+        """
+        count = 0
+        puts: Puts = {}
+        with self._lock:
+            for sg_id in sg_ids:
+                group = self._groups.pop(sg_id, None)
+                if group is None:
+                    continue
+                for device in group.devices.values():
+                    for info in device.series.values():
+                        del self._by_id[info.series_id]
+                        puts[_series_key(info.series_id)] = None
+                        count += 1
+                puts[_NEXT + sg_id.to_bytes(8, "big")] = None
+        return count, puts
+
+    def _device_refusal(self, plan: CreateSeriesPlan) -> SeriesOutcome | None:
+        """Return why nothing at all can be created in the plan's device, or None."""
+        try:
+            nodes = validate_device(plan.device)
+            sg_nodes = split_path(plan.sg_path)
+        except ClusterError as error:
+            return SeriesOutcome(None, error.status, error.message)
+        if nodes[: len(sg_nodes)] != sg_nodes:
+            return SeriesOutcome(
+                None,
+                StatusCode.METADATA_ERROR,
+                f"{plan.device} is not in storage group {plan.sg_path}",
+            )
+        group = self._groups.get(plan.sg_id)
+        if group is None:
+            return None
+        if group.next_number + len(plan.specs) > 1 << SERIES_PER_STORAGE_GROUP_BITS:
+            return SeriesOutcome(
+                None,
+                StatusCode.METADATA_ERROR,
+                f"storage group {plan.sg_path} has used up its series numbers",
+            )
+        node: _Node | None = group.root
+        for number in range(len(sg_nodes), len(nodes)):
+            assert node is not None
+            if node.device is not None and nodes[number] in node.device.names:
+                return _exists(node.device.names[nodes[number]].path)
+            node = node.children.get(nodes[number])
+            if node is None:
+                return None
+        device = node.device if node is not None else None
+        if device is not None and device.aligned != plan.aligned:
+            kind, method = (
+                ("aligned", "createAlignedTimeseries")
+                if device.aligned
+                else ("not aligned", "createTimeseries")
+            )
+            return SeriesOutcome(
+                None,
+                StatusCode.ALIGNED_TIMESERIES_ERROR,
+                f"timeseries under this entity is {kind}, please use {method} or change entity. "
+                f"(Path: {plan.device})",
+            )
+        return None
+
+    def _add(
+        self, sg_id: int, sg_path: str, device: str, aligned: bool, infos: list[SeriesInfo]
+    ) -> None:
+        group = self._groups.get(sg_id)
+        if group is None:
+            group = self._groups[sg_id] = _Group(sg_path)
+        found = group.devices.get(device)
+        new = found is None
+        if found is None:
+            found = _Device(device, aligned)
+        found.series.update({info.measurement: info for info in infos})
+        names = {info.measurement: info for info in infos}
+        names.update({info.alias: info for info in infos if info.alias is not None})
+        found.names.update(names)
+        self._by_id.update({info.series_id: info for info in infos})
+        if new:
+            node = group.root
+            for name in split_path(device)[len(group.nodes) :]:
+                node = node.children.setdefault(name, _Node())
+            node.device = found
+            group.in_order = None
+            group.devices[device] = found
+        mask = (1 << SERIES_PER_STORAGE_GROUP_BITS) - 1
+        last = max(info.series_id & mask for info in infos)
+        group.next_number = max(group.next_number, last + 1)
+
+
+def _device_path(item: tuple[_Device, int]) -> str:
+    return item[0].path
+
+
+def _descend(
+    pattern: PathPattern, root: _Node, state: int, found: list[tuple[_Device, int]]
+) -> None:
+    """Collect the devices at and below a node; by hand, as a path's depth has no bound."""
+    todo = [(root, state)]
+    while todo:
+        node, state = todo.pop()
+        if node.device is not None:
+            found.append((node.device, state))
+        literal = pattern.next_literal(state)
+        if literal is not None:
+            child = node.children.get(literal)
+            if child is not None:
+                todo.append((child, pattern.step(state, literal)))
+            continue
+        for name, child in node.children.items():
+            after = pattern.step(state, name)
+            if after:
+                todo.append((child, after))
+
+
+def _matches(pattern: PathPattern, state: int, info: SeriesInfo) -> bool:
+    return pattern.accepts(pattern.step(state, info.measurement)) or (
+        info.alias is not None and pattern.accepts(pattern.step(state, info.alias))
+    )
+
+
+def _find_node(group: _Group, device: str) -> _Node | None:
+    node: _Node | None = group.root
+    for name in split_path(device)[len(group.nodes) :]:
+        if node is None:
+            return None
+        node = node.children.get(name)
+    return node
+
+
+def _remove_device(group: _Group, device: _Device) -> None:
+    del group.devices[device.path]
+    group.in_order = None
+    names = split_path(device.path)[len(group.nodes) :]
+    trail = [group.root]
+    for name in names:
+        trail.append(trail[-1].children[name])
+    trail[-1].device = None
+    for parent, name in zip(reversed(trail[:-1]), reversed(names), strict=True):
+        child = parent.children[name]
+        if child.children or child.device is not None:
+            break
+        del parent.children[name]
+
+
+def _exists(path: str, info: SeriesInfo | None = None) -> SeriesOutcome:
+    return SeriesOutcome(info, StatusCode.PATH_ALREADY_EXISTS, f"Path [{path}] already exist")
+
+
+def _judge(
+    plan: CreateSeriesPlan, spec: SeriesSpec, known: dict[str, SeriesInfo], inner: _Node | None
+) -> SeriesOutcome | None:
+    """Return the outcome of a spec that creates nothing, or None when it is to be created."""
+    path = f"{plan.device}.{spec.measurement}"
+    existing = known.get(spec.measurement)
+    if existing is not None:
+        if not plan.if_absent:
+            return _exists(path)
+        same = existing.data_type is spec.data_type
+        return SeriesOutcome(existing) if same else _exists(path, existing)
+    children = inner.children if inner is not None else {}
+    if spec.measurement in children:
+        return _exists(path)
+    try:
+        validate_measurement_name(spec.measurement, path)
+        if spec.alias is not None:
+            validate_measurement_name(spec.alias, f"{plan.device}.{spec.alias}")
+    except ClusterError as error:
+        return SeriesOutcome(None, error.status, error.message)
+    if spec.alias is not None and (
+        spec.alias == spec.measurement or spec.alias in known or spec.alias in children
+    ):
+        return SeriesOutcome(
+            None,
+            StatusCode.ALIAS_ALREADY_EXISTS,
+            f"Alias [{spec.alias}] for Path [{path}] already exists",
+        )
+    problem = encoding_problem(spec.data_type, spec.encoding, spec.compressor) or _tag_problem(
+        path, spec
+    )
+    return SeriesOutcome(None, StatusCode.METADATA_ERROR, problem) if problem else None
+
+
+def _tag_problem(path: str, spec: SeriesSpec) -> str | None:
+    both = {key for key, _ in spec.tags} & {key for key, _ in spec.attributes}
+    if both:
+        return f"Tag and attribute shouldn't have the same property key [{min(both)}]"
+    size = sum(
+        8 + len(key.encode()) + len(value.encode()) for key, value in (*spec.tags, *spec.attributes)
+    )
+    if size > TAG_ATTRIBUTE_TOTAL_BYTES:
+        return (
+            f"the tags and attributes of {path} take {size} bytes, "
+            f"more than {TAG_ATTRIBUTE_TOTAL_BYTES}"
+        )
+    return None
+
+
+def _new_info(plan: CreateSeriesPlan, spec: SeriesSpec, number: int) -> SeriesInfo:
+    return SeriesInfo(
+        series_id=plan.sg_id << SERIES_PER_STORAGE_GROUP_BITS | number,
+        storage_group=plan.sg_path,
+        device=plan.device,
+        measurement=spec.measurement,
+        data_type=spec.data_type,
+        encoding=spec.encoding,
+        compressor=spec.compressor,
+        aligned=plan.aligned,
+        alias=spec.alias,
+        props=spec.props,
+        tags=spec.tags,
+        attributes=spec.attributes,
+    )
+
+
+def _series_key(series_id: int) -> bytes:
+    return _SERIES + series_id.to_bytes(8, "big")
+
+
+def _dump(value: Any) -> bytes:  # noqa: ANN401
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _record(info: SeriesInfo) -> bytes:
+    return _dump(
+        [
+            info.storage_group,
+            info.device,
+            info.measurement,
+            int(info.data_type),
+            info.encoding,
+            info.compressor,
+            info.aligned,
+            info.alias,
+            info.props,
+            info.tags,
+            info.attributes,
+        ]
+    )
+
+
+def _info(series_id: int, record: bytes) -> SeriesInfo:
+    (
+        storage_group,
+        device,
+        measurement,
+        data_type,
+        encoding,
+        compressor,
+        aligned,
+        alias,
+        props,
+        tags,
+        attributes,
+    ) = json.loads(record)
+    return SeriesInfo(
+        series_id=series_id,
+        storage_group=sys.intern(storage_group),
+        device=sys.intern(device),
+        measurement=measurement,
+        data_type=DataType(data_type),
+        encoding=encoding,
+        compressor=compressor,
+        aligned=aligned,
+        alias=alias,
+        props=tuple((key, value) for key, value in props),
+        tags=tuple((key, value) for key, value in tags),
+        attributes=tuple((key, value) for key, value in attributes),
+    )
