@@ -170,7 +170,9 @@ class Forwarder:
         """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
         pool = self._meta_pool if group_id == META_GROUP_ID else self._data_pool
         request = ExecuteRequest(
-            groupId=group_id, plan=payload, timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS)
+            groupId=group_id,
+            plan=payload,
+            timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )
         try:
             response = pool.call(target, method, request, deadline=deadline)

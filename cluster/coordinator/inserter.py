@@ -22,6 +22,7 @@ from cluster.plan.plans import CreateSeriesPlan, InsertPlan
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import default_encoding
+from cluster.schema.paths import parse_node
 from cluster.schema.series import SeriesSpec
 from iotdb_engine import DataType, Fragment, Layout
 
@@ -176,6 +177,8 @@ class Inserter:
         cached = self._cache.layout(key)
         if cached is not None:
             return _Resolved(cached.storage_group, _fragment(item, cached.layout), OK)
+        if any("`" in name for name in item.measurements):
+            item = item._replace(measurements=tuple(map(parse_node, item.measurements)))
         if len(set(item.measurements)) != len(item.measurements):
             twice = next(name for name in item.measurements if item.measurements.count(name) > 1)
             raise ClusterError(

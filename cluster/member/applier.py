@@ -31,6 +31,10 @@ class StateMachine(Protocol):
         """
         ...
 
+    def check(self, plan: object) -> None:
+        """Raise ValueError unless `plan` is one that this machine can apply."""
+        ...
+
     def skip(self, index: LogIndex) -> None:
         """Note an entry that has no effect on the state (no-op, membership)."""
         ...

@@ -18,7 +18,7 @@ from cluster.plan.plans import (
 from cluster.raft.types import Entry, LogIndex
 from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS
 from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
-from iotdb_engine import Layout, Region
+from iotdb_engine import Layout, Region, check_fragment
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,14 @@ class DataMachine:
         outcome = handler(plan, entry.index)  # type: ignore[operator]
         self._applied = entry.index
         return outcome
+
+    def check(self, plan: object) -> None:
+        """Raise ValueError unless `plan` is a data plan with sound fragments."""
+        if type(plan) not in self._apply_by_type:
+            raise ValueError(f"a data group can't apply a {type(plan).__name__}")
+        if isinstance(plan, InsertPlan):
+            for fragment in plan.fragments:
+                check_fragment(fragment)
 
     def skip(self, index: LogIndex) -> None:
         """Note an entry without effect."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from cluster.plan.codec import decode_plan
-from cluster.plan.plans import SetPartitionTablePlan
+from cluster.plan.plans import MetaPlan, SetPartitionTablePlan
 from cluster.raft.types import Entry, LogIndex
 from cluster.schema.meta_state import MetaState
 from iotdb_engine import Region
@@ -49,6 +49,11 @@ class MetaMachine:
             for listener in self._table_listeners:
                 listener()
         return outcome
+
+    def check(self, plan: object) -> None:
+        """Raise ValueError unless `plan` is a meta plan."""
+        if not isinstance(plan, get_args(MetaPlan)):
+            raise ValueError(f"the meta group can't apply a {type(plan).__name__}")
 
     def skip(self, index: LogIndex) -> None:
         """Note an entry without effect."""

@@ -255,6 +255,10 @@ class RaftMember:
         answer: Message | None = waiter.result()
         return answer
 
+    def check_plan(self, plan: object) -> None:
+        """Raise ValueError unless this kind of group can apply `plan`."""
+        self._machine.check(plan)
+
     def propose(self, payload: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
         """Append a plan, wait until it is applied here, and return the outcome.
 

@@ -14,7 +14,7 @@ from cluster.errors import ClusterError, NotLeader, StatusCode
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.raft_member import RaftMember
 from cluster.member.read_service import serve_read
-from cluster.plan.codec import encode_result
+from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import decode_read
 from cluster.raft import messages
 from cluster.raft.messages import TimeoutNow
@@ -88,10 +88,17 @@ class RaftHandler:
             member.receive(TimeoutNow(NodeId(request.frm), NodeId(request.to), Term(request.term)))
 
     def executeNonQueryPlan(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
-        """Run a plan on this node's member, if it leads."""
-        return self._execute(
-            request, lambda member, deadline: encode_result(member.propose(request.plan, deadline))
-        )
+        """Run a plan on this node's member, if it leads.
+
+        The bytes are checked first: what can't be applied must not reach the log, where it would
+        stop every replica.
+        """
+
+        def run(member: RaftMember, deadline: Deadline) -> bytes:
+            member.check_plan(decode_plan(request.plan))
+            return encode_result(member.propose(request.plan, deadline))
+
+        return self._execute(request, run)
 
     def executeRead(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
         """Run a read on this node's member, if it leads."""
