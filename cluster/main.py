@@ -53,6 +53,7 @@ STEPS = 15
 _HOUSEKEEPING_S = 2.0
 _MAX_LOG_SEGMENTS = 8
 _FIRST_CAMPAIGN_TICKS = 2
+_INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
 _WILDCARDS = ("0.0.0.0", "::")
 _SWITCH_INTERVAL_S = 0.0005
 """A request passes through several threads; behind a busy flush thread each hand-over would take
@@ -164,6 +165,14 @@ class ClusterMain:
         """Take up the node's identity."""
         node = self.settings.node
         own = self.settings.own_endpoint
+        seeds = self.settings.cluster.seed_nodes
+        self.known_nodes = KnownNodesFile(node.data_dir)
+        known = self.known_nodes.load()
+        if not self.known_nodes.has_partition_table and own not in seeds:
+            raise StartUpError(
+                f"this node is {own} (internal_ip:internal_meta_port), which is not in seed_nodes "
+                f"({','.join(map(str, seeds))}): name it there as the other nodes do"
+            )
         self.identity = load_or_create_identity(node.data_dir, own)
         self.address_book = AddressBook(
             NodeInfo(
@@ -179,19 +188,14 @@ class ClusterMain:
                 incarnation=self.identity.incarnation,
             )
         )
-        self.known_nodes = KnownNodesFile(node.data_dir)
-        for info in self.known_nodes.load():
-            self.address_book.learn(info)
+        for info in known:
+            self.address_book.recall(info)
         self.address_book.on_learned(self.known_nodes.remember)
-        for endpoint, node_id in seed_node_ids(self.settings.cluster.seed_nodes).items():
-            if node_id != self.identity.node_id:
-                self.address_book.add_seed(node_id, endpoint.host, endpoint.port)
-        seeds = self.settings.cluster.seed_nodes
-        if not self.known_nodes.has_partition_table and own not in seeds:
-            raise StartUpError(
-                f"this node is {own} (internal_ip:internal_meta_port), which is not in seed_nodes "
-                f"({','.join(map(str, seeds))}): name it there as the other nodes do"
-            )
+        if not self.known_nodes.has_partition_table:
+            # later on a seed's address says nothing of its id any more: it may have moved
+            for endpoint, node_id in seed_node_ids(seeds).items():
+                if node_id != self.identity.node_id:
+                    self.address_book.add_seed(node_id, endpoint.host, endpoint.port)
         self._log_step(
             1, f"ClusterMain starts node {self.identity.node_id}, data in {node.data_dir}"
         )
@@ -267,7 +271,7 @@ class ClusterMain:
         )
         self.meta_member.on_role_changed(self._meta_role_changed)
         for info in self.meta_member.state.nodes():
-            self.address_book.learn(info)
+            self.address_book.recall(info)
         self.data_groups = DataGroups(
             node_id=self.identity.node_id,
             log=self.log,
@@ -446,9 +450,10 @@ class ClusterMain:
         self._say(line)
 
     def _internal_limits(self) -> ServerLimits:
+        """A client's largest frame becomes a slightly larger one between nodes."""
         node = self.settings.node
         return ServerLimits(
-            max_frame_bytes=node.thrift_max_frame_size,
+            max_frame_bytes=node.thrift_max_frame_size + _INTERNAL_FRAME_EXTRA_BYTES,
             max_connections=node.internal_max_connections,
         )
 
@@ -483,9 +488,10 @@ class ClusterMain:
         endpoint = book.meta_endpoint if kind == "meta" else book.data_endpoint
         client = MetaGroupService.Client if kind == "meta" else DataGroupService.Client
         connect_s = node.connection_timeout_ms / 1000
+        limits = self._internal_limits()
 
         def make_channel(peer: NodeId) -> RpcChannel:
-            return RpcChannel(lambda: endpoint(peer), client, connect_s)
+            return RpcChannel(lambda: endpoint(peer), client, connect_s, limits)
 
         def make_link(peer: NodeId) -> PeerLink:
             return PeerLink(
@@ -499,7 +505,7 @@ class ClusterMain:
             make_link, lambda name, run: self.threads.spawn(f"link-{kind}-{name}", run)
         )
         self._closers.append(links.stop)
-        pool = ClientPool(endpoint, client, connect_timeout_s=connect_s)
+        pool = ClientPool(endpoint, client, connect_timeout_s=connect_s, limits=limits)
         self._closers.append(pool.close)
         deps = MemberDeps(
             threads=self.threads,

@@ -1,8 +1,8 @@
 """Finds the leader of a group and runs something there, until a deadline.
 
 A refusal that is definite (not the leader, not sent) is followed or tried again elsewhere; an
-answer that never came after a write was sent is reported as an unknown outcome, never retried: the write
-may have been applied.
+answer that never came after a write was sent is reported as an unknown outcome, never retried: the
+write may have been applied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What this node remembers of the schema of devices it writes to.
 
 Only what exists is remembered; a miss always asks the group that owns the schema. A remembered
-series that was deleted meanwhile is harmless: its id is never reused, and the data group refuses it.
+series that was deleted meanwhile is harmless: its id is never reused, and the data group refuses
+it.
 """
 
 from __future__ import annotations

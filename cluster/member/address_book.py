@@ -37,6 +37,7 @@ class AddressBook:
         self._lock = threading.Lock()
         self._own = own
         self._infos: dict[NodeId, NodeInfo] = {own.node_id: own}
+        self._heard: set[NodeId] = set()
         self._learned: list[Callable[[NodeInfo], None]] = []
 
     @property
@@ -55,18 +56,30 @@ class AddressBook:
         with self._lock:
             self._infos.setdefault(node_id, NodeInfo(node_id, host, meta_port))
 
+    def recall(self, info: NodeInfo) -> bool:
+        """Take what a file, the registry or another node says of a node, for want of better.
+
+        What the node itself has said since this process started counts for more. True when news.
+        """
+        return self._take(info, first_hand=False)
+
     def learn(self, info: NodeInfo) -> bool:
-        """Take what a node says of itself (or a registry says of it); True when news.
+        """Take what a known node says of itself; True when news. Strangers are not believed.
 
         A known node with another incarnation is not believed: its data folder is not the one
         that the cluster knows.
         """
+        return self._take(info, first_hand=True)
+
+    def _take(self, info: NodeInfo, *, first_hand: bool) -> bool:
         with self._lock:
             if info.node_id == self._own.node_id:
                 return False
-            old = self._infos.get(info.node_id)
-            if old == info:
+            if info.node_id in self._heard and not first_hand:
                 return False
+            old = self._infos.get(info.node_id)
+            if old is None and first_hand:
+                return False  # a stranger: members are known by seed list, file or registry
             if old is not None and old.incarnation and old.incarnation != info.incarnation:
                 logger.warning(
                     "node %d at %s:%d has another data folder than the node known by that id; "
@@ -75,6 +88,10 @@ class AddressBook:
                     info.internal_ip,
                     info.meta_port,
                 )
+                return False
+            if first_hand:
+                self._heard.add(info.node_id)
+            if old == info:
                 return False
             self._infos[info.node_id] = info
             listeners = list(self._learned)

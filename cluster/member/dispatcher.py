@@ -134,7 +134,7 @@ class Dispatcher:
             except LookupError:
                 # truncated or compacted since the core decided: the core has moved on as well
                 return None
-            # The order may be history: a newer leader can have rewritten the log since it was given.
+            # The order may be history: a newer leader can have rewritten the log since.
             # Within a term its leader only appends, so if the term still is the order's *after* the
             # read, then what was read is what the order meant (simulator: SimNode._dispatch).
             if self._current_term() != order.term:

@@ -11,6 +11,7 @@ from cluster.server.schema_methods import SchemaMethods
 from cluster.server.session_methods import SessionMethods
 from cluster.server.sessions import Session
 from cluster.server.statement_methods import StatementMethods
+from cluster.sql.parser import warm_up
 from cluster.threads import ThreadRegistry
 
 
@@ -41,6 +42,7 @@ class ClientServer:
 
     def start(self) -> int:
         """Listen; return the port."""
+        warm_up()  # or the first statement would wait for the grammar
         self._server.start()
         return self._server.port
 

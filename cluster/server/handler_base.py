@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
@@ -123,4 +123,4 @@ def answers_status(method: F) -> F:
         except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
             return self.wire_error(error)
 
-    return guarded  # type: ignore[return-value]
+    return cast("F", guarded)

@@ -21,8 +21,8 @@ from cluster.rpc.gen.client.ttypes import (
     TSStatus,
 )
 from cluster.server.handler_base import HandlerBase, answers_status
-from cluster.server.literal_insert import literal_of_text
 from cluster.sql.statements import Literal
+from cluster.sql.values import literal_of_text
 from iotdb_engine import DataType
 
 _I64 = struct.Struct(">q")

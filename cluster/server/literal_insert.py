@@ -6,7 +6,6 @@ can't be converted becomes null and is reported with its row; the rest of the ro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,24 +33,6 @@ class LiteralRows(NamedTuple):
 
     item: InsertItem | None
     row_statuses: list[Status]
-
-
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z")
-
-
-def literal_of_text(text: str) -> Literal:
-    """Return what a client's text value is as a literal (0.13 `TypeInferenceUtils`)."""
-    if text.lower() in ("true", "false"):
-        return Literal(LiteralKind.BOOLEAN, text)
-    if text in ("null", "NULL"):
-        return Literal(LiteralKind.NULL, text)
-    if text == "NaN":
-        return Literal(LiteralKind.NAN, text)
-    if _NUMBER.match(text):
-        return Literal(LiteralKind.NUMBER, text)
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1]
-    return Literal(LiteralKind.STRING, text)
 
 
 def convert_rows(

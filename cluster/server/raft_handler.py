@@ -17,8 +17,7 @@ from cluster.member.read_service import serve_read
 from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import decode_read
 from cluster.raft import messages
-from cluster.raft.messages import TimeoutNow
-from cluster.raft.types import GroupId, NodeId, Term
+from cluster.raft.types import GroupId
 from cluster.rpc import convert
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import (
@@ -85,7 +84,7 @@ class RaftHandler:
         """Campaign at once: the leader hands over."""
         member = self._find_member(GroupId(request.groupId))
         if member is not None:
-            member.receive(TimeoutNow(NodeId(request.frm), NodeId(request.to), Term(request.term)))
+            member.receive(convert.timeout_now_from_wire(request))
 
     def executeNonQueryPlan(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
         """Run a plan on this node's member, if it leads.
@@ -139,6 +138,12 @@ class RaftHandler:
                 message=f"this node has no member of group {request.groupId}",
                 definite=True,
                 leader=0,
+            )
+        if not request.timeoutMs or request.plan is None:
+            return ExecuteResponse(
+                status=StatusCode.ILLEGAL_PARAMETER,
+                message="the request lacks its plan or its time-out",
+                definite=True,
             )
         deadline = Deadline.after(request.timeoutMs / 1000)
         try:

@@ -131,6 +131,8 @@ class SessionMethods(HandlerBase):
             maxConcurrentClientNum=node.rpc_max_concurrent_client_num,
             thriftMaxFrameSize=node.thrift_max_frame_size,
             isReadOnly=False,
+            thriftMaxFrameSizeV013=node.thrift_max_frame_size,
+            isReadOnlyV013=False,
         )
 
 

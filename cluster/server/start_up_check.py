@@ -28,6 +28,12 @@ class CheckOutcome(NamedTuple):
     refusal: str | None
 
 
+class _Answer(NamedTuple):
+    node_id: NodeId
+    mismatches: list[Mismatch]
+    refusal: str | None
+
+
 class StartUpCheck:
     """Asks every other node, round after round, until a majority has agreed or disagreed.
 
@@ -52,29 +58,28 @@ class StartUpCheck:
 
     def run(self) -> CheckOutcome:
         """Return when the outcome is clear, or when the node is asked to stop."""
-        own = self._book.own.node_id
-        others = [node_id for node_id in self._node_ids if node_id != own]
+        others = {node_id for node_id in self._node_ids if node_id != self._book.own.node_id}
         total = len(others) + 1
         if not others:
             return CheckOutcome(1, 1, None)
         pause_s = self._settings.node.config_check_interval_ms / 1000
-        with ThreadPoolExecutor(len(others), thread_name_prefix="start-up-check") as pool:
+        with ThreadPoolExecutor(2 * len(others), thread_name_prefix="start-up-check") as pool:
             while not self._stopping.is_set():
-                answers: dict[NodeId, list[Mismatch] | None] = {}
-                for node_id, (mismatches, refusal) in zip(
-                    others, pool.map(self._ask, others), strict=True
-                ):
-                    if refusal is not None:
-                        return CheckOutcome(0, total, refusal)
-                    answers[node_id] = mismatches
-                agreeing = 1 + sum(answer == [] for answer in answers.values())
+                answers: dict[NodeId, list[Mismatch] | None] = dict.fromkeys(others)
+                for answer in pool.map(self._ask, self._endpoints(others)):
+                    if answer is None:
+                        continue
+                    if answer.refusal is not None:
+                        return CheckOutcome(0, total, answer.refusal)
+                    if answer.node_id in others:
+                        answers[answer.node_id] = answer.mismatches
+                agreeing = 1 + sum(mismatches == [] for mismatches in answers.values())
                 decision = verdict(total, answers)
-                if decision is Verdict.GO_ON:
-                    self._report_dissent(answers)
-                    return CheckOutcome(agreeing, total, None)
                 if decision is Verdict.REFUSE:
                     return CheckOutcome(agreeing, total, self._dissent_text(answers))
                 self._report_dissent(answers)
+                if decision is Verdict.GO_ON:
+                    return CheckOutcome(agreeing, total, None)
                 self._say_once(
                     f"waiting for other nodes: {agreeing} of {total} agree so far, "
                     f"{total // 2 + 1} needed"
@@ -82,12 +87,21 @@ class StartUpCheck:
                 self._stopping.wait(pause_s)
         return CheckOutcome(1, total, None)
 
-    def _ask(self, node_id: NodeId) -> tuple[list[Mismatch] | None, str | None]:
-        """Return (mismatches or None when there was no answer, refusal or None)."""
+    def _endpoints(self, others: set[NodeId]) -> list[tuple[str, int]]:
+        """Where the others were last, and the seeds: one of those may have moved."""
+        own = self._settings.own_endpoint
+        found = {
+            (info.internal_ip, info.meta_port)
+            for info in map(self._book.get, others)
+            if info is not None
+        }
+        found.update((seed.host, seed.port) for seed in self._settings.cluster.seed_nodes)
+        return sorted(found - {(own.host, own.port)})
+
+    def _ask(self, endpoint: tuple[str, int]) -> _Answer | None:
+        """Return what the node at `endpoint` says, or None when there is no answer."""
         timeout_s = self._settings.node.connection_timeout_ms / 1000
-        channel = RpcChannel(
-            lambda: self._book.meta_endpoint(node_id), MetaGroupService.Client, timeout_s
-        )
+        channel = RpcChannel(lambda: endpoint, MetaGroupService.Client, timeout_s)
         status = StartUpStatus(
             protocolVersion=PROTOCOL_VERSION,
             node=convert.node_info_to_wire(self._book.own),
@@ -97,17 +111,21 @@ class StartUpCheck:
         try:
             response = channel.call("checkStatus", status, timeout_s=timeout_s)
         except RpcError as error:
-            logger.debug("node %d does not answer yet: %s", node_id, error)
-            return None, None
+            logger.debug("%s:%d does not answer yet: %s", *endpoint, error)
+            return None
         finally:
             channel.close()
-        for info in [response.responder, *response.knownNodes]:
-            self._book.learn(convert.node_info_from_wire(info, NodeInfo))
-        mismatches = [
-            Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
-            for item in response.mismatches
-        ]
-        return mismatches, response.refusal
+        self._book.learn(convert.node_info_from_wire(response.responder, NodeInfo))
+        for info in response.knownNodes:
+            self._book.recall(convert.node_info_from_wire(info, NodeInfo))
+        return _Answer(
+            NodeId(response.responder.nodeId),
+            [
+                Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
+                for item in response.mismatches
+            ],
+            response.refusal,
+        )
 
     def _dissent_text(self, answers: dict[NodeId, list[Mismatch] | None]) -> str:
         lines: list[str] = []

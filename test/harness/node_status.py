@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.rpc.gen.cluster import MetaGroupService
-from cluster.rpc.gen.cluster.ttypes import NodeStatus
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
 from thrift.transport import TSocket, TTransport
+
+from cluster.rpc.gen.cluster import MetaGroupService
+from cluster.rpc.gen.cluster.ttypes import NodeStatus
 
 
 @contextmanager

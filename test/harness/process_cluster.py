@@ -89,9 +89,8 @@ class Node:
         while "ready: rpc" not in self.log():
             assert self.process is not None
             if self.process.poll() is not None:
-                raise AssertionError(
-                    f"node {self.number} ended with {self.process.returncode}:\n{self.log()[-4000:]}"
-                )
+                code = self.process.returncode
+                raise AssertionError(f"node {self.number} ended with {code}:\n{self.log()[-4000:]}")
             if time.monotonic() > end:
                 raise AssertionError(f"node {self.number} is not ready:\n{self.log()[-4000:]}")
             time.sleep(0.02)

@@ -6,10 +6,11 @@ import struct
 from typing import Any
 
 import numpy as np
-from cluster.rpc.gen.client import IClientRPCService
-from cluster.rpc.gen.client import ttypes as t
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
 from thrift.transport import TSocket, TTransport
+
+from cluster.rpc.gen.client import IClientRPCService
+from cluster.rpc.gen.client import ttypes as t
 
 
 class StatusError(Exception):

@@ -133,6 +133,23 @@ def test_addresses_may_change_between_restarts(tmp_path: Path) -> None:
             assert client.query("select s from root.sg.d") == [[1, 1.5], [2, 2.5]]
 
 
+def test_all_addresses_may_change_at_once_when_the_seeds_name_the_new_ones(tmp_path: Path) -> None:
+    with process_cluster(tmp_path, 3) as cluster:
+        with WireClient(cluster.nodes[0].rpc_port) as client:
+            client.execute("insert into root.sg.d(timestamp, s) values(1, 1.5)")
+        cluster.stop()
+        spare = ProcessCluster(tmp_path / "spare", 3)
+        for node, place in zip(cluster.nodes, spare.nodes, strict=True):
+            node.meta_port, node.data_port = place.meta_port, place.data_port
+            node.rpc_port = place.rpc_port
+            node.overrides["seed_nodes"] = place.overrides["seed_nodes"]
+            node.start()
+        for node in cluster.nodes:
+            node.wait_ready()
+        with WireClient(cluster.nodes[2].rpc_port) as client:
+            assert client.query("select s from root.sg.d") == [[1, 1.5]]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "theirs"),
     [("default_replica_num", "2", "3"), ("cluster_name", "other", "default")],

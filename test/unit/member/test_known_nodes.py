@@ -49,3 +49,12 @@ def test_a_node_does_not_believe_others_about_itself() -> None:
     book = AddressBook(OWN)
     assert not book.learn(OWN._replace(internal_ip="elsewhere"))
     assert book.own == OWN
+
+
+def test_what_a_node_says_itself_counts_for_more_than_what_is_recalled() -> None:
+    book = AddressBook(OWN)
+    book.recall(OTHER._replace(internal_ip="old"))
+    assert book.meta_endpoint(OTHER.node_id) == ("old", 9003)
+    book.learn(OTHER)
+    book.recall(OTHER._replace(internal_ip="older"))
+    assert book.meta_endpoint(OTHER.node_id) == ("h2", 9003)

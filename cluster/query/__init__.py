@@ -1,0 +1,1 @@
+"""Query planning and execution over column batches."""

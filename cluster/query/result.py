@@ -1,0 +1,127 @@
+"""What a query answers with: a header and a stream of column batches."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from iotdb_engine.types import BATCH_DTYPES, Column, ColumnBatch, DataType
+
+MAX_BATCH_ROWS = 8192
+"""Most rows in one batch of a result."""
+
+
+@dataclass
+class ResultSet:
+    """Rows of a query, computed as they are taken. Used by one thread at a time.
+
+    Attributes:
+        columns: names of the output columns, without Time; duplicates stay.
+        types: parallel to `columns`.
+        column_index: for each output column the number of its column in the batches, which carry
+            each distinct column once.
+        batches: in time order, never empty, at most MAX_BATCH_ROWS rows each. Computing the next
+            one may raise ClusterError.
+        ignore_time: whether `times` of the batches mean nothing (no Time column).
+        kind: operation type text for the client, "QUERY" or "SHOW".
+    """
+
+    columns: list[str]
+    types: list[DataType]
+    column_index: list[int]
+    batches: Iterator[ColumnBatch]
+    ignore_time: bool = False
+    kind: str = "QUERY"
+
+    def close(self) -> None:
+        """Stop computing; idempotent. `batches` yields nothing more."""
+        if isinstance(self.batches, Generator):
+            self.batches.close()
+        self.batches = iter(())
+
+
+def slice_batch(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
+    """Return rows [start, stop) as views."""
+    if start == 0 and stop >= len(batch.times):
+        return batch
+    return ColumnBatch(
+        batch.times[start:stop],
+        tuple(
+            Column(
+                column.type,
+                column.values[start:stop],
+                None if column.valid is None else column.valid[start:stop],
+            )
+            for column in batch.columns
+        ),
+    )
+
+
+def limited(
+    batches: Iterable[ColumnBatch], offset: int = 0, limit: int | None = None
+) -> Iterator[ColumnBatch]:
+    """Yield rows [offset, offset + limit) of a stream in batches of at most MAX_BATCH_ROWS.
+
+    Takes no more from the stream than it needs.
+    """
+    if limit == 0:
+        return
+    for batch in batches:
+        count = len(batch.times)
+        if offset >= count:
+            offset -= count
+            continue
+        stop = count if limit is None else min(count, offset + limit)
+        for start in range(offset, stop, MAX_BATCH_ROWS):
+            yield slice_batch(batch, start, min(start + MAX_BATCH_ROWS, stop))
+        if limit is not None:
+            limit -= stop - offset
+            if limit <= 0:
+                return
+        offset = 0
+
+
+Cell = str | int | None
+
+
+def table(
+    header: Sequence[tuple[str, DataType]], rows: Sequence[Sequence[Cell]], kind: str = "SHOW"
+) -> ResultSet:
+    """Return a result without time from rows of texts and integers (SHOW, COUNT)."""
+    return ResultSet(
+        columns=[name for name, _ in header],
+        types=[data_type for _, data_type in header],
+        column_index=list(range(len(header))),
+        batches=_table_batches([data_type for _, data_type in header], rows),
+        ignore_time=True,
+        kind=kind,
+    )
+
+
+def _table_batches(
+    types: Sequence[DataType], rows: Sequence[Sequence[Cell]]
+) -> Iterator[ColumnBatch]:
+    for start in range(0, len(rows), MAX_BATCH_ROWS):
+        part = rows[start : start + MAX_BATCH_ROWS]
+        yield ColumnBatch(
+            np.arange(start, start + len(part), dtype=np.int64),
+            tuple(
+                _cells_column(data_type, [row[number] for row in part])
+                for number, data_type in enumerate(types)
+            ),
+        )
+
+
+def _cells_column(data_type: DataType, cells: Sequence[Cell]) -> Column:
+    values = np.zeros(len(cells), dtype=BATCH_DTYPES[data_type])
+    valid = np.ones(len(cells), dtype=np.bool_)
+    for number, cell in enumerate(cells):
+        if cell is None:
+            valid[number] = False
+        elif isinstance(cell, str):
+            values[number] = cell.encode("utf-8", "surrogatepass")
+        else:
+            values[number] = cell
+    return Column(data_type, values, None if valid.all() else valid)

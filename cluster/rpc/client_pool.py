@@ -1,0 +1,298 @@
+"""Calls to other nodes: channels (one connection each) and pools of them by node."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from thrift.Thrift import TApplicationException
+
+from cluster.errors import ClusterError
+from cluster.raft.types import NodeId
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.framing import (
+    BinaryOutput,
+    BinaryReplies,
+    FrameError,
+    FrameInput,
+    FrameReader,
+    output_like,
+    send_frame,
+)
+from cluster.rpc.server import ServerLimits
+
+logger = logging.getLogger(__name__)
+
+_IDLE_PER_NODE = 16
+
+
+class RpcError(Exception):
+    """A call got no answer.
+
+    Args:
+        definitely_not_sent: the other node has certainly not executed the call: it could not be
+            reached, or never received the complete request. When false it may have.
+    """
+
+    def __init__(self, message: str, *, definitely_not_sent: bool) -> None:
+        super().__init__(message)
+        self.definitely_not_sent = definitely_not_sent
+
+
+class RpcChannel:
+    """One connection to one node: connects when needed, closes on any transport error.
+
+    Used by one thread at a time; `close` may come from any thread and cuts a call under way. A
+    connection is never used again after a time-out: a late answer would be taken for the
+    next one's.
+
+    Args:
+        address: asked anew at each connect, since a node's address may change. A ClusterError that
+            it raises (address unknown) counts as not sent.
+        client_factory: generated client class, for instance DataGroupService.Client.
+        connect_timeout_s: bound on connecting, within the time-out of the call.
+        limits: bounds on answers.
+    """
+
+    def __init__(
+        self,
+        address: Callable[[], tuple[str, int]],
+        client_factory: Callable[..., Any],
+        connect_timeout_s: float,
+        limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._address = address
+        self._connect_timeout_s = connect_timeout_s
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._sock: socket.socket | None = None
+        self._reader: FrameReader | None = None
+        self._closed = False
+        self._in_call = False
+        self._where = "node"
+        self._replies = BinaryReplies(FrameInput(), fallback=False)
+        self._requests = output_like(BinaryOutput)
+        self._client = client_factory(self._replies, self._requests)
+
+    def call(self, method: str, *args: Any, timeout_s: float) -> Any:  # noqa: ANN401
+        """Call a method and return its result.
+
+        Raises:
+            RpcError: no answer; see its `definitely_not_sent`. Also when the other side
+                answers with a Thrift application error: an unknown method was not executed, an
+                internal error may have happened at any point.
+        """
+        deadline = Deadline.after(timeout_s)
+        # Encoding comes first: an error in it is a bug, says so, and does not touch the connection.
+        try:
+            getattr(self._client, f"send_{method}")(*args)
+        finally:
+            parts = self._requests.trans.take()
+        with self._lock:
+            if self._closed:
+                raise RpcError(f"{method}: the channel is closed", definitely_not_sent=True)
+            self._in_call = True
+        try:
+            sock = self._connected(method, deadline)
+            try:
+                send_frame(sock, parts, deadline)
+            except OSError as error:
+                self._drop()
+                raise self._error(method, error, not_sent=True) from error
+            return self._receive(method, deadline)
+        finally:
+            self._end_call()
+
+    def close(self) -> None:
+        """Close for good; a call under way ends with an RpcError."""
+        with self._lock:
+            self._closed = True
+            if not self._in_call:
+                self._drop_locked()
+            elif self._sock is not None:
+                # only wake the thread in the call: it owns the descriptor
+                try:
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                except OSError as error:
+                    logger.debug("%s: shutdown: %s", self._where, error)
+
+    # ---- inside ----
+
+    def _end_call(self) -> None:
+        with self._lock:
+            self._in_call = False
+            if self._closed:
+                self._drop_locked()
+
+    def _receive(self, method: str, deadline: Deadline) -> Any:  # noqa: ANN401
+        try:
+            payload = self._reader.read(deadline) if self._reader is not None else None
+            if payload is None:
+                raise FrameError("the connection was closed before the answer came")
+            self._replies.load(payload, self._limits.max_string, self._limits.max_container)
+            return getattr(self._client, f"recv_{method}")()
+        except TApplicationException as error:
+            unknown = error.type == TApplicationException.UNKNOWN_METHOD
+            raise self._error(method, error, not_sent=unknown) from error
+        except Exception as error:  # bytes that cannot be decoded are a transport problem, too
+            self._drop()
+            raise self._error(method, error, not_sent=False) from error
+
+    def _connected(self, method: str, deadline: Deadline) -> socket.socket:
+        sock = self._sock
+        if sock is not None and not _is_stale(sock):
+            return sock
+        self._drop()
+        try:
+            host, port = self._address()
+        except ClusterError as error:
+            raise RpcError(error.message, definitely_not_sent=True) from error
+        self._where = f"{host}:{port}"
+        try:
+            return self._connect(host, port, deadline.earlier(self._connect_timeout_s))
+        except OSError as error:
+            self._drop()
+            raise self._error(method, error, not_sent=True) from error
+
+    def _connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        last: OSError = ConnectionError("the name has no address")
+        for family, kind, number, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, number)
+            with self._lock:
+                self._sock = sock
+                if self._closed:
+                    raise ConnectionError("the channel is closed")
+            try:
+                sock.settimeout(max(0.001, deadline.remaining_s()))
+                sock.connect(address)
+                sock.setblocking(True)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            except OSError as error:
+                self._drop()
+                last = error
+                continue
+            self._reader = FrameReader(sock, self._limits.max_frame_bytes)
+            return sock
+        raise last
+
+    def _drop(self) -> None:
+        with self._lock:
+            self._drop_locked()
+
+    def _drop_locked(self) -> None:
+        sock, self._sock, self._reader = self._sock, None, None
+        if sock is not None:
+            sock.close()
+
+    def _error(self, method: str, error: Exception, *, not_sent: bool) -> RpcError:
+        text = str(error) or type(error).__name__
+        if isinstance(error, TApplicationException):
+            text = f"the node answered: {error.message or error}"
+        return RpcError(f"{self._where}: {method}: {text}", definitely_not_sent=not_sent)
+
+
+class ClientPool:
+    """Channels to many nodes, made when needed and kept for the next call; thread-safe.
+
+    As many calls as there are callers may be under way at a time; at most `max_idle` channels per
+    node are kept, the last used first.
+
+    Args:
+        resolve: returns (host, port) of a node now, or raises ClusterError when it is unknown.
+        client_factory, connect_timeout_s, limits: see RpcChannel.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[NodeId], tuple[str, int]],
+        client_factory: Callable[..., Any],
+        *,
+        connect_timeout_s: float = 2.0,
+        limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen
+        max_idle: int = _IDLE_PER_NODE,
+    ) -> None:
+        self._resolve = resolve
+        self._client_factory = client_factory
+        self._connect_timeout_s = connect_timeout_s
+        self._limits = limits
+        self._max_idle = max_idle
+        self._lock = threading.Lock()
+        self._idle: dict[NodeId, list[RpcChannel]] = {}
+        self._busy: set[RpcChannel] = set()
+        self._closed = False
+
+    def call(self, node_id: NodeId, method: str, *args: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+        """Call a method of a node and return its result.
+
+        Raises:
+            RpcError: no answer; see RpcChannel.call. An unknown address counts as not sent.
+        """
+        timeout_s = deadline.remaining_s()
+        if timeout_s <= 0:
+            raise RpcError(f"{method}: the deadline has passed", definitely_not_sent=True)
+        channel = self._take(node_id)
+        reusable = False
+        try:
+            result = channel.call(method, *args, timeout_s=timeout_s)
+            reusable = True
+            return result
+        finally:
+            self._give_back(node_id, channel, reusable=reusable)
+
+    def close(self) -> None:
+        """Close every channel; calls under way end with an RpcError."""
+        with self._lock:
+            self._closed = True
+            channels = [*self._busy, *(item for idle in self._idle.values() for item in idle)]
+            self._idle.clear()
+        for channel in channels:
+            channel.close()
+
+    def idle_count(self, node_id: NodeId) -> int:
+        """Return how many channels wait for the next call to a node."""
+        with self._lock:
+            return len(self._idle.get(node_id, ()))
+
+    def _take(self, node_id: NodeId) -> RpcChannel:
+        with self._lock:
+            if self._closed:
+                raise RpcError("the node is stopping", definitely_not_sent=True)
+            idle = self._idle.get(node_id)
+            if idle:
+                channel = idle.pop()
+            else:
+                channel = RpcChannel(
+                    lambda: self._resolve(node_id),
+                    self._client_factory,
+                    self._connect_timeout_s,
+                    self._limits,
+                )
+            self._busy.add(channel)
+            return channel
+
+    def _give_back(self, node_id: NodeId, channel: RpcChannel, *, reusable: bool) -> None:
+        with self._lock:
+            self._busy.discard(channel)
+            if reusable and not self._closed:
+                idle = self._idle.setdefault(node_id, [])
+                if len(idle) < self._max_idle:
+                    idle.append(channel)
+                    return
+        channel.close()
+
+
+def _is_stale(sock: socket.socket) -> bool:
+    """Whether an idle connection has ended, or has bytes that nobody asked for."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

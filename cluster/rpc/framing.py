@@ -1,0 +1,405 @@
+"""Frames and messages: bytes of a socket ⇄ what the generated code reads and writes.
+
+Both ends of the project use this: the servers and the channels to other nodes. A frame is i32
+length + payload, a payload is one message (client-protocol 1.1).
+
+The library's `TFramedTransport` would do, at more cost and with other limits: here a frame is
+received whole with as few system calls as possible (each one hands the interpreter lock to other
+threads), the message header is taken from it with one `unpack`, the C decoder (`fastbinary`) does
+the rest, and an answer goes out without being copied together when it is large.
+
+What a hostile peer can do is bounded here:
+
+1. A length above the limit ends the connection before anything is allocated; below it, memory grows
+   only with what really arrives (chunks of at most 1 MiB).
+2. Strings and containers may not claim more bytes or elements than the payload has: an element
+   takes at least one byte in either protocol.
+3. Nesting is bounded by the library (64 levels); nothing but CALL and ONEWAY messages is taken.
+   Releases of the library before 0.25 recurse without a bound: one frame of a few hundred kilobytes
+   overflows the stack of the process. They are refused when this module is imported.
+"""
+
+from __future__ import annotations
+
+import socket
+from io import BytesIO
+from struct import Struct
+from typing import Any
+
+from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
+from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
+from thrift.protocol.TProtocol import TProtocolException
+from thrift.Thrift import TMessageType
+from thrift.transport.TTransport import CReadableTransport, TTransportBase
+
+from cluster.rpc.deadline import Deadline
+
+_READ_BYTES = 16 << 10
+"""One receive of this size takes most requests whole; larger frames are read exactly."""
+_CHUNK_BYTES = 1 << 20
+_JOIN_BYTES = 64 << 10
+"""Answers up to this size are copied together, which is cheaper than a second system call."""
+
+_TIMEVAL = Struct("@ll")
+_LENGTH = Struct(">I")
+_BINARY_HEAD = Struct(">HBBi")
+_BINARY_VERSION = 0x8001
+_BINARY_FIRST = 0x80
+_COMPACT_FIRST = 0x82
+_COMPACT_VERSION = 1
+_WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
+_MORE = getattr(socket, "MSG_MORE", 0)
+_REQUESTS = (TMessageType.CALL, TMessageType.ONEWAY)
+_NAME_BYTES = 256
+
+
+class FrameError(Exception):
+    """The peer sent something that is no frame or no message; the connection is to be closed."""
+
+
+class Idle(Exception):
+    """No frame has begun within the socket's receive time-out."""
+
+
+class FrameReader:
+    """Receives frames from a connected stream socket; used by one thread at a time.
+
+    Without a deadline the socket is in blocking mode; it may have SO_RCVTIMEO set: a peer that
+    stalls within a frame for that long gets a FrameError, one that sends nothing at all gets an
+    Idle.
+    """
+
+    def __init__(self, sock: socket.socket, max_frame_bytes: int) -> None:
+        self._sock = sock
+        self._max_frame_bytes = max_frame_bytes
+        self._rest = b""
+        self._large = False
+
+    def read(self, deadline: Deadline | None = None) -> bytes | None:
+        """Return the next payload, not empty; None when the peer has closed between frames.
+
+        Raises:
+            FrameError: bad length, end of stream within a frame, or a stall within a frame.
+            Idle: see the class.
+            TimeoutError: the deadline passed.
+            OSError: the connection broke.
+        """
+        have = self._rest
+        while len(have) < 4:
+            wanted = 4 - len(have) if self._large else _READ_BYTES
+            chunk = self._receive(wanted, 0, deadline, begun=bool(have))
+            if not chunk:
+                if have:
+                    raise FrameError("connection closed within a frame length")
+                return None
+            have = have + chunk if have else chunk
+        (size,) = _LENGTH.unpack_from(have)
+        if not 0 < size <= self._max_frame_bytes:
+            raise FrameError(f"frame length {size} is not in [1, {self._max_frame_bytes}]")
+        end = size + 4
+        self._large = size > _READ_BYTES
+        if len(have) >= end:
+            self._rest = have[end:]
+            return have[4:end]
+        self._rest = b""
+        parts = [have[4:]] if len(have) > 4 else []
+        missing = end - len(have)
+        while missing:
+            chunk = self._receive(min(missing, _CHUNK_BYTES), _WAIT_ALL, deadline, begun=True)
+            if not chunk:
+                raise FrameError(f"connection closed, {missing} of {size} bytes were missing")
+            parts.append(chunk)
+            missing -= len(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes after the last frame have been received already."""
+        return bool(self._rest)
+
+    def _receive(self, size: int, flags: int, deadline: Deadline | None, *, begun: bool) -> bytes:
+        if deadline is not None:
+            _arm(self._sock, socket.SO_RCVTIMEO, deadline)
+        try:
+            return self._sock.recv(size, flags)
+        except BlockingIOError as error:  # SO_RCVTIMEO
+            if deadline is not None:
+                raise TimeoutError("no answer in time") from error
+            if begun:
+                raise FrameError("the peer stalled within a frame") from error
+            raise Idle from error
+
+
+def send_frame(sock: socket.socket, parts: list[bytes], deadline: Deadline | None = None) -> None:
+    """Send the parts of one payload as a frame; the socket is in blocking mode.
+
+    Raises:
+        TimeoutError: the deadline passed, or the peer did not take the bytes within SO_SNDTIMEO.
+        OSError: the connection broke. In every case of an error the frame has not been handed to
+            the network completely: the peer never sees the message.
+    """
+    if deadline is not None:
+        _arm(sock, socket.SO_SNDTIMEO, deadline)
+    size = sum(map(len, parts))
+    head = _LENGTH.pack(size)
+    try:
+        if size <= _JOIN_BYTES:
+            sock.sendall(b"".join((head, *parts)))
+            return
+        # The long part is not copied; with MSG_MORE the header travels in its first packet.
+        sock.sendall(b"".join((head, *parts[:-1])), _MORE)
+        sock.sendall(parts[-1])
+    except BlockingIOError as error:  # SO_SNDTIMEO
+        raise TimeoutError("the peer does not take the bytes") from error
+
+
+def set_timeout(sock: socket.socket, option: int, seconds: float) -> None:
+    """Set SO_RCVTIMEO or SO_SNDTIMEO: no poll before each operation, unlike `settimeout`."""
+    whole = int(seconds)
+    micros = int((seconds - whole) * 1_000_000)
+    # all zero would mean "for ever"
+    sock.setsockopt(
+        socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, micros if whole else max(1, micros))
+    )
+
+
+def _arm(sock: socket.socket, option: int, deadline: Deadline) -> None:
+    remaining = deadline.remaining_s()
+    if remaining <= 0:
+        raise TimeoutError("the deadline has passed")
+    set_timeout(sock, option, remaining)
+
+
+def check_library() -> None:
+    """Check that the installed Thrift library decodes in C and bounds its recursion.
+
+    Raises:
+        ImportError: it does not; says what to install.
+    """
+    for kind, levels in (
+        (TBinaryProtocolAccelerated, b"\x0c\x00\x01" * 100),  # structs
+        (TBinaryProtocolAccelerated, b"\x0f\x00\x01" + b"\x0f\x00\x00\x00\x01" * 100),  # lists
+        (TCompactProtocolAccelerated, b"\x1c" * 100),
+        (TCompactProtocolAccelerated, b"\x19" * 100),
+    ):
+        transport = FrameInput()
+        transport.load(levels)
+        protocol = kind(transport, fallback=False)
+        try:
+            protocol._fast_decode(_Empty(), protocol, [_Empty, ()])
+        except Exception as error:  # which one is what this is about
+            if isinstance(error, TProtocolException):
+                continue
+            raise ImportError(
+                "this release of the thrift library does not bound the nesting of messages: any "
+                "peer could crash the process. Install thrift 0.25 or later"
+            ) from error
+
+
+class _Empty:
+    """A struct without fields."""
+
+
+class FrameInput(CReadableTransport):  # type: ignore[misc]
+    """The payload being decoded, as the generated code wants it; made once per connection."""
+
+    cstringio_buf: BytesIO = BytesIO()
+
+    def load(self, payload: bytes) -> None:
+        """Start over with a new payload."""
+        self.cstringio_buf = BytesIO(payload)
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        return self.cstringio_buf.read(size)
+
+    def readAll(self, size: int) -> bytes:  # noqa: N802 - name of the library
+        """Return exactly `size` bytes; EOFError when the payload is shorter."""
+        data = self.cstringio_buf.read(size)
+        if len(data) != size:
+            raise EOFError("the message is longer than its frame")
+        return data
+
+    def cstringio_refill(self, partial: bytes, wanted: int) -> BytesIO:
+        """There is nothing to refill from: the payload is all there is."""
+        raise EOFError("the message is longer than its frame")
+
+
+class FrameOutput(TTransportBase):  # type: ignore[misc]
+    """Collects the parts of an outgoing payload."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.write = self.parts.append
+
+    def take(self) -> list[bytes]:
+        """Return the parts written since the last take."""
+        parts = self.parts[:]
+        self.parts.clear()
+        return parts
+
+    def flush(self) -> None:
+        """Do nothing: the owner sends."""
+
+
+class _Incoming:
+    """What both incoming protocols share: loading a payload, and where decoding has got to.
+
+    `decoded` is true once the arguments of the current call have been read.
+    """
+
+    trans: FrameInput
+    string_length_limit: int
+    container_length_limit: int
+
+    def load(self, payload: bytes, max_string: int, max_container: int) -> None:
+        size = len(payload)
+        self.trans.load(payload)
+        self._payload = payload
+        self.decoded = False
+        self.string_length_limit = min(max_string, size)
+        self.container_length_limit = min(max_container, size)
+
+    def _enter(self, name_at: int, name_bytes: int, kind: int) -> str:
+        """Check the header and stand behind the name; returns it."""
+        if not 0 <= name_bytes <= _NAME_BYTES:
+            raise FrameError(f"method name of {name_bytes} bytes")
+        if kind not in self.kinds:
+            raise FrameError(f"unexpected message type {kind}")
+        name = self._payload[name_at : name_at + name_bytes]
+        if len(name) != name_bytes:
+            raise FrameError("the message ends within its method name")
+        return name.decode()
+
+    kinds: tuple[int, ...] = _REQUESTS
+
+    def readMessageEnd(self) -> None:  # noqa: N802
+        """Note that the arguments have been read."""
+        self.decoded = True
+
+    def skip(self, ttype: int, max_depth: int = 64) -> None:
+        """Skip what is left of an unknown method's frame, at no cost.
+
+        The library's skip is slow Python, which a peer could keep busy for minutes. Fields inside
+        of structs are skipped by the C decoder, never here.
+        """
+
+
+class BinaryInput(_Incoming, TBinaryProtocolAccelerated):  # type: ignore[misc]
+    """Incoming calls in the binary protocol."""
+
+    def readMessageBegin(self) -> tuple[str, int, int]:  # noqa: N802
+        """Return (method, message type, sequence id)."""
+        payload = self._payload
+        version, _, kind, name_bytes = _BINARY_HEAD.unpack_from(payload)
+        if version != _BINARY_VERSION:
+            raise FrameError(f"not a strict binary message: version {version:#x}")
+        name = self._enter(8, name_bytes, kind)
+        end = 12 + name_bytes
+        if len(payload) < end:
+            raise FrameError("the message ends within its header")
+        self.trans.cstringio_buf.seek(end)
+        return name, kind, int.from_bytes(payload[end - 4 : end], "big", signed=True)
+
+
+class CompactInput(_Incoming, TCompactProtocolAccelerated):  # type: ignore[misc]
+    """Incoming calls in the compact protocol."""
+
+    def readMessageBegin(self) -> tuple[str, int, int]:  # noqa: N802
+        """Return (method, message type, sequence id)."""
+        payload = self._payload
+        if payload[0] != _COMPACT_FIRST or payload[1] & 0x1F != _COMPACT_VERSION:
+            raise FrameError("not a compact message of version 1")
+        kind = payload[1] >> 5
+        seqid, at = _read_varint(payload, 2)
+        name_bytes, at = _read_varint(payload, at)
+        name = self._enter(at, name_bytes, kind)
+        self.trans.cstringio_buf.seek(at + name_bytes)
+        return name, kind, seqid
+
+
+class BinaryOutput(TBinaryProtocolAccelerated):  # type: ignore[misc]
+    """Outgoing messages in the binary protocol."""
+
+    def writeMessageBegin(self, name: str, kind: int, seqid: int) -> None:  # noqa: N802
+        """Write the header in one piece."""
+        text = name.encode()
+        self.trans.write(
+            _BINARY_HEAD.pack(_BINARY_VERSION, 0, kind, len(text))
+            + text
+            + (seqid & 0xFFFFFFFF).to_bytes(4, "big")
+        )
+
+
+class CompactOutput(TCompactProtocolAccelerated):  # type: ignore[misc]
+    """Outgoing messages in the compact protocol."""
+
+    def writeMessageBegin(self, name: str, kind: int, seqid: int) -> None:  # noqa: N802
+        """Write the header in one piece."""
+        text = name.encode()
+        self.trans.write(
+            bytes((_COMPACT_FIRST, _COMPACT_VERSION | kind << 5))
+            + _varint(seqid & 0xFFFFFFFF)
+            + _varint(len(text))
+            + text
+        )
+
+    def writeMessageEnd(self) -> None:  # noqa: N802
+        """Do nothing."""
+
+
+class BinaryReplies(BinaryInput):
+    """Incoming replies in the binary protocol: what a channel to another node reads."""
+
+    kinds = (TMessageType.REPLY, TMessageType.EXCEPTION)
+
+    def skip(self, ttype: int, max_depth: int = 64) -> None:
+        """Skip one value (an exception is read field by field in Python)."""
+        TBinaryProtocolAccelerated.skip(self, ttype, max_depth)
+
+
+Input = BinaryInput | CompactInput
+Output = BinaryOutput | CompactOutput
+
+
+def protocols_for(payload: bytes) -> tuple[Input, Output]:
+    """Return the protocol pair that a connection's first payload asks for (client-protocol 1.1).
+
+    Raises:
+        FrameError: neither binary nor compact.
+    """
+    if payload[0] == _BINARY_FIRST:
+        return BinaryInput(FrameInput(), fallback=False), output_like(BinaryOutput)
+    if payload[0] == _COMPACT_FIRST:
+        return CompactInput(FrameInput(), fallback=False), output_like(CompactOutput)
+    raise FrameError(f"first byte {payload[0]:#04x} is of no known protocol")
+
+
+def output_like(kind: type[Any]) -> Output:
+    """Return a new outgoing protocol of a class."""
+    protocol: Output = kind(FrameOutput(), fallback=False)
+    return protocol
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(payload: bytes, at: int) -> tuple[int, int]:
+    """Return (value of at most 35 bits, position behind it)."""
+    value = 0
+    for shift in range(0, 35, 7):
+        byte = payload[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise FrameError("a number of the header is too long")
+
+
+check_library()

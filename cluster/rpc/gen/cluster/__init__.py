@@ -1,0 +1,1 @@
+"""Code generated from thrift/cluster.thrift by thrift/generate.sh. Never edited."""

@@ -1,0 +1,360 @@
+"""The Thrift server: an acceptor thread, one thread per connection, limits, a clean stop.
+
+Invariants:
+
+1. Nothing that a peer sends ends the server: a frame that cannot be decoded closes its connection,
+   an error of a handler becomes a TApplicationException and the connection stays.
+2. A method that the handler does not have is answered UNKNOWN_METHOD (client-protocol rule 2).
+3. `on_disconnect` is called exactly once for each connection that was served.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from thrift.Thrift import TApplicationException, TMessageType, TProcessor
+
+from cluster.rpc.framing import (
+    FrameError,
+    FrameReader,
+    Idle,
+    Input,
+    Output,
+    output_like,
+    protocols_for,
+    send_frame,
+    set_timeout,
+)
+from cluster.threads import ThreadRegistry
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_STALL_S = 60.0
+"""A peer that stops in the middle of a frame, or of taking an answer, is given up after this."""
+_ACCEPT_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """What one server takes from its peers.
+
+    Attributes:
+        max_frame_bytes: larger requests close the connection before they are read.
+        max_container: elements of one list or map; also never more than the frame has bytes.
+        max_string: bytes of one string or binary; also never more than the frame has.
+        max_connections: connections above this are closed at once.
+        idle_timeout_s: a connection without a request for this long is closed; None: never.
+    """
+
+    max_frame_bytes: int = 64 << 20
+    max_container: int = 10_000_000
+    max_string: int = 512 << 20
+    max_connections: int = 1024
+    idle_timeout_s: float | None = None
+
+
+class Connection:
+    """One client's connection.
+
+    Attributes:
+        number: unique within the server, ascending.
+        peer: (host, port) of the client.
+        state: the handler's own; only touched by the connection's thread.
+    """
+
+    def __init__(self, number: int, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        self.number = number
+        self.peer: tuple[str, int] = (str(address[0]), int(address[1]))
+        self.state: dict[str, Any] = {}
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None  # noqa: TID251
+
+    def __repr__(self) -> str:
+        return f"Connection({self.peer[0]}:{self.peer[1]})"
+
+    def _shutdown(self, how: int) -> None:
+        """Wake the connection's thread; harmless when it is gone already."""
+        with self._lock:
+            if not self._closed:
+                try:
+                    self._sock.shutdown(how)
+                except OSError as error:
+                    logger.debug("%r: shutdown: %s", self, error)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._sock.close()
+
+
+_current = threading.local()
+
+
+def current_connection() -> Connection:
+    """Return the connection whose request the calling thread handles.
+
+    Raises:
+        RuntimeError: the thread handles no request.
+    """
+    connection = getattr(_current, "connection", None)
+    if not isinstance(connection, Connection):
+        raise RuntimeError("no request is being handled by this thread")
+    return connection
+
+
+class ThriftServer:
+    """Serves a generated processor; framed, binary or compact as each connection begins.
+
+    Args:
+        name: for thread names (`accept-name`, `serve-name-number`) and log lines.
+        processor: generated; its handler is called from many threads.
+        on_disconnect: called on the connection's thread after its last request.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        processor: TProcessor,
+        host: str,
+        port: int,
+        threads: ThreadRegistry,
+        limits: ServerLimits,
+        on_disconnect: Callable[[Connection], None] | None = None,
+    ) -> None:
+        self._name = name
+        self._processor = processor
+        self._host = host
+        self._threads = threads
+        self._limits = limits
+        self._on_disconnect = on_disconnect
+        self.port = port
+        self._lock = threading.Lock()
+        self._connections: dict[int, Connection] = {}
+        self._numbers = itertools.count(1)
+        self._stopping = threading.Event()
+        self._listener: socket.socket | None = None
+        self._wake: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None  # noqa: TID251
+        self._refused = 0
+        _drop_missing_methods(processor)
+
+    def start(self) -> None:
+        """Bind and listen, then accept in the background; sets `port`.
+
+        Raises:
+            OSError: the address cannot be bound; the message names it.
+        """
+        self._listener = _listen(self._host, self.port)
+        self.port = self._listener.getsockname()[1]
+        self._wake, woken = socket.socketpair()
+        listener = self._listener
+        self._acceptor = self._threads.spawn(
+            f"accept-{self._name}", lambda: self._accept(listener, woken)
+        )
+
+    def connection_count(self) -> int:
+        """Return the number of connections being served."""
+        with self._lock:
+            return len(self._connections)
+
+    def connections(self) -> list[Connection]:
+        """Return the connections being served, oldest first."""
+        with self._lock:
+            return list(self._connections.values())
+
+    def stop(self, timeout_s: float = 5) -> None:
+        """Stop accepting, let requests under way be answered, close everything, join the threads.
+
+        Half of the time is for the requests under way; then their connections are cut. A thread
+        that still does not end (a handler that hangs) is named in the log and left behind. May be
+        called twice, and from a handler.
+        """
+        self._stopping.set()
+        end = time.monotonic() + timeout_s
+        if self._wake is not None:
+            self._wake.close()  # the acceptor sees the end of the pair and closes the listener
+            self._wake = None
+        if self._acceptor is not None:
+            _join(self._acceptor, end)
+        for connection in self.connections():
+            connection._shutdown(socket.SHUT_RD)
+        self._join_all(time.monotonic() + timeout_s / 2)
+        for connection in self.connections():
+            connection._shutdown(socket.SHUT_RDWR)
+        left = self._join_all(end)
+        if left:
+            logger.warning("server %s: still busy after %.1f s: %s", self._name, timeout_s, left)
+
+    def _join_all(self, end: float) -> list[str]:
+        threads = [item._thread for item in self.connections() if item._thread is not None]
+        return [thread.name for thread in threads if not _join(thread, end)]
+
+    # ---- acceptor ----
+
+    def _accept(self, listener: socket.socket, woken: socket.socket) -> None:
+        with listener, woken, selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                if any(key.fileobj is woken for key, _ in selector.select()):
+                    return
+                try:
+                    sock, address = listener.accept()
+                except BlockingIOError:
+                    continue  # the client has gone already
+                except OSError as error:
+                    # mostly EMFILE: the connection stays in the backlog, so do not spin on it
+                    logger.warning("server %s: accept: %s", self._name, error)
+                    self._stopping.wait(_ACCEPT_PAUSE_S)
+                    continue
+                self._admit(sock, address)
+
+    def _admit(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        with self._lock:
+            full = len(self._connections) >= self._limits.max_connections
+            if not full:
+                connection = Connection(next(self._numbers), sock, address)
+                self._connections[connection.number] = connection
+        if full:
+            sock.close()
+            self._refused += 1
+            if self._refused & (self._refused - 1) == 0:
+                logger.warning(
+                    "server %s: %d connections are the limit; %d refused so far",
+                    self._name,
+                    self._limits.max_connections,
+                    self._refused,
+                )
+            return
+        try:
+            _configure(sock, self._limits)
+            connection._thread = self._threads.spawn(
+                f"serve-{self._name}-{connection.number}", lambda: self._serve(connection)
+            )
+        except (OSError, RuntimeError) as error:  # gone already; or no more threads
+            logger.warning("server %s: %r: %s", self._name, connection, error)
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection._close()
+        with self._lock:
+            self._connections.pop(connection.number, None)
+
+    # ---- connection thread ----
+
+    def _serve(self, connection: Connection) -> None:
+        _current.connection = connection
+        try:
+            self._serve_frames(connection._sock)
+        except (FrameError, OSError) as error:
+            logger.debug("server %s: %r closed: %s", self._name, connection, error)
+        finally:
+            try:
+                if self._on_disconnect is not None:
+                    self._on_disconnect(connection)
+            except Exception:
+                logger.exception("server %s: %r: on_disconnect", self._name, connection)
+            finally:
+                self._forget(connection)
+
+    def _serve_frames(self, sock: socket.socket) -> None:
+        limits = self._limits
+        reader = FrameReader(sock, limits.max_frame_bytes)
+        payload = self._next(reader)
+        if payload is None:
+            return
+        incoming, outgoing = protocols_for(payload)
+        while payload is not None:
+            incoming.load(payload, limits.max_string, limits.max_container)
+            outgoing = self._answer(incoming, outgoing)
+            parts = outgoing.trans.take()
+            if parts:
+                send_frame(sock, parts)
+            del payload, parts  # a large request or answer is not kept while waiting for the next
+            payload = self._next(reader)
+
+    def _next(self, reader: FrameReader) -> bytes | None:
+        while not self._stopping.is_set():
+            try:
+                return reader.read()
+            except Idle:
+                if self._limits.idle_timeout_s is not None:
+                    logger.debug("server %s: idle connection closed", self._name)
+                    return None
+        return None
+
+    def _answer(self, incoming: Input, outgoing: Output) -> Output:
+        """Process one call; returns the outgoing protocol to go on with.
+
+        Raises:
+            FrameError: the call could not be decoded.
+        """
+        try:
+            self._processor.process(incoming, outgoing)
+        except Exception as error:
+            if not incoming.decoded:
+                raise FrameError(f"{type(error).__name__}: {error}") from error
+            # The handler's answer could not be encoded (or the handler raised what the generated
+            # code lets through). Its protocol object may be in the middle of a struct: a new one.
+            logger.exception("server %s: no answer could be made", self._name)
+            name, _, seqid = incoming.readMessageBegin()
+            outgoing = output_like(type(outgoing))
+            outgoing.writeMessageBegin(name, TMessageType.EXCEPTION, seqid)
+            TApplicationException(TApplicationException.INTERNAL_ERROR, "Internal error").write(
+                outgoing
+            )
+            outgoing.writeMessageEnd()
+        return outgoing
+
+
+def _drop_missing_methods(processor: Any) -> None:  # noqa: ANN401
+    """Make the processor answer UNKNOWN_METHOD for what its handler does not have."""
+    handler = processor._handler
+    methods = processor._processMap
+    for name in [name for name in methods if not callable(getattr(handler, name, None))]:
+        del methods[name]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}"
+        ) from error
+    return listener
+
+
+def _configure(sock: socket.socket, limits: ServerLimits) -> None:
+    sock.setblocking(True)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Kernel time-outs: unlike settimeout they cost no system call per request.
+    receive_s = min(_STALL_S, limits.idle_timeout_s or _STALL_S)
+    set_timeout(sock, socket.SO_RCVTIMEO, receive_s)
+    set_timeout(sock, socket.SO_SNDTIMEO, _STALL_S)
+
+
+def _join(thread: threading.Thread, end: float) -> bool:  # noqa: TID251
+    """Wait for a thread; True when it has ended (or is the calling one)."""
+    if thread is threading.current_thread():
+        return True
+    thread.join(max(0.0, end - time.monotonic()))
+    return not thread.is_alive()

@@ -1,0 +1,1 @@
+"""Grammar, parser and statements of the SQL dialect. Knows nothing of execution."""

@@ -1,0 +1,196 @@
+"""From SQL text to a statement.
+
+INSERTs of the usual shape take a hand-written path (`cluster.sql.fast_insert`); everything else
+goes through the LALR grammar in `grammar.lark`. The tokens are fed to the parser one by one, so
+that the parser's state can decide what a word is: a keyword where one can stand, else a name.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Collection, Iterator
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedToken
+from lark.lexer import Lexer
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.sql.builder import StatementBuilder
+from cluster.sql.context import ParseContext
+from cluster.sql.fast_insert import fast_insert
+from cluster.sql.statements import Statement
+from cluster.sql.tokens import (
+    KEYWORDS,
+    OPERATORS,
+    PLAIN_TOKEN,
+    RESERVED,
+    TOKEN,
+    display_name,
+)
+
+__all__ = ["ParseContext", "parse", "warm_up"]
+
+_MAX_NESTING = 200
+"""Open parentheses; the builder recurses over them."""
+
+_NESTING = {"_LPAREN": 1, "_RPAREN": -1}
+_PARTIAL_KINDS = ("PARTIAL_END", "PARTIAL_START")
+_TERMINAL_OF_KIND = {"PARTIAL_END": "PARTIAL", "PARTIAL_START": "PARTIAL", "END": "$END"}
+
+_TERMINAL = re.compile(r"\b_?[A-Z][A-Z0-9_]*\b")
+
+
+class _FedLexer(Lexer):
+    """Stands in for a lexer: the tokens are fed by `_parse_tree`."""
+
+    def __init__(self, lexer_conf: Any) -> None:  # noqa: ANN401
+        pass
+
+    def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[Token]:  # noqa: ANN401
+        """Yield nothing."""
+        return iter(())
+
+
+class _Grammar(NamedTuple):
+    parser: Lark
+    keywords: dict[str, str]
+
+
+class _LazyGrammar:
+    """The grammar's parse table: built at first use, once; then shared by all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._grammar: _Grammar | None = None
+
+    def get(self) -> _Grammar:
+        """Return the grammar; the first call takes some hundred milliseconds."""
+        if self._grammar is None:
+            with self._lock:
+                if self._grammar is None:
+                    self._grammar = _build_grammar()
+        return self._grammar
+
+
+_GRAMMAR = _LazyGrammar()
+
+
+def _build_grammar() -> _Grammar:
+    text = files("cluster.sql").joinpath("grammar.lark").read_text(encoding="utf-8")
+    rules = "\n".join(line.split("//")[0] for line in text.splitlines())
+    terminals = set(_TERMINAL.findall(rules))
+    keywords = {word: name if name in terminals else f"_{name}" for word, name in KEYWORDS.items()}
+    twice = sorted(name for name in terminals if f"_{name}" in terminals)
+    assert not twice, f"used with and without underscore: {twice}"
+    declared = " ".join(sorted(terminals))
+    parser = Lark(
+        f"{rules}\n%declare {declared}\n",
+        parser="lalr",
+        lexer=_FedLexer,
+        maybe_placeholders=False,
+    )
+    return _Grammar(parser, keywords)
+
+
+def warm_up() -> None:
+    """Build the grammar now, e.g. while a server starts, instead of in the first request."""
+    _GRAMMAR.get()
+
+
+def parse(sql: str, context: ParseContext) -> Statement:
+    """Return the statement that `sql` says.
+
+    Args:
+        sql: one statement, with or without a semicolon at its end.
+        context: zone, clock and dialect of the session.
+
+    Raises:
+        ClusterError: SQL_PARSE_ERROR with line and column (columns from 0, as 0.13 counts);
+            METADATA_ERROR, PATH_ILLEGAL … for texts that parse but mean nothing (sql.md 2.3, 2.8).
+
+    Thread-safe.
+    """
+    statement = fast_insert(sql)
+    if statement is not None:
+        return statement
+    return parse_with_grammar(sql, context)
+
+
+def parse_with_grammar(sql: str, context: ParseContext) -> Statement:
+    """Do what `parse` does, without the shortcut for INSERT."""
+    return StatementBuilder(context).build(_parse_tree(sql))
+
+
+def _parse_tree(sql: str) -> Tree[Token]:
+    """Parse, deciding each token's terminal by what the parser can take next."""
+    parser, keywords = _GRAMMAR.get()
+    state = parser.parse_interactive("")
+    fed: list[Token] = []
+    position = depth = 0
+    while True:
+        choices: Collection[str] = state.choices()  # type: ignore[no-untyped-call]
+        match = TOKEN.match(sql, position)
+        if match is not None and match.lastgroup in _PARTIAL_KINDS and "PARTIAL" not in choices:
+            match = PLAIN_TOKEN.match(sql, position)
+        if match is None:
+            raise _unrecognised(sql, position)
+        kind = match.lastgroup or ""
+        text = match[kind]
+        start = match.start(kind)
+        position = match.end()
+        token = Token(_terminal(kind, text, keywords, choices), text)
+        depth += _NESTING.get(token.type, 0)
+        if depth > _MAX_NESTING:
+            raise _parse_error(sql, start, f"more than {_MAX_NESTING} open parentheses")
+        try:
+            if token.type in choices:
+                tree = state.feed_token(token)
+                if token.type == "$END":
+                    result: Tree[Token] = tree
+                    return result
+                fed.append(token)
+                continue
+        except UnexpectedToken:
+            # a look-ahead that only other contexts of this LALR state can take; reductions have
+            # already changed the state, so what could have come is found by a replay
+            state = parser.parse_interactive("")
+            for earlier in fed:
+                state.feed_token(earlier)
+        expected: Collection[str] = state.accepts()  # type: ignore[no-untyped-call]
+        raise _mismatch(sql, start, token, expected)
+
+
+def _terminal(kind: str, text: str, keywords: dict[str, str], choices: Collection[str]) -> str:
+    if kind == "OPERATOR":
+        return OPERATORS[text]
+    if kind != "ID":
+        return _TERMINAL_OF_KIND.get(kind, kind)
+    word = text.upper()
+    terminal = keywords.get(word, "ID")
+    if terminal in choices or word in RESERVED or "ID" not in choices:
+        return terminal
+    return "ID"
+
+
+def _mismatch(sql: str, start: int, token: Token, expected: Collection[str]) -> ClusterError:
+    names = sorted({display_name(name) for name in expected})
+    wanted = names[0] if len(names) == 1 else "{" + ", ".join(names) + "}"
+    return _parse_error(sql, start, f"mismatched input '{token or '<EOF>'}' expecting {wanted}")
+
+
+def _unrecognised(sql: str, position: int) -> ClusterError:
+    while position < len(sql) and sql[position] in " \t\r\n":
+        position += 1
+    return _parse_error(sql, position, f"token recognition error at: '{sql[position]}'")
+
+
+def _parse_error(sql: str, start: int, what: str) -> ClusterError:
+    line = sql.count("\n", 0, start) + 1
+    column = start - (sql.rfind("\n", 0, start) + 1)
+    return ClusterError(
+        StatusCode.SQL_PARSE_ERROR,
+        f"Error occurred while parsing SQL to physical plan: line {line}:{column} {what}",
+    )

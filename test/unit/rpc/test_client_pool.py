@@ -1,0 +1,360 @@
+"""RpcChannel and ClientPool: time-outs, dead peers, addresses that change, what is certain."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.rpc.client_pool import ClientPool, RpcChannel, RpcError
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.client import IClientRPCService
+from cluster.rpc.gen.client import ttypes as t
+from cluster.rpc.gen.cluster import MetaGroupService
+from cluster.rpc.gen.cluster import ttypes as c
+from cluster.rpc.server import ServerLimits
+
+VOTE = c.VoteRequest(1, 2, 3, 4, 5, 6, False, False)
+
+
+@pytest.fixture
+def channels():
+    made = []
+
+    def make(address, *, service=MetaGroupService, **options):
+        if isinstance(address, int):
+            port = address
+
+            def resolve():
+                return "127.0.0.1", port
+        else:
+            resolve = address
+        channel = RpcChannel(resolve, service.Client, 1.0, **options)
+        made.append(channel)
+        return channel
+
+    yield make
+    for channel in made:
+        channel.close()
+
+
+@pytest.fixture
+def mute():
+    """A listener that accepts and never answers: `mute.accept()` gives the server's side."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield listener
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+# ---- channel ----
+
+
+def test_calls_share_a_connection(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    for _ in range(3):
+        assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    assert len(set(server.handler.peers)) == 1
+    assert channel.call("startElection", VOTE, timeout_s=5) == c.VoteResponse(4, True, False, True)
+
+
+def test_dead_peer_is_found_out_quickly(channels):
+    channel = channels(free_port())
+    begin = time.monotonic()
+    with pytest.raises(RpcError, match="refused") as caught:
+        channel.call("queryNodeStatus", timeout_s=5)
+    assert time.monotonic() - begin < 1
+    assert caught.value.definitely_not_sent
+
+
+def test_unknown_address_is_not_sent(channels):
+    def resolve():
+        raise ClusterError(StatusCode.NO_CONNECTION, "the address is not known yet")
+
+    with pytest.raises(RpcError, match="not known yet") as caught:
+        channels(resolve).call("queryNodeStatus", timeout_s=5)
+    assert caught.value.definitely_not_sent
+
+
+def test_time_out_closes_the_connection(mute, channels):
+    channel = channels(mute.getsockname()[1])
+    begin = time.monotonic()
+    with pytest.raises(RpcError, match="in time") as caught:
+        channel.call("startElection", VOTE, timeout_s=0.1)
+    assert 0.05 < time.monotonic() - begin < 2
+    assert not caught.value.definitely_not_sent
+    side, _ = mute.accept()
+    with side:
+        side.settimeout(5)
+        assert b"startElection" in side.recv(4096)
+        assert side.recv(4096) == b""
+
+
+def test_late_answer_is_not_taken_for_the_next(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    server.handler.hold.clear()
+    with pytest.raises(RpcError):
+        channel.call("startElection", VOTE, timeout_s=0.1)
+    server.handler.hold.set()
+    assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+
+
+def test_time_out_while_the_answer_trickles(mute, channels):
+    channel = channels(mute.getsockname()[1])
+    stop = threading.Event()
+
+    def trickle():
+        side, _ = mute.accept()
+        with side:
+            side.sendall(b"\x00\x00\x10\x00")
+            while not stop.wait(0.02):
+                try:
+                    side.sendall(b"\x80")
+                except OSError:
+                    return
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    begin = time.monotonic()
+    with pytest.raises(RpcError, match=r"time|deadline"):
+        channel.call("queryNodeStatus", timeout_s=0.3)
+    assert time.monotonic() - begin < 2
+    stop.set()
+    thread.join(5)
+
+
+def test_time_out_while_sending(mute, channels):
+    channel = channels(mute.getsockname()[1])
+    plan = c.ExecuteRequest(1, bytes(64 << 20), 1000)
+    with pytest.raises(RpcError) as caught:
+        channel.call("executeNonQueryPlan", plan, timeout_s=0.2)
+    assert caught.value.definitely_not_sent  # the frame never got through whole
+
+
+def test_lost_answer_is_not_certain(mute, channels):
+    channel = channels(mute.getsockname()[1])
+
+    def hang_up():
+        side, _ = mute.accept()
+        with side:
+            side.recv(4096)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    with pytest.raises(RpcError) as caught:
+        channel.call("startElection", VOTE, timeout_s=5)
+    thread.join(5)
+    assert not caught.value.definitely_not_sent
+
+
+@pytest.mark.parametrize(
+    "reply", [b"\x00\x00\x00\x05hello", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x00\x00"]
+)
+def test_nonsense_for_an_answer(mute, channels, reply):
+    channel = channels(mute.getsockname()[1])
+
+    def talk():
+        side, _ = mute.accept()
+        with side:
+            side.recv(4096)
+            side.sendall(reply)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    with pytest.raises(RpcError) as caught:
+        channel.call("startElection", VOTE, timeout_s=5)
+    thread.join(5)
+    assert not caught.value.definitely_not_sent
+
+
+def test_address_is_resolved_anew(serve, channels):
+    first, second = serve("meta"), serve("meta")
+    second.handler.name = "b"
+    port = first.port
+    channel = channels(lambda: ("127.0.0.1", port))
+    assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    port = second.port
+    first.stop()
+    assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "b"
+
+
+def test_restarted_peer_costs_no_error(serve, channels):
+    first = serve("meta")
+    channel = channels(first.port)
+    channel.call("queryNodeStatus", timeout_s=5)
+    first.stop()
+    second = serve("meta", port=first.port)
+    assert channel.call("queryNodeStatus", timeout_s=5)
+    assert len(second.handler.peers) == 1
+
+
+def test_application_errors(serve, channels):
+    channel = channels(serve("meta").port)
+    with pytest.raises(RpcError, match="Internal error") as caught:
+        channel.call("timeoutNow", c.TimeoutNowRequest(1, 2, 3, 4), timeout_s=5)
+    assert not caught.value.definitely_not_sent
+    with pytest.raises(RpcError, match="Unknown function") as caught:
+        channel.call("appendEntries", c.AppendEntriesRequest(), timeout_s=5)
+    assert caught.value.definitely_not_sent
+    assert channel.call("queryNodeStatus", timeout_s=5)
+
+
+def test_arguments_that_cannot_be_encoded_are_a_bug(serve, channels):
+    channel = channels(serve("meta").port)
+    with pytest.raises(TypeError):
+        channel.call("startElection", c.VoteRequest(groupId="one"), timeout_s=5)
+    assert channel.call("queryNodeStatus", timeout_s=5)
+
+
+def test_large_answers(serve, channels):
+    port = serve("client").port
+    request = t.TSExecuteStatementReq(1, str(20_000_000), 1)
+    channel = channels(port, service=IClientRPCService)
+    answered = channel.call("executeQueryStatement", request, timeout_s=20)
+    assert len(answered.queryResult[0]) == 20_000_000
+    small = channels(
+        port, service=IClientRPCService, limits=ServerLimits(max_frame_bytes=1_000_000)
+    )
+    with pytest.raises(RpcError, match="frame length"):
+        small.call("executeQueryStatement", request, timeout_s=20)
+
+
+def test_close_cuts_a_call(serve, channels):
+    server = serve("meta")
+    server.handler.hold.clear()
+    channel = channels(server.port)
+    errors = []
+
+    def call():
+        try:
+            channel.call("startElection", VOTE, timeout_s=30)
+        except RpcError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert server.handler.entered.wait(5)
+    channel.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert [error.definitely_not_sent for error in errors] == [False]
+    server.handler.hold.set()
+    with pytest.raises(RpcError, match="closed") as caught:
+        channel.call("queryNodeStatus", timeout_s=5)
+    assert caught.value.definitely_not_sent
+
+
+# ---- pool ----
+
+
+@pytest.fixture
+def pools():
+    made = []
+
+    def make(resolve, **options):
+        pool = ClientPool(resolve, MetaGroupService.Client, connect_timeout_s=1, **options)
+        made.append(pool)
+        return pool
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+def test_pool_by_node(serve, pools):
+    servers = {1: serve("meta"), 2: serve("meta")}
+    servers[2].handler.name = "b"
+    pool = pools(lambda node_id: ("127.0.0.1", servers[node_id].port))
+    for _ in range(3):
+        for node_id, name in ((1, "a"), (2, "b")):
+            status = pool.call(node_id, "queryNodeStatus", deadline=Deadline.after(5))
+            assert status.node.internalIp == name
+    assert [len(set(server.handler.peers)) for server in servers.values()] == [1, 1]
+    assert (pool.idle_count(1), pool.idle_count(2), pool.idle_count(3)) == (1, 1, 0)
+
+
+def test_pool_keeps_few_idle_channels(serve, pools):
+    server = serve("meta")
+    server.handler.hold.clear()
+    pool = pools(lambda node_id: ("127.0.0.1", server.port), max_idle=2)
+    threads = [
+        threading.Thread(
+            target=pool.call,
+            args=(1, "startElection", VOTE),
+            kwargs={"deadline": Deadline.after(9)},
+        )
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    while server.server.connection_count() < 5:
+        threading.Event().wait(0.001)
+    server.handler.hold.set()
+    for thread in threads:
+        thread.join(9)
+    assert pool.idle_count(1) == 2
+
+
+def test_pool_drops_failed_channels(serve, pools):
+    server = serve("meta")
+    pool = pools(lambda node_id: ("127.0.0.1", server.port))
+    server.handler.hold.clear()
+    with pytest.raises(RpcError):
+        pool.call(1, "startElection", VOTE, deadline=Deadline.after(0.1))
+    assert pool.idle_count(1) == 0
+    server.handler.hold.set()
+    assert pool.call(1, "startElection", VOTE, deadline=Deadline.after(5)).granted
+
+
+def test_pool_refuses_what_is_too_late(pools):
+    pool = pools(lambda node_id: ("127.0.0.1", 1))
+    with pytest.raises(RpcError, match="deadline") as caught:
+        pool.call(1, "queryNodeStatus", deadline=Deadline.after(0))
+    assert caught.value.definitely_not_sent
+
+
+def test_closed_pool(serve, pools):
+    server = serve("meta")
+    server.handler.hold.clear()
+    pool = pools(lambda node_id: ("127.0.0.1", server.port))
+    errors = []
+
+    def call():
+        try:
+            pool.call(1, "startElection", VOTE, deadline=Deadline.after(30))
+        except RpcError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert server.handler.entered.wait(5)
+    pool.close()
+    thread.join(5)
+    assert len(errors) == 1
+    server.handler.hold.set()
+    with pytest.raises(RpcError, match="stopping"):
+        pool.call(1, "queryNodeStatus", deadline=Deadline.after(5))
+
+
+# ---- deadline ----
+
+
+def test_deadline():
+    deadline = Deadline.after(60)
+    assert 59 < deadline.remaining_s() <= 60
+    assert 59_000 < deadline.remaining_ms() <= 60_000
+    assert not deadline.expired
+    assert deadline.earlier(1).remaining_s() <= 1
+    assert deadline.earlier(100).remaining_s() <= 60
+    passed = Deadline.after(-1)
+    assert passed.expired
+    assert (passed.remaining_s(), passed.remaining_ms()) == (0, 0)

@@ -1,0 +1,129 @@
+"""The arrows of design.md 2: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMON = {"errors", "threads"}
+
+ALLOWED = {
+    "config": {"raft"},
+    "rpc": {"raft"},
+    "raft": set(),
+    "log": {"raft"},
+    "partition": {"raft"},
+    "schema": {"plan", "partition", "raft", "auth", "member"},
+    "plan": {"schema"},
+    "auth": set(),
+    "sql": {"schema"},
+    "query": {"sql", "schema", "plan"},
+    "heartbeat": set(),
+    "member": {"raft", "log", "plan", "schema", "partition", "heartbeat", "rpc", "config"},
+    "coordinator": {"member", "query", "plan", "schema", "partition", "raft", "rpc", "config"},
+    "server": {
+        "coordinator",
+        "member",
+        "query",
+        "sql",
+        "plan",
+        "schema",
+        "partition",
+        "raft",
+        "rpc",
+        "config",
+        "auth",
+    },
+    "main": {
+        "server",
+        "coordinator",
+        "member",
+        "heartbeat",
+        "log",
+        "plan",
+        "partition",
+        "raft",
+        "rpc",
+        "config",
+        "auth",
+    },
+}
+ENGINE_USERS = {"schema", "plan", "sql", "query", "member", "coordinator", "server", "rpc", "main"}
+PURE_CORE = {
+    "__future__",
+    "dataclasses",
+    "enum",
+    "typing",
+    "collections",
+    "bisect",
+    "heapq",
+    "random",
+    "itertools",
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+    return found
+
+
+def sources(package: str) -> list[Path]:
+    return [path for path in sorted((ROOT / package).rglob("*.py")) if "gen" not in path.parts]
+
+
+def test_cluster_rooms_import_only_what_the_design_allows() -> None:
+    wrong = []
+    for path in sources("cluster"):
+        parts = path.relative_to(ROOT / "cluster").parts
+        room = parts[0].removesuffix(".py")
+        if room in COMMON or room == "__init__":
+            continue
+        for module in imports(path):
+            names = module.split(".")
+            if names[0] == "cluster" and len(names) > 1:
+                target = names[1]
+                if target not in ALLOWED[room] | COMMON | {room}:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+            elif names[0] == "iotdb_client" or (
+                names[0] == "iotdb_engine" and room not in ENGINE_USERS
+            ):
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_engine_knows_nothing_of_the_rest() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources("iotdb_engine")
+        for module in imports(path)
+        if module.split(".")[0] in ("cluster", "iotdb_client", "thrift")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_client_uses_only_the_generated_code_of_the_server() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources("iotdb_client")
+        for module in imports(path)
+        if module.split(".")[0] in ("cluster", "iotdb_engine")
+        and not module.startswith("cluster.rpc.gen.client")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_consensus_core_is_pure() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in sources("cluster/raft")
+        for module in imports(path)
+        if module.split(".")[0] not in PURE_CORE and not module.startswith("cluster.raft")
+    ]
+    assert not wrong, "\n".join(wrong)
