@@ -1,0 +1,98 @@
+"""Aggregates: from arrays, from page statistics, and merged. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from iotdb_engine.merge import Run, compact
+from iotdb_engine.page import extremes
+from iotdb_engine.types import Aggregate, DataType
+
+Value: TypeAlias = "bool | int | float | bytes | None"
+
+_NUMERIC = (DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE)
+
+
+def aggregate_run(kind: DataType, run: Run) -> Aggregate:
+    """Aggregate the rows of a run."""
+    times, values, _ = compact(run)
+    if not len(times):
+        return Aggregate()
+    result = Aggregate(
+        count=len(times),
+        min_time=int(times[0]),
+        max_time=int(times[-1]),
+        first=_plain(values[0]),
+        last=_plain(values[-1]),
+    )
+    if kind in _NUMERIC:
+        lowest, highest, total = extremes(values)
+        result.minimum, result.maximum, result.total = _plain(lowest), _plain(highest), total
+    return result
+
+
+def aggregate_pages(kind: DataType, pages: npt.NDArray[Any]) -> Aggregate:
+    """Aggregate rows of page tables, n >= 1, by their statistics alone.
+
+    For TEXT, `first` and `last` stay None: statistics do not hold texts.
+    """
+    low_at, high_at = int(pages["low"].argmin()), int(pages["high"].argmax())
+    result = Aggregate(
+        count=int(pages["count"].sum(dtype=np.int64)),
+        min_time=int(pages["low"][low_at]),
+        max_time=int(pages["high"][high_at]),
+    )
+    if kind is DataType.TEXT:
+        return result
+    result.first = _typed(kind, pages["first"][low_at])
+    result.last = _typed(kind, pages["last"][high_at])
+    if kind in _NUMERIC:
+        with np.errstate(all="ignore"):
+            result.total = float(pages["total"].sum())
+            result.minimum = _typed(kind, np.fmin.reduce(pages["minimum"]))
+            result.maximum = _typed(kind, np.fmax.reduce(pages["maximum"]))
+    return result
+
+
+def merge_aggregates(a: Aggregate, b: Aggregate) -> Aggregate:
+    """Combine aggregates of disjoint sets of rows of one series."""
+    if not a.count:
+        return b
+    if not b.count:
+        return a
+    early, late = (a, b) if a.min_time <= b.min_time else (b, a)
+    end = a if a.max_time > b.max_time else b
+    return Aggregate(
+        count=a.count + b.count,
+        min_time=early.min_time,
+        max_time=end.max_time,
+        first=early.first,
+        last=end.last,
+        minimum=_extreme(early.minimum, late.minimum, lowest=True),
+        maximum=_extreme(early.maximum, late.maximum, lowest=False),
+        total=None if a.total is None or b.total is None else a.total + b.total,
+    )
+
+
+def _extreme(x: Value, y: Value, *, lowest: bool) -> Value:
+    if not isinstance(x, (int, float)) or not isinstance(y, (int, float)):
+        return None
+    if isinstance(x, float) and math.isnan(x):
+        return y
+    if isinstance(y, float) and math.isnan(y):
+        return x
+    return min(x, y) if lowest else max(x, y)
+
+
+def _typed(kind: DataType, value: np.generic) -> Value:
+    plain: Value = value.item()
+    return bool(plain) if kind is DataType.BOOLEAN else plain
+
+
+def _plain(value: Any) -> Value:  # noqa: ANN401 an element of any array
+    plain: Value = value.item() if isinstance(value, np.generic) else value
+    return plain

@@ -1,0 +1,56 @@
+"""Sizes and limits of an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How much memory an engine may take, and how it cuts what it stores.
+
+    Attributes:
+        memtable_bytes: budget over all regions for what is applied and not yet on disk. At half of
+            it the largest memory table is flushed in the background; above it, writers wait.
+        stall_s: the longest time that one `write` waits for room, in seconds. After that it goes on
+            over the budget: an applier that refused an entry would differ from its replicas.
+        page_points: rows of a page, the unit of encoding, statistics and decoding.
+        chunk_points: rows of a chunk, the unit of storing; a multiple of `page_points`.
+        page_text_bytes: a page of rows with texts is cut shorter than `page_points` to stay near
+            this many bytes.
+        read_batch_rows: most rows of one `ColumnBatch`.
+        read_cache_bytes: budget of decoded pages and columns kept for later reads, all regions.
+        block_cache_bytes: RocksDB's own cache of blocks as they are on disk.
+        batch_bytes: most bytes of one write to RocksDB, which holds the GIL meanwhile.
+        kv_flush_puts: puts of one region in memory that start a flush, since they have to be stored
+            in one batch.
+    """
+
+    memtable_bytes: int = 256 << 20
+    stall_s: float = 10.0
+    page_points: int = 8192
+    chunk_points: int = 65536
+    page_text_bytes: int = 1 << 20
+    read_batch_rows: int = 8192
+    read_cache_bytes: int = 64 << 20
+    block_cache_bytes: int = 32 << 20
+    batch_bytes: int = 256 << 10
+    kv_flush_puts: int = 20_000
+
+    def __post_init__(self) -> None:
+        for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("read_batch_rows", "batch_bytes", "kv_flush_puts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.chunk_points % self.page_points:
+            raise ValueError(
+                f"chunk_points ({self.chunk_points}) must be a multiple of "
+                f"page_points ({self.page_points})"
+            )
+        if min(self.stall_s, self.read_cache_bytes, self.block_cache_bytes) < 0:
+            raise ValueError("stall_s, read_cache_bytes and block_cache_bytes cannot be negative")
+
+
+DEFAULT_OPTIONS = EngineOptions()

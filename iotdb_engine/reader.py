@@ -1,0 +1,429 @@
+"""Reading: from chunks, memory tables and tombstones to batches and aggregates.
+
+Problem: sources of one series may overlap in any way, and a scan must hold little at once. Idea:
+page tables (80 bytes a page) of all sources are read first; they say where every page begins and
+ends. The range is cut at page borders into windows of about one batch (`merge.cut_windows`); in
+each window the pages that touch it are decoded, cut, and merged by priority. A window knows all
+that there is about its times, so windows are independent, and any interleaving comes out right.
+Pages that do not overlap others meet no sorting: they are sliced and passed on.
+
+Priority: the sequence of a chunk; the frozen table's sequence; then the active table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
+from iotdb_engine.cache import ByteCache
+from iotdb_engine.errors import Corruption, WrongType
+from iotdb_engine.key_format import Kind, chunk_key, series_range, split_chunk_key, with_kind
+from iotdb_engine.memtable import MemSnapshot
+from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
+from iotdb_engine.page import Chunk, unpack_chunk, unpack_page, unpack_times_page
+from iotdb_engine.store import View
+from iotdb_engine.tombstones import Cut
+from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType
+
+ACTIVE_SEQUENCE = 1 << 64
+"""Priority of the active memory table: above every chunk."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a read looks at; nothing in it changes.
+
+    Attributes:
+        region: id, for keys.
+        cache_id: names the region in cache keys; never reused in a process.
+        view: of the store.
+        path: of the store, for messages.
+        committed: highest committed sequence.
+        aborted: sequences that were never committed.
+        tables: (sequence, table) of the frozen and the active memory table.
+        page_points: rows in which memory tables are taken when windows are cut.
+        batch_rows: most rows of a batch.
+    """
+
+    region: int
+    cache_id: int
+    view: View
+    path: str
+    committed: int
+    aborted: frozenset[int]
+    tables: tuple[tuple[int, MemSnapshot], ...]
+    cache: ByteCache
+    page_points: int
+    batch_rows: int
+
+
+@dataclass
+class Series:
+    """The sources of one series, ready to be asked for windows.
+
+    Attributes:
+        pages: page tables of all chunks, concatenated, by ascending `low`; empty pages left out.
+        chunk_of: parallel to `pages`: number of the chunk.
+        number_of: parallel to `pages`: number of the page within its chunk.
+        top: parallel to `pages`: highest `high` so far, so that a search can skip what is over.
+        runs: (sequence, rows) of memory tables.
+        cuts: tombstones.
+    """
+
+    kind: DataType
+    chunks: list[tuple[bytes, int, Chunk]] = field(default_factory=list)
+    pages: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    chunk_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    number_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    top: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    runs: list[tuple[int, Run]] = field(default_factory=list)
+    cuts: Sequence[Cut] = ()
+
+    def touching(self, t_min: int, t_max: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the pages that touch an inclusive range."""
+        if not len(self.top):
+            return np.empty(0, np.int64)
+        first = int(np.searchsorted(self.top, t_min))
+        last = int(np.searchsorted(self.pages["low"], t_max, side="right"))
+        near = np.arange(first, max(first, last))
+        return near[self.pages["high"][near] >= t_min]
+
+
+class Reader:
+    """One read of one snapshot; used by one thread, for one pass over time."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        # Pages that reach beyond the window just read: the next one needs them again, and the
+        # shared cache may be too small for all readers.
+        self._held: dict[tuple[bytes, int], tuple[int, int, Run]] = {}
+        self._times: dict[tuple[bytes, int], npt.NDArray[np.int64]] = {}
+
+    def load(
+        self,
+        series_id: int,
+        kind: DataType,
+        slots: Sequence[int],
+        t_min: int,
+        t_max: int,
+        cuts: Sequence[Cut],
+    ) -> Series:
+        """Find the sources of a series within an inclusive range."""
+        series = Series(kind, cuts=cuts)
+        for slot in slots:
+            self._load_chunks(series, slot, series_id, t_min, t_max)
+        self._index(series, t_min, t_max)
+        for sequence, table in self._snapshot.tables:
+            run = table.run(series_id, self._snapshot.cache)
+            if run is not None:
+                run = _slice(run, t_min, t_max)
+                if len(run.times):
+                    series.runs.append((sequence, run))
+        return series
+
+    def _load_chunks(
+        self, series: Series, slot: int, series_id: int, t_min: int, t_max: int
+    ) -> None:
+        snapshot = self._snapshot
+        lo, hi = series_range(snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
+        for key, record in snapshot.view.scan(lo, hi):
+            parts = split_chunk_key(key)
+            if parts.first_time > t_max:
+                break
+            if parts.sequence > snapshot.committed or parts.sequence in snapshot.aborted:
+                continue
+            try:
+                chunk = unpack_chunk(record)
+            except ValueError as error:
+                raise Corruption(snapshot.path, key, "a chunk record", error) from error
+            if chunk.kind is not series.kind:
+                raise WrongType(
+                    f"series {series_id} is stored as {chunk.kind.name}, "
+                    f"and was asked for as {series.kind.name}"
+                )
+            end = chunk.pages[-1]
+            if end["count"] and end["high"] < t_min:
+                continue
+            series.chunks.append((key, parts.sequence, chunk))
+
+    @staticmethod
+    def _index(series: Series, t_min: int, t_max: int) -> None:
+        if not series.chunks:
+            return
+        tables = [chunk.pages for _, _, chunk in series.chunks]
+        lengths = [len(table) for table in tables]
+        pages = np.concatenate(tables)
+        chunk_of = np.repeat(np.arange(len(tables)), lengths)
+        number_of = np.concatenate([np.arange(length) for length in lengths])
+        wanted = (pages["count"] > 0) & (pages["high"] >= t_min) & (pages["low"] <= t_max)
+        chosen = np.flatnonzero(wanted)
+        chosen = chosen[np.argsort(pages["low"][chosen], kind="stable")]
+        series.pages = pages[chosen]
+        series.chunk_of = chunk_of[chosen]
+        series.number_of = number_of[chosen]
+        if len(chosen):
+            series.top = np.maximum.accumulate(series.pages["high"])
+
+    def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
+        """Return the rows of a series in an inclusive window, merged, or None if it has none."""
+        return self._merge(series, series.touching(t_min, t_max), t_min, t_max, runs=True)
+
+    def _merge(
+        self,
+        series: Series,
+        pages: npt.NDArray[np.int64],
+        t_min: int,
+        t_max: int,
+        *,
+        runs: bool,
+    ) -> Run | None:
+        pieces: list[tuple[int, Run]] = []
+        for page in pages.tolist():
+            sequence, run = self._page(series, page, t_min, t_max)
+            if len(run.times):
+                pieces.append((sequence, run))
+        if runs:
+            for sequence, run in series.runs:
+                part = _slice(run, t_min, t_max)
+                if len(part.times):
+                    pieces.append((sequence, part))
+        if not pieces:
+            return None
+        pieces.sort(key=lambda piece: piece[0])
+        return merge_runs([_hide(run, sequence, series.cuts) for sequence, run in pieces])
+
+    def _page(self, series: Series, page: int, t_min: int, t_max: int) -> tuple[int, Run]:
+        key, sequence, chunk = series.chunks[int(series.chunk_of[page])]
+        number = int(series.number_of[page])
+        entry = series.pages[page]
+        low, high = int(entry["low"]), int(entry["high"])
+        held = self._held.get((key, number))
+        run = held[2] if held is not None else self._decode(key, chunk, number, entry)
+        if low < t_min or high > t_max:
+            self._held[(key, number)] = (low, high, run)
+        return sequence, _slice(run, t_min, t_max)
+
+    def _decode(self, key: bytes, chunk: Chunk, number: int, entry: np.void) -> Run:
+        snapshot = self._snapshot
+        times = self._time_page(key, chunk, number)
+        cache_key = (snapshot.cache_id, key, number)
+        found = snapshot.cache.get(cache_key)
+        if found is None:
+            body = chunk.inline if chunk.inline is not None else self._body(key)
+            try:
+                found = unpack_page(chunk.kind, entry, body)
+            except ValueError as error:
+                place = key if chunk.inline is not None else with_kind(key, Kind.DATA)
+                raise Corruption(snapshot.path, place, f"page {number}", error) from error
+            values, valid = found
+            size = values.nbytes + (0 if valid is None else valid.nbytes) + 200
+            if chunk.kind is DataType.TEXT:
+                size += 40 * len(values) + len(body)
+            snapshot.cache.put(cache_key, found, size)
+        values, valid = found
+        if len(values) != len(times):
+            raise Corruption(snapshot.path, key, f"{len(times)} rows", f"{len(values)} rows")
+        return Run(times, values, valid)
+
+    def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
+        snapshot = self._snapshot
+        parts = split_chunk_key(key)
+        times_key = chunk_key(
+            region=snapshot.region,
+            kind=Kind.TIMES,
+            slot=parts.slot,
+            series_id=chunk.owner,
+            first_time=chunk.times_first,
+            sequence=parts.sequence,
+        )
+        place = (times_key, number)
+        times = self._times.get(place)
+        if times is None:
+            cache_key = (snapshot.cache_id, times_key, number)
+            times = snapshot.cache.get(cache_key)
+            if times is None:
+                record = self._record(times_key)
+                try:
+                    times = unpack_times_page(record, number)
+                except ValueError as error:
+                    raise Corruption(snapshot.path, times_key, f"page {number}", error) from error
+                snapshot.cache.put(cache_key, times, times.nbytes + 200)
+            self._times[place] = times
+        return times
+
+    def _body(self, key: bytes) -> bytes:
+        """Return the pages of a chunk; cached, since a scan asks for one after another."""
+        cache_key = (self._snapshot.cache_id, key)
+        body = self._snapshot.cache.get(cache_key)
+        if body is None:
+            body = self._record(with_kind(key, Kind.DATA))
+            self._snapshot.cache.put(cache_key, body, len(body) + 200)
+        found: bytes = body
+        return found
+
+    def _record(self, key: bytes) -> bytes:
+        record = self._snapshot.view.get(key)
+        if record is None:
+            raise Corruption(self._snapshot.path, key, "a record", "none")
+        return record
+
+    def _forget(self, t_min: int, t_max: int) -> None:
+        """Let go of the pages that lie wholly in a window that was read."""
+        self._held = {
+            place: page for place, page in self._held.items() if page[0] < t_min or page[1] > t_max
+        }
+        if len(self._times) > 4 * len(self._held) + 16:
+            self._times.clear()
+
+    def scan(
+        self,
+        series: Sequence[Series],
+        t_min: int,
+        t_max: int,
+        *,
+        descending: bool,
+        max_rows: int | None,
+    ) -> Iterator[ColumnBatch]:
+        """Yield the aligned rows of several series."""
+        batch_rows = self._snapshot.batch_rows
+        left = max_rows if max_rows is not None else 1 << 62
+        rows = max(1, min(batch_rows, left))
+        kinds = [one.kind for one in series]
+        for low, high in self._windows(series, t_min, t_max, rows, descending=descending):
+            aligner = Aligner([self.window(one, low, high) for one in series], kinds)
+            self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
+            total = len(aligner.times)
+            for done in range(0, total, batch_rows):
+                size = min(batch_rows, total - done, left)
+                if size <= 0:
+                    return
+                start = total - done - size if descending else done
+                yield aligner.batch(start, start + size, descending=descending)
+                left -= size
+            if left <= 0:
+                return
+
+    def _windows(
+        self, series: Sequence[Series], t_min: int, t_max: int, rows: int, *, descending: bool
+    ) -> list[tuple[int, int]]:
+        lows, highs, counts = [], [], []
+        step = self._snapshot.page_points
+        for one in series:
+            if len(one.top):
+                lows.append(one.pages["low"])
+                highs.append(one.pages["high"])
+                counts.append(one.pages["count"].astype(np.int64))
+            for _, run in one.runs:
+                starts = np.arange(0, len(run.times), step)
+                ends = np.minimum(starts + step, len(run.times))
+                lows.append(run.times[starts])
+                highs.append(run.times[ends - 1])
+                counts.append(ends - starts)
+        if not lows:
+            return []
+        return cut_windows(
+            np.concatenate(lows),
+            np.concatenate(highs),
+            np.concatenate(counts),
+            t_min,
+            t_max,
+            target=rows * len(series),
+            descending=descending,
+        )
+
+    def aggregate(self, series: Series, t_min: int, t_max: int) -> Aggregate:
+        """Aggregate a series over an inclusive range, from page statistics wherever they hold."""
+        result = Aggregate()
+        clean = self._clean_pages(series, t_min, t_max)
+        if clean.any():
+            pages = series.pages[clean]
+            result = aggregate_pages(series.kind, pages)
+            if series.kind is DataType.TEXT:
+                numbers = np.flatnonzero(clean)
+                self._fill_texts(series, result, int(numbers[0]), int(numbers[-1]))
+        dirty = np.flatnonzero(~clean)
+        if not len(dirty) and not series.runs:
+            return result
+        rest = Series(
+            series.kind,
+            series.chunks,
+            series.pages[dirty],
+            series.chunk_of[dirty],
+            series.number_of[dirty],
+            np.maximum.accumulate(series.pages["high"][dirty]) if len(dirty) else dirty,
+            series.runs,
+            series.cuts,
+        )
+        windows = self._windows([rest], t_min, t_max, self._snapshot.batch_rows, descending=False)
+        for low, high in windows:
+            run = self.window(rest, low, high)
+            self._forget(T_MIN, high)
+            if run is not None:
+                result = merge_aggregates(result, aggregate_run(series.kind, run))
+        return result
+
+    def _fill_texts(self, series: Series, result: Aggregate, early: int, late: int) -> None:
+        """Read `first` and `last` of texts from the outermost of the clean pages.
+
+        Clean pages do not overlap, so those with the lowest and the highest `low`.
+        """
+        first = aggregate_run(series.kind, self._page(series, early, T_MIN, T_MAX)[1])
+        last = first
+        if late != early:
+            last = aggregate_run(series.kind, self._page(series, late, T_MIN, T_MAX)[1])
+        result.first, result.last = first.first, last.last
+
+    @staticmethod
+    def _clean_pages(series: Series, t_min: int, t_max: int) -> npt.NDArray[np.bool_]:
+        """Tell which pages lie inside the range, untouched by other sources and tombstones."""
+        count = len(series.top)
+        if not count:
+            return np.zeros(0, np.bool_)
+        lows, highs = series.pages["low"], series.pages["high"]
+        clean = (lows >= t_min) & (highs <= t_max)
+        clean[1:] &= series.top[:-1] < lows[1:]
+        clean[:-1] &= lows[1:] > highs[:-1]
+        for _, run in series.runs:
+            # A page is free of the run if no time of the run falls into it.
+            clean &= np.searchsorted(run.times, lows) == np.searchsorted(
+                run.times, highs, side="right"
+            )
+        if series.cuts:
+            sequences = [sequence for _, sequence, _ in series.chunks]
+            of_page = np.array(sequences, np.uint64)[series.chunk_of]
+            for sequence, low, high in series.cuts:
+                hit = (lows <= high) & (highs >= low)
+                if sequence < ACTIVE_SEQUENCE:
+                    hit &= of_page < np.uint64(sequence)
+                clean &= ~hit
+        return clean
+
+
+def _slice(run: Run, t_min: int, t_max: int) -> Run:
+    times = run.times
+    if not len(times) or (times[0] >= t_min and times[-1] <= t_max):
+        return run
+    first = int(np.searchsorted(times, t_min))
+    last = int(np.searchsorted(times, t_max, side="right"))
+    valid = None if run.valid is None else run.valid[first:last]
+    return Run(times[first:last], run.values[first:last], valid)
+
+
+def _hide(run: Run, sequence: int, cuts: Sequence[Cut]) -> Run:
+    """Return the run without what later deletes hide."""
+    valid = run.valid
+    for cut in cuts:
+        if cut.sequence <= sequence:
+            continue
+        first = int(np.searchsorted(run.times, cut.t_min))
+        last = int(np.searchsorted(run.times, cut.t_max, side="right"))
+        if first == last:
+            continue
+        valid = np.ones(len(run.times), np.bool_) if valid is None else valid.copy()
+        valid[first:last] = False
+    return Run(run.times, run.values, valid)

@@ -1,0 +1,449 @@
+"""The ordered key-value store under the engine: RocksDB, or its twin in memory.
+
+This is the only importer of rocksdict. What the engine relies on, and both stores keep:
+
+1. A `Batch` is atomic.
+2. After a crash the store holds a prefix of the batches written, at least up to the last `flush`.
+   RocksDB gives that without its write-ahead log because everything is in one column family:
+   memory tables are installed in the order in which they were filled, and a batch never spans two.
+3. A `View` does not change.
+
+Costs measured with rocksdict 0.3.29 (docs/notes/rocksdict.md): `write` holds the GIL, 0.3 ms for
+256 KB; `flush` releases it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import rocksdict
+
+from iotdb_engine.errors import Closed, EngineError, Locked, OutOfSpace
+
+
+class Batch:
+    """Changes to be written as one. Ranges are deleted first, then keys, then the puts are made."""
+
+    __slots__ = ("deletes", "puts", "ranges", "size")
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[bytes, bytes]] = []
+        self.deletes: list[bytes] = []
+        self.puts: list[tuple[bytes, bytes]] = []
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self.ranges) + len(self.deletes) + len(self.puts)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a key."""
+        self.puts.append((key, value))
+        self.size += len(key) + len(value)
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key."""
+        self.deletes.append(key)
+        self.size += len(key)
+
+    def delete_range(self, lo: bytes, hi: bytes) -> None:
+        """Remove the keys in [lo, hi)."""
+        self.ranges.append((lo, hi))
+        self.size += len(lo) + len(hi)
+
+
+class View(Protocol):
+    """A state of the store that does not change. Thread-safe; release it when done."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, or None."""
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values in [lo, hi), in key order."""
+
+    def first_key(self, lo: bytes, hi: bytes) -> bytes | None:
+        """Return the lowest key in [lo, hi), or None."""
+
+    def release(self) -> None:
+        """Let go of what the view holds; later calls raise `Closed`."""
+
+
+class Store(Protocol):
+    """The ordered key-value store. Thread-safe."""
+
+    path: str
+
+    def write(self, batch: Batch) -> None:
+        """Apply a batch; not durable before the next `flush` returns."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value now, or None."""
+
+    def view(self) -> View:
+        """Return the state of now."""
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+
+    def close(self) -> None:
+        """Close; views that are still held raise `Closed` afterwards. May be repeated."""
+
+    def stats(self) -> dict[str, int]:
+        """Return sizes, for people."""
+
+
+class MemoryStore:
+    """The twin in memory: for tests, for `:memory:`, and for crashes at chosen points.
+
+    Writing costs O(keys) of memory moves per new key, and copies the whole index once after a view
+    was taken: fine for what fits in memory anyway.
+    """
+
+    def __init__(self) -> None:
+        self.path = ":memory:"
+        self._lock = threading.Lock()
+        self._data: dict[bytes, bytes] = {}
+        self._keys: list[bytes] = []
+        self._shared = False
+        self._synced: dict[bytes, bytes] = {}
+        self._unsynced: list[Batch] = []
+        self._open = True
+
+    def write(self, batch: Batch) -> None:
+        """Apply a batch."""
+        with self._lock:
+            self._check_open()
+            if self._shared:
+                self._data = dict(self._data)
+                self._keys = list(self._keys)
+                self._shared = False
+            self._apply(self._data, batch)
+            self._unsynced.append(batch)
+            self._reindex(batch)
+
+    def _reindex(self, batch: Batch) -> None:
+        keys = self._keys
+        for lo, hi in batch.ranges:
+            del keys[bisect_left(keys, lo) : bisect_left(keys, hi)]
+        for key in batch.deletes:
+            at = bisect_left(keys, key)
+            if at < len(keys) and keys[at] == key:
+                del keys[at]
+        for key, _ in batch.puts:
+            at = bisect_left(keys, key)
+            if at == len(keys) or keys[at] != key:
+                keys.insert(at, key)
+
+    @staticmethod
+    def _apply(data: dict[bytes, bytes], batch: Batch) -> None:
+        for lo, hi in batch.ranges:
+            for key in [key for key in data if lo <= key < hi]:
+                del data[key]
+        for key in batch.deletes:
+            data.pop(key, None)
+        data.update(batch.puts)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value now, or None."""
+        self._check_open()
+        return self._data.get(key)
+
+    def view(self) -> View:
+        """Return the state of now; O(1), the next write copies."""
+        with self._lock:
+            self._check_open()
+            self._shared = True
+            return _MemoryView(self, self._data, self._keys)
+
+    def flush(self) -> None:
+        """Make everything written so far survive `crash`."""
+        with self._lock:
+            self._check_open()
+            for batch in self._unsynced:
+                self._apply(self._synced, batch)
+            self._unsynced = []
+
+    def unsynced_count(self) -> int:
+        """Return how many batches a crash could lose."""
+        return len(self._unsynced)
+
+    def crash(self, keep: int = 0) -> MemoryStore:
+        """Close, and return what a restart finds: synced data and `keep` more batches.
+
+        `keep` stands for RocksDB having flushed by itself, so any prefix can survive.
+        """
+        with self._lock:
+            self._open = False
+            survivor = MemoryStore()
+            survivor._data = dict(self._synced)
+            for batch in self._unsynced[:keep]:
+                self._apply(survivor._data, batch)
+        survivor._keys = sorted(survivor._data)
+        survivor._synced = dict(survivor._data)
+        return survivor
+
+    def close(self) -> None:
+        """Refuse everything from now on; `reopen` gives the data back."""
+        self._open = False
+
+    def reopen(self) -> MemoryStore:
+        """Return a new store with everything that was written, as after a clean close."""
+        return self.crash(keep=len(self._unsynced))
+
+    def stats(self) -> dict[str, int]:
+        """Return the number of keys and their bytes."""
+        return {"store_keys": len(self._keys)}
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise Closed("the engine is closed")
+
+
+class _MemoryView:
+    def __init__(self, store: MemoryStore, data: dict[bytes, bytes], keys: list[bytes]) -> None:
+        self._store = store
+        self._data: dict[bytes, bytes] | None = data
+        self._keys = keys
+
+    def _check(self) -> dict[bytes, bytes]:
+        self._store._check_open()
+        if self._data is None:
+            raise Closed("the view was released")
+        return self._data
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._check().get(key)
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        data = self._check()
+        for at in range(bisect_left(self._keys, lo), bisect_left(self._keys, hi)):
+            key = self._keys[at]
+            yield key, data[key]
+
+    def first_key(self, lo: bytes, hi: bytes) -> bytes | None:
+        self._check()
+        at = bisect_left(self._keys, lo)
+        return self._keys[at] if at < len(self._keys) and self._keys[at] < hi else None
+
+    def release(self) -> None:
+        self._data = None
+        self._keys = []
+
+
+class RocksStore:
+    """RocksDB in one column family, without its write-ahead log."""
+
+    def __init__(self, path: str | Path, *, block_cache_bytes: int = 32 << 20) -> None:
+        """Open or create.
+
+        Raises:
+            Locked: another process or object has the folder open.
+        """
+        self.path = str(path)
+        Path(path).mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = rocksdict.Rdict(self.path, _rocks_options(block_cache_bytes))
+        except Exception as error:  # rocksdict raises bare Exception
+            raise _translate(error, self.path) from error
+        self._write_options = rocksdict.WriteOptions()
+        # A property in fact; the stub of 0.3.29 has a method.
+        self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._open = True
+        self._unflushed = 0
+        self._views: weakref.WeakSet[_RocksView] = weakref.WeakSet()
+        self._views_lock = threading.Lock()
+
+    _FLUSH_BYTES = 48 << 20
+    """Written since the last flush: below the 8 x 16 MB at which RocksDB would stall a writer, who
+    holds the GIL."""
+
+    def write(self, batch: Batch) -> None:
+        """Apply a batch; holds the GIL for about 1 us/KB."""
+        if not self._open:
+            raise Closed("the engine is closed")
+        native = rocksdict.WriteBatch(raw_mode=True)
+        for lo, hi in batch.ranges:
+            native.delete_range(lo, hi)
+        for key in batch.deletes:
+            native.delete(key)
+        for key, value in batch.puts:
+            native.put(key, value)
+        self._unflushed += batch.size
+        try:
+            self._db.write(native, self._write_options)
+            if self._unflushed > self._FLUSH_BYTES:
+                self._unflushed = 0
+                self._db.flush(True)
+        except Exception as error:
+            raise _translate(error, self.path) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value now, or None."""
+        if not self._open:
+            raise Closed("the engine is closed")
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise _translate(error, self.path) from error
+        return value
+
+    def view(self) -> View:
+        """Return the state of now (an iterator, about 3 us)."""
+        with self._views_lock:
+            if not self._open:
+                raise Closed("the engine is closed")
+            view = _RocksView(self.path, self._db.iter(rocksdict.ReadOptions()))
+            self._views.add(view)
+        return view
+
+    def flush(self) -> None:
+        """Make everything written so far durable; releases the GIL."""
+        if not self._open:
+            raise Closed("the engine is closed")
+        self._unflushed = 0
+        try:
+            self._db.flush(True)
+        except Exception as error:
+            raise _translate(error, self.path) from error
+
+    def close(self) -> None:
+        """Close; releases the views, since one of them would keep the folder locked."""
+        with self._views_lock:
+            if not self._open:
+                return
+            self._open = False
+            views = list(self._views)
+        for view in views:
+            view.release()
+        self._db.close()
+
+    def stats(self) -> dict[str, int]:
+        """Return sizes as RocksDB knows them."""
+        if not self._open:
+            return {}
+        names = {
+            "store_sst_bytes": "rocksdb.total-sst-files-size",
+            "store_memtable_bytes": "rocksdb.size-all-mem-tables",
+            "store_keys": "rocksdb.estimate-num-keys",
+        }
+        return {name: self._db.property_int_value(key) or 0 for name, key in names.items()}
+
+    def compact(self) -> None:
+        """Let RocksDB rewrite everything; for measurements."""
+        self._db.compact_range(None, None)
+
+
+class _RocksView:
+    """One iterator, which sees the state it was created in, whatever happens later.
+
+    Not a rocksdict Snapshot: iterators made from one (0.3.29) see the newest data, only its
+    subscript heeds the snapshot.
+    """
+
+    def __init__(self, path: str, iterator: rocksdict.RdictIter) -> None:
+        self._path = path
+        self._iterator: rocksdict.RdictIter | None = iterator
+        self._lock = threading.Lock()
+        self._seeks = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._lock:
+            at = self._seek(key)
+            if at.valid() and at.key() == key:
+                value: bytes = at.value()
+                return value
+            return None
+
+    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with self._lock:
+            at = self._seek(lo)
+            seeks = self._seeks
+            key = at.key() if at.valid() else hi
+            value = at.value() if key < hi else b""
+        while key < hi:
+            yield key, value
+            with self._lock:
+                if seeks == self._seeks:
+                    at = self._check()
+                else:
+                    # Another call moved the iterator since.
+                    at = self._seek(key)
+                    seeks = self._seeks
+                at.next()
+                self._status(at)
+                key = at.key() if at.valid() else hi
+                value = at.value() if key < hi else b""
+
+    def first_key(self, lo: bytes, hi: bytes) -> bytes | None:
+        with self._lock:
+            at = self._seek(lo)
+            key: bytes = at.key() if at.valid() else hi
+            return key if key < hi else None
+
+    def release(self) -> None:
+        with self._lock:
+            self._iterator = None
+
+    def _check(self) -> rocksdict.RdictIter:
+        if self._iterator is None:
+            raise Closed("the engine was closed while it was read, or the view was released")
+        return self._iterator
+
+    def _seek(self, key: bytes) -> rocksdict.RdictIter:
+        at = self._check()
+        self._seeks += 1
+        at.seek(key)
+        self._status(at)
+        return at
+
+    def _status(self, at: rocksdict.RdictIter) -> None:
+        if at.valid():
+            return
+        try:
+            at.status()
+        except Exception as error:
+            raise _translate(error, self._path) from error
+
+
+def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(16 << 20)
+    options.set_max_write_buffer_number(8)
+    options.set_max_background_jobs(2)
+    # A stalled `write` would stop every thread of the process, since it holds the GIL: RocksDB must
+    # never throttle us. The engine throttles its writers by its own budget.
+    options.set_level_zero_file_num_compaction_trigger(6)
+    options.set_level_zero_slowdown_writes_trigger(1 << 20)
+    options.set_level_zero_stop_writes_trigger(1 << 20)
+    options.set_soft_pending_compaction_bytes_limit(0)
+    options.set_hard_pending_compaction_bytes_limit(0)
+    # Pages are compressed already; what LZ4 gains is the keys and statistics of small chunks, and
+    # only for data old enough to have moved down.
+    none, lz4 = rocksdict.DBCompressionType.none(), rocksdict.DBCompressionType.lz4()
+    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])
+    options.set_level_compaction_dynamic_level_bytes(False)
+    options.set_keep_log_file_num(3)
+    options.set_max_log_file_size(4 << 20)
+    table = rocksdict.BlockBasedOptions()
+    table.set_bloom_filter(10, False)
+    table.set_block_size(16 << 10)
+    if block_cache_bytes:
+        table.set_block_cache(rocksdict.Cache(block_cache_bytes))
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _translate(error: Exception, path: str) -> EngineError:
+    text = str(error)
+    if isinstance(error, rocksdict.DbClosedError):
+        return Closed("the engine is closed")
+    if "lock" in text.lower() and "LOCK" in text:
+        return Locked(path)
+    if "No space left" in text or "NoSpace" in text:
+        return OutOfSpace(f"{path}: {text}")
+    return EngineError(f"{path}: {text}")

@@ -1,0 +1,72 @@
+"""The engine's background thread: it runs jobs one after another until it is closed.
+
+The only module of the engine that starts a thread. A job is a region that wants to be flushed, or a
+function.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+
+
+class Worker(Generic[_T]):
+    """One named thread that takes all requested items at once. Thread-safe.
+
+    Items are hashable; requesting one that waits already changes nothing, so the queue is bounded
+    by the number of distinct items.
+    """
+
+    def __init__(self, name: str, run: Callable[[list[_T]], None]) -> None:
+        """Start the thread.
+
+        Args:
+            name: of the thread.
+            run: called with the items requested since its last call, in order; it handles its own
+                errors, and what it lets through is logged.
+        """
+        self._run = run
+        self._changed = threading.Condition()
+        self._items: dict[_T, None] = {}
+        self._busy = False
+        self._stopping = False
+        self._thread = threading.Thread(  # noqa: TID251 the engine knows nothing of cluster.threads
+            target=self._loop, name=name, daemon=True
+        )
+        self._thread.start()
+
+    def request(self, item: _T) -> None:
+        """Have an item run soon; ignored after `close` began."""
+        with self._changed:
+            if not self._stopping:
+                self._items[item] = None
+                self._changed.notify_all()
+
+    def is_own_thread(self) -> bool:
+        """Tell whether the caller is the worker's thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def close(self) -> None:
+        """Finish what is requested, and join the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._stopping)
+                if not self._items:
+                    return
+                items = list(self._items)
+                self._items.clear()
+            try:
+                self._run(items)
+            except Exception:
+                logger.exception("a background job of the engine failed")

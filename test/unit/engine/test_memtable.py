@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from harness.fragments import make_fragment, make_layout
+from iotdb_engine import DataType
+from iotdb_engine.memtable import Memtable, flush_groups
+from iotdb_engine.tombstones import DroppedSeries
+
+A = make_layout({1: DataType.INT64, 2: DataType.INT64})
+B = make_layout({2: DataType.INT64, 3: DataType.INT64})
+
+
+def rows_of(table: Memtable, series_id: int) -> dict[int, int]:
+    snapshot = table.snapshot([series_id], None)
+    if snapshot is None:
+        return {}
+    run = snapshot.run(series_id, None)
+    assert run is not None
+    ok = [True] * len(run.times) if run.valid is None else run.valid.tolist()
+    pairs = zip(run.times.tolist(), run.values.tolist(), ok, strict=True)
+    return {t: v for t, v, good in pairs if good}
+
+
+def test_equal_layouts_share_rows_whichever_object_they_are() -> None:
+    table = Memtable()
+    again = make_layout({1: DataType.INT64, 2: DataType.INT64})
+    assert again is not A
+    table.append([make_fragment(A, [(1, [1, 1])]), make_fragment(again, [(2, [2, 2])])])
+    assert len(table.entries) == 1
+    assert rows_of(table, 1) == {1: 1, 2: 2}
+
+
+def test_the_same_layout_in_two_slots_is_kept_apart() -> None:
+    table = Memtable()
+    table.append([make_fragment(A, [(n, [n, n])], slot=n % 2) for n in range(4)])
+    assert {slot for slot, _ in table.entries} == {0, 1}
+    assert rows_of(table, 1) == {n: n for n in range(4)}
+    snapshot = table.snapshot([1], {1})
+    assert snapshot is not None
+    run = snapshot.run(1, None)
+    assert run is not None
+    assert run.times.tolist() == [1, 3]
+
+
+def test_many_unshared_layouts_do_not_pile_up() -> None:
+    table = Memtable()
+    for n in range(3000):
+        fresh = make_layout({1: DataType.INT64, 2: DataType.INT64})
+        table.append([make_fragment(fresh, [(n, [n, n])])])
+    assert len(table.entries) == 1
+    assert len(table._pins) < 1500
+    assert len(rows_of(table, 2)) == 3000
+
+
+def test_order_of_arrival_decides_between_layouts_and_deletes() -> None:
+    table = Memtable()
+    table.append([make_fragment(A, [(1, [10, 10]), (2, [20, 20])])])
+    table.append([make_fragment(B, [(1, [11, 11]), (3, [31, 31])])])
+    table.delete([2], 2, 3)
+    table.append([make_fragment(A, [(3, [32, 32])])])
+    assert rows_of(table, 2) == {1: 11, 3: 32}
+    assert rows_of(table, 1) == {1: 10, 2: 20, 3: 32}
+
+
+def test_a_snapshot_does_not_see_what_comes_later() -> None:
+    table = Memtable()
+    table.append([make_fragment(A, [(1, [1, 1])])])
+    snapshot = table.snapshot([1], None)
+    assert snapshot is not None
+    table.append([make_fragment(A, [(1, [9, 9]), (2, [9, 9])])])
+    table.delete([1], 0, 9)
+    run = snapshot.run(1, None)
+    assert run is not None
+    assert (run.times.tolist(), run.values.tolist()) == ([1], [1])
+
+
+def test_flush_groups_hold_each_series_once_a_slot() -> None:
+    table = Memtable()
+    table.append([make_fragment(A, [(2, [20, 20]), (1, [10, 10])])])
+    table.append([make_fragment(B, [(1, [11, 11])])])
+    found = []
+    for group in flush_groups(table, DroppedSeries([(3, 4)])):
+        for series_id, _, run in group.columns:
+            assert run.times is group.times
+            found.append((series_id, run.times.tolist(), run.values.tolist()))
+    assert sorted(found) == [(1, [1, 2], [10, 20]), (2, [1, 2], [11, 20])]
+
+
+def test_columns_of_a_layout_share_their_times() -> None:
+    table = Memtable()
+    table.append([make_fragment(A, [(n, [n, None]) for n in (3, 1, 2)])])
+    snapshot = table.snapshot([1, 2], None)
+    assert snapshot is not None
+    one, two = snapshot.run(1, None), snapshot.run(2, None)
+    assert one is not None
+    assert two is not None
+    assert one.times is two.times
+    assert two.valid is not None
+    assert not two.valid.any()

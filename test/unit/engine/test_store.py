@@ -1,0 +1,134 @@
+"""Both stores behind the engine keep the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iotdb_engine.errors import Closed, Locked
+from iotdb_engine.store import Batch, MemoryStore, RocksStore, Store
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> object:
+    made: Store = MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "db")
+    yield made
+    made.close()
+
+
+def batch(fill: Callable[[Batch], None]) -> Batch:
+    made = Batch()
+    fill(made)
+    return made
+
+
+def keys(store: Store) -> list[bytes]:
+    view = store.view()
+    try:
+        return [key for key, _ in view.scan(b"", b"\xff")]
+    finally:
+        view.release()
+
+
+def put(*pairs: tuple[bytes, bytes]) -> Batch:
+    made = Batch()
+    for key, value in pairs:
+        made.put(key, value)
+    return made
+
+
+def test_a_batch_deletes_ranges_then_keys_then_puts(store: Store) -> None:
+    store.write(put((b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")))
+    change = Batch()
+    change.put(b"b", b"new")
+    change.delete_range(b"b", b"d")
+    change.delete(b"a")
+    store.write(change)
+    assert keys(store) == [b"b", b"d"]
+    assert store.get(b"b") == b"new"
+    assert store.get(b"c") is None
+
+
+def test_a_view_does_not_change(store: Store) -> None:
+    store.write(put((b"a", b"1"), (b"c", b"3")))
+    view = store.view()
+    later = put((b"b", b"2"), (b"a", b"9"))
+    later.delete(b"c")
+    store.write(later)
+    assert list(view.scan(b"", b"\xff")) == [(b"a", b"1"), (b"c", b"3")]
+    assert view.get(b"b") is None
+    assert view.get(b"c") == b"3"
+    assert view.first_key(b"b", b"d") == b"c"
+    assert view.first_key(b"b", b"c") is None
+    assert view.first_key(b"d", b"e") is None
+    view.release()
+    with pytest.raises(Closed):
+        view.get(b"a")
+
+
+def test_a_scan_goes_on_after_other_calls(store: Store) -> None:
+    store.write(put(*((bytes([n]), bytes([n])) for n in range(6))))
+    view = store.view()
+    found = []
+    for key, value in view.scan(b"\x01", b"\x05"):
+        assert view.get(b"\x00") == b"\x00"
+        found.append((key, value, [k for k, _ in view.scan(key, b"\x03")]))
+    assert [(key, value) for key, value, _ in found] == [(bytes([n]),) * 2 for n in range(1, 5)]
+    assert found[0][2] == [b"\x01", b"\x02"]
+    view.release()
+
+
+def test_scan_is_half_open(store: Store) -> None:
+    store.write(put(*((bytes([n]), b"") for n in range(5))))
+    view = store.view()
+    assert [k for k, _ in view.scan(b"\x01", b"\x03")] == [b"\x01", b"\x02"]
+    view.release()
+
+
+def test_after_close_everything_is_refused(store: Store) -> None:
+    view = store.view()
+    store.close()
+    store.close()
+    for call in (
+        lambda: store.write(put((b"a", b""))),
+        lambda: store.get(b"a"),
+        store.view,
+        store.flush,
+        lambda: view.get(b"a"),
+        lambda: list(view.scan(b"", b"\xff")),
+    ):
+        with pytest.raises(Closed):
+            call()
+
+
+def test_a_crash_keeps_a_prefix() -> None:
+    store = MemoryStore()
+    store.write(put((b"a", b"1")))
+    store.flush()
+    store.write(put((b"b", b"2")))
+    store.write(put((b"c", b"3")))
+    assert store.unsynced_count() == 2
+    survivor = store.crash(keep=1)
+    assert keys(survivor) == [b"a", b"b"]
+    with pytest.raises(Closed):
+        store.get(b"a")
+    assert keys(survivor.crash()) == [b"a", b"b"]
+
+
+def test_rocks_keeps_what_was_flushed_and_its_folder_locked(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "db")
+    store.write(put((b"a", b"1")))
+    store.flush()
+    with pytest.raises(Locked, match="in use"):
+        RocksStore(tmp_path / "db")
+    # A view that nobody released must not keep the folder locked.
+    view = store.view()
+    store.close()
+    again = RocksStore(tmp_path / "db")
+    assert again.get(b"a") == b"1"
+    assert again.stats()["store_keys"] == 1
+    again.close()
+    with pytest.raises(Closed):
+        view.get(b"a")
