@@ -1,0 +1,398 @@
+"""Node processes from outside: daemons, pid files, stopping. Knows nothing of what a node does.
+
+A pid file is `<data_dir>/node.pid`: the process id, and on a second line when that process started,
+so that a number which the system has given to another process since is never signalled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from cluster.config.settings import ConfigError, Settings
+
+PID_FILE = "node.pid"
+LOG_FILE = "node.log"
+STOP_TIMEOUT_S = 30.0
+
+_POLL_S = 0.05
+_LOG_TAIL_LINES = 15
+_NODE_COMMAND = (sys.executable, "-m", "cluster.main")
+
+
+class AlreadyRunning(Exception):
+    """Another process runs a node with this data folder."""
+
+    def __init__(self, data_dir: Path, pid: int) -> None:
+        super().__init__(f"a node with data folder {data_dir} is running already (pid {pid})")
+        self.pid = pid
+
+
+# ---- pid files ----
+
+
+def write_pid_file(data_dir: Path, pid: int | None = None) -> None:
+    """Record that a process (default: this one) runs the node of a data folder.
+
+    Raises:
+        AlreadyRunning: the file names another process, and that one is alive.
+        OSError: the folder can't be written.
+    """
+    pid = os.getpid() if pid is None else pid
+    other = running_pid(data_dir)
+    if other is not None and other != pid:
+        raise AlreadyRunning(data_dir, other)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    made = data_dir / f"{PID_FILE}.{os.getpid()}"
+    made.write_text(f"{pid}\n{_process_start(pid) or ''}\n", encoding="ascii")
+    made.replace(data_dir / PID_FILE)
+
+
+def remove_pid_file(data_dir: Path, pid: int | None = None) -> None:
+    """Forget that process (default: this one); does nothing when the file names another one."""
+    pid = os.getpid() if pid is None else pid
+    recorded = _read_pid_file(data_dir)
+    if recorded is not None and recorded[0] == pid:
+        (data_dir / PID_FILE).unlink(missing_ok=True)
+
+
+def running_pid(data_dir: Path) -> int | None:
+    """Return the process that runs the node of a data folder, or None."""
+    recorded = _read_pid_file(data_dir)
+    if recorded is None:
+        return None
+    pid, start = recorded
+    return pid if start and _process_start(pid) == start else None
+
+
+def _read_pid_file(data_dir: Path) -> tuple[int, str] | None:
+    try:
+        lines = (data_dir / PID_FILE).read_text(encoding="ascii").splitlines()
+        return int(lines[0]), lines[1]
+    except FileNotFoundError:
+        return None
+    except (ValueError, IndexError, UnicodeDecodeError):
+        return None  # torn by a crash: it names nobody
+
+
+def _process_start(pid: int) -> str | None:
+    """Return what tells this process from others that had or will have its id; None: not alive."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _process_start_by_ps(pid)
+    except ProcessLookupError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else f"{boot} {fields[18]}"
+
+
+def _process_start_by_ps(pid: int) -> str | None:
+    answer = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, start = answer.stdout.strip().partition(" ")
+    return start.strip() if start and not state.startswith("Z") else None
+
+
+# ---- start ----
+
+
+class Launch(NamedTuple):
+    """A node process on its way.
+
+    Attributes:
+        process: the child, in a session of its own.
+        ready_fd: reading end of the pipe on which it says `ready: …` or `failed: …`.
+        data_dir: of the node.
+    """
+
+    process: subprocess.Popen[bytes]
+    ready_fd: int
+    data_dir: Path
+
+    @property
+    def log_path(self) -> Path:
+        """Where the node's output goes."""
+        return self.data_dir / LOG_FILE
+
+
+class Report(NamedTuple):
+    """What became of a launch: the `ready: …` line, or why there is none."""
+
+    ready: bool
+    text: str
+
+
+def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_COMMAND) -> Launch:
+    """Start a detached node process that reports through a pipe.
+
+    Args:
+        argv: arguments for cluster.main.
+        data_dir: what these arguments mean for the data folder; the output is appended to
+            `node.log` there.
+        command: what runs a node.
+
+    Raises:
+        AlreadyRunning: that data folder has a running node.
+        OSError: the folder can't be written, or the process not started.
+    """
+    other = running_pid(data_dir)
+    if other is not None:
+        raise AlreadyRunning(data_dir, other)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    read_fd, write_fd = os.pipe()
+    try:
+        with (data_dir / LOG_FILE).open("ab") as log:
+            process = subprocess.Popen(
+                [*command, *argv, "--ready-fd", str(write_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write_fd,),
+                start_new_session=True,
+            )
+        # at once, so that a node which waits for others can be stopped, too
+        write_pid_file(data_dir, process.pid)
+    except BaseException:
+        os.close(read_fd)
+        raise
+    finally:
+        os.close(write_fd)
+    return Launch(process, read_fd, data_dir)
+
+
+def wait_ready(started: Launch, timeout_s: float | None = None) -> Report:
+    """Wait until a launched node is ready or has failed; closes the pipe.
+
+    A node that is not ready in time is stopped. None: wait as long as it takes, which is for ever
+    where too few other nodes come up.
+    """
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    said = b""
+    try:
+        while not said.endswith(b"\n"):
+            wait = None if end is None else max(0.0, end - time.monotonic())
+            if not select.select([started.ready_fd], [], [], wait)[0]:
+                abandon(started)
+                return Report(ready=False, text=f"not ready after {timeout_s:g} s; stopped again")
+            piece = os.read(started.ready_fd, 4096)
+            if not piece:
+                break
+            said += piece
+    except BaseException:
+        abandon(started)
+        raise
+    finally:
+        os.close(started.ready_fd)
+    text = said.decode(errors="replace").strip()
+    if text.startswith("ready:"):
+        return Report(ready=True, text=text)
+    code = _end_of(started)
+    remove_pid_file(started.data_dir, started.process.pid)
+    if text:
+        return Report(ready=False, text=text.removeprefix("failed:").strip())
+    ended = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
+    return Report(
+        ready=False,
+        text=f"the node {ended}; the end of {started.log_path}:\n{_tail(started.log_path)}",
+    )
+
+
+def abandon(started: Launch) -> None:
+    """Stop a launched node that is not wanted any more, and wait for its end."""
+    started.process.terminate()
+    _end_of(started)
+    remove_pid_file(started.data_dir, started.process.pid)
+
+
+def _end_of(started: Launch) -> int:
+    try:
+        return started.process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        started.process.kill()
+        return started.process.wait()
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+
+def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) -> int:
+    """Start a node in the background and wait until it is ready.
+
+    Args:
+        argv: arguments for cluster.main, without `-d`.
+        command: what runs a node.
+
+    Returns:
+        Exit code: 0 once it is ready (the `ready: …` line is printed), 1 with the reason on stderr.
+    """
+    try:
+        settings = _settings_of(argv)
+        started = launch(argv, settings.node.data_dir, command)
+        report = wait_ready(started)
+    except (AlreadyRunning, ConfigError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        return 1
+    except KeyboardInterrupt:
+        click.echo("interrupted; the node was stopped again", err=True)
+        return 130
+    if not report.ready:
+        click.echo(f"error: {report.text}", err=True)
+        return 1
+    click.echo(report.text)
+    click.echo(f"in the background: pid {started.process.pid}, log {started.log_path}", err=True)
+    return 0
+
+
+def _settings_of(argv: Sequence[str]) -> Settings:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", dest="conf_dir", type=Path, default=None)
+    parser.add_argument("-D", dest="pairs", action="append", default=[])
+    known, _ = parser.parse_known_args(list(argv))
+    return Settings.load(known.conf_dir, parse_overrides(known.pairs))
+
+
+def parse_overrides(pairs: Sequence[str]) -> Mapping[str, str]:
+    """Return what `-D key=value` options say; raises ConfigError for one without `=`."""
+    overrides = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"-D wants key=value, got {pair!r}")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+# ---- stop ----
+
+
+class Stopping:
+    """A node process that was asked to end; use `wait` once.
+
+    Args:
+        data_dir: of the node.
+        pid: verified to be the node's.
+        pidfd: handle of exactly that process, or None where the system has none.
+    """
+
+    def __init__(self, data_dir: Path, pid: int, pidfd: int | None) -> None:
+        self.data_dir = data_dir
+        self.pid = pid
+        self._pidfd = pidfd
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the process is gone; return whether it is."""
+        gone = self._gone_within(timeout_s)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if gone:
+            remove_pid_file(self.data_dir, self.pid)
+        return gone
+
+    def _gone_within(self, timeout_s: float) -> bool:
+        if self._pidfd is not None:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            return bool(poll.poll(timeout_s * 1000))
+        end = time.monotonic() + timeout_s
+        while running_pid(self.data_dir) == self.pid:
+            if time.monotonic() > end:
+                return False
+            time.sleep(_POLL_S)  # nothing tells the end of a process that is not our child
+        return True
+
+
+def request_stop(data_dir: Path) -> Stopping | None:
+    """Send SIGTERM to the node of a data folder; None when none is running.
+
+    Raises:
+        PermissionError: the process belongs to somebody else.
+    """
+    pid = running_pid(data_dir)
+    if pid is None:
+        return None
+    pidfd: int | None = None
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):  # an old kernel, or the process ended just now
+            pidfd = os.pidfd_open(pid)
+    try:
+        # asked again after the handle was taken: now the handle can't mean another process
+        if running_pid(data_dir) != pid:
+            raise ProcessLookupError
+        if pidfd is not None:
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        else:
+            os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        if pidfd is not None:
+            os.close(pidfd)
+        return None
+    except BaseException:
+        if pidfd is not None:
+            os.close(pidfd)
+        raise
+    return Stopping(data_dir, pid, pidfd)
+
+
+def stop_node(data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> int:
+    """Stop the node of a data folder and say what happened.
+
+    Returns:
+        Exit code: 0 when the node has stopped, 1 when none was running or it does not stop.
+    """
+    try:
+        stopping = request_stop(data_dir)
+    except PermissionError:
+        click.echo(f"error: the node with data folder {data_dir} is another user's", err=True)
+        return 1
+    if stopping is None:
+        click.echo(f"error: no node with data folder {data_dir.absolute()} is running", err=True)
+        return 1
+    if not stopping.wait(timeout_s):
+        click.echo(
+            f"error: the node (pid {stopping.pid}) is still running {timeout_s:g} s after it was "
+            f"asked to stop; see its log. It was not killed",
+            err=True,
+        )
+        return 1
+    click.echo(f"node with data folder {data_dir} stopped (pid {stopping.pid})")
+    return 0
+
+
+@click.group(context_settings={"help_option_names": ["--help"]})
+def main() -> None:
+    """Control the node process of a data folder."""
+
+
+@main.command()
+@click.option("-c", "conf_dir", type=click.Path(file_okay=False, path_type=Path), default=None)
+@click.option("-D", "pairs", multiple=True, metavar="key=value", help="E.g. data_dir=FOLDER.")
+@click.option("--timeout", default=STOP_TIMEOUT_S, show_default=True, help="Seconds to wait.")
+def stop(conf_dir: Path | None, pairs: tuple[str, ...], timeout: float) -> None:
+    """Stop the node that the configuration's data_dir names."""
+    try:
+        settings = Settings.load(conf_dir, parse_overrides(pairs))
+    except ConfigError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    sys.exit(stop_node(settings.node.data_dir, timeout))
+
+
+if __name__ == "__main__":
+    main()

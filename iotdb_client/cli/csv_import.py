@@ -1,0 +1,261 @@
+"""Imports a CSV file into one device, in tablets.
+
+The file is read twice: first to find the type of each column over the whole file, so that a column
+of integers with one decimal number in its last line is DOUBLE from the start; then to write.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, parse_type
+from iotdb_client.errors import DataError, Error
+from iotdb_client.session import Session
+from iotdb_client.types import DataType
+
+_TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts")
+_GUESS_ROWS = 4096
+
+Progress = Callable[[int, int], None]
+"""Receives bytes read and rows written so far."""
+
+
+class ImportProblem(Exception):
+    """The import can't go on.
+
+    Args:
+        message: what is wrong, with the line of the file where there is one.
+    """
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How to read a file and where to write.
+
+    Attributes:
+        device: full path of the device.
+        time_column: name in the header; None: one called time, timestamp, … or else the first.
+        measurements: names to store the other columns under, in order; an empty one leaves its
+            column out. None: the header's.
+        types: of the columns that are stored, in order; None: found from the file.
+        batch_rows: rows of a tablet.
+        aligned: whether the device is (to be) aligned.
+        delimiter: between cells.
+    """
+
+    device: str
+    time_column: str | None = None
+    measurements: Sequence[str] | None = None
+    types: Sequence[str] | None = None
+    batch_rows: int = 1000
+    aligned: bool = False
+    delimiter: str = ","
+
+
+class Imported(NamedTuple):
+    """What was written: rows, values that are not null, and the columns' types."""
+
+    rows: int
+    points: int
+    types: dict[str, DataType]
+
+
+class _Target(NamedTuple):
+    """A column of the file that is stored."""
+
+    position: int
+    name: str
+    kind: DataType
+    parse: Callable[[str], Any]
+
+
+class CsvImport:
+    """One import; `run` it once.
+
+    Args:
+        path: the file; UTF-8, with a header line.
+        options: see there.
+        parse_time: reads the cells of the time column.
+    """
+
+    def __init__(self, path: Path, options: ImportOptions, parse_time: TimeParser) -> None:
+        self._path = path
+        self._options = options
+        self._parse_time = parse_time
+        self.rows = 0
+        self.points = 0
+
+    def run(self, session: Session, progress: Progress) -> Imported:
+        """Import the file.
+
+        Raises:
+            ImportProblem: a line or option is wrong, or the server refuses; `rows` says how many
+                rows were written before.
+        """
+        header = self._header()
+        time_position = self._time_position(header)
+        targets = self._targets(header, time_position)
+        times: list[int] = []
+        rows: list[list[Any]] = []
+        with self._reader() as (reader, position):
+            next(reader)
+            for cells in reader:
+                if not cells:
+                    continue  # a blank line
+                time, values = self._row(cells, reader.line_num, header, time_position, targets)
+                times.append(time)
+                rows.append(values)
+                if len(times) == self._options.batch_rows:
+                    self._write(session, targets, times, rows)
+                    times, rows = [], []
+                    progress(position(), self.rows)
+            self._write(session, targets, times, rows)
+            progress(position(), self.rows)
+        return Imported(self.rows, self.points, {item.name: item.kind for item in targets})
+
+    # ---- the header ----
+
+    def _header(self) -> list[str]:
+        with self._reader() as (reader, _):
+            header = next(reader, None)
+        if not header or not any(header):
+            raise ImportProblem("line 1: there is no header with the names of the columns")
+        return [name.strip() for name in header]
+
+    def _time_position(self, header: list[str]) -> int:
+        wanted = self._options.time_column
+        if wanted is not None:
+            if wanted not in header:
+                raise ImportProblem(f"no column {wanted!r}; there are {', '.join(header)}")
+            return header.index(wanted)
+        lower = [name.lower() for name in header]
+        return next((lower.index(name) for name in _TIME_NAMES if name in lower), 0)
+
+    def _targets(self, header: list[str], time_position: int) -> list[_Target]:
+        options = self._options
+        others = [number for number in range(len(header)) if number != time_position]
+        names = [header[number] for number in others]
+        if options.measurements is not None:
+            names = [name.strip() for name in options.measurements]
+            if len(names) != len(others):
+                raise ImportProblem(
+                    f"{len(names)} measurements for {len(others)} columns: "
+                    f"{', '.join(header[number] for number in others)}"
+                )
+        elif "" in names:
+            raise ImportProblem("line 1: a column has no name; give --measurements")
+        chosen = [(number, name) for number, name in zip(others, names, strict=True) if name]
+        if len({name for _, name in chosen}) != len(chosen) or not chosen:
+            raise ImportProblem(f"measurements must be there and differ: {', '.join(names)}")
+        kinds = self._types([number for number, _ in chosen])
+        return [
+            _Target(number, name, kind, cell_parser(kind))
+            for (number, name), kind in zip(chosen, kinds, strict=True)
+            if kind is not None
+        ]
+
+    def _types(self, positions: list[int]) -> list[DataType | None]:
+        given = self._options.types
+        if given is not None:
+            if len(given) != len(positions):
+                raise ImportProblem(f"{len(given)} types for {len(positions)} measurements")
+            try:
+                return [parse_type(name) for name in given]
+            except ValueError as error:
+                raise ImportProblem(str(error)) from error
+        guesses = [ColumnGuess() for _ in positions]
+        with self._reader() as (reader, _):
+            next(reader)
+            for rows in _blocks(reader, _GUESS_ROWS):
+                for number, guess in zip(positions, guesses, strict=True):
+                    guess.add([row[number].strip() for row in rows if number < len(row)])
+        return [guess.kind for guess in guesses]
+
+    # ---- rows ----
+
+    def _row(
+        self,
+        cells: list[str],
+        line: int,
+        header: list[str],
+        time_position: int,
+        targets: list[_Target],
+    ) -> tuple[int, list[Any]]:
+        if len(cells) != len(header):
+            raise ImportProblem(f"line {line}: {len(cells)} cells, {len(header)} columns")
+        position = time_position
+        try:
+            time = self._parse_time(cells[position].strip())
+            values: list[Any] = []
+            for target in targets:
+                position = target.position
+                cell = cells[position]
+                if target.kind is not DataType.TEXT:
+                    cell = cell.strip()
+                values.append(target.parse(cell) if cell else None)
+        except ValueError as error:
+            raise ImportProblem(f"line {line}, column {header[position]}: {error}") from error
+        return time, values
+
+    def _write(
+        self, session: Session, targets: list[_Target], times: list[int], rows: list[list[Any]]
+    ) -> None:
+        if not times:
+            return
+        # servers of 0.13 want the times of a tablet in order; stable, so that the last of equal
+        # times stays the last
+        order = np.argsort(np.array(times, np.int64), kind="stable").tolist()
+        columns = [[rows[row][number] for row in order] for number in range(len(targets))]
+        used = [
+            number for number, column in enumerate(columns) if any(c is not None for c in column)
+        ]
+        try:
+            if used:  # a batch without any value has nothing to write
+                session.insert_tablet(
+                    self._options.device,
+                    [targets[number].name for number in used],
+                    [targets[number].kind for number in used],
+                    [times[row] for row in order],
+                    [columns[number] for number in used],
+                    aligned=self._options.aligned,
+                )
+        except DataError as error:
+            raise ImportProblem(f"rows from {self.rows + 1} on: {error}") from error
+        except Error as error:
+            doubt = "" if error.definite else "; the last batch may have been written all the same"
+            raise ImportProblem(f"the server refuses: {error}{doubt}") from error
+        self.rows += len(times)
+        self.points += sum(cell is not None for column in columns for cell in column)
+
+    @contextmanager
+    def _reader(self) -> Iterator[tuple[Any, Callable[[], int]]]:
+        """Yield a CSV reader, and a function that tells how many bytes have been read."""
+        try:
+            with self._path.open("rb") as raw:
+                text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+                yield csv.reader(text, delimiter=self._options.delimiter, strict=True), raw.tell
+        except csv.Error as error:
+            raise ImportProblem(f"after row {self.rows}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ImportProblem(f"{self._path} is not UTF-8: {error}") from error
+        except OSError as error:
+            raise ImportProblem(f"{self._path}: {error.strerror}") from error
+
+
+def _blocks(reader: Iterator[list[str]], size: int) -> Iterator[list[list[str]]]:
+    block: list[list[str]] = []
+    for row in reader:
+        block.append(row)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block

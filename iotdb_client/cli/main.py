@@ -1,0 +1,207 @@
+"""Commands of `sbin/start-cli.sh` (and `iotdb-cli`): the shell, `-e`, and `import-csv`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iotdb_client.cli.csv_import import CsvImport, ImportOptions, ImportProblem
+from iotdb_client.cli.csv_types import time_parser
+from iotdb_client.cli.progress import ProgressBar
+from iotdb_client.cli.shell import Shell, print_error, stdin_is_terminal
+from iotdb_client.connection import Connection, connect
+from iotdb_client.conninfo import parse_zone
+from iotdb_client.errors import Error, ProgrammingError
+from iotdb_client.literals import split_statements
+
+_DEFAULTS: dict[str, Any] = {
+    "host": "127.0.0.1",
+    "port": 6667,
+    "user": "root",
+    "password": "root",
+    "zone": None,
+    "timeout": 60.0,
+}
+
+
+def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where to connect; they may stand before or after a sub-command."""
+    for option in (
+        click.option("--timeout", type=float, help="Seconds for a statement.  [default: 60]"),
+        click.option("-tz", "--zone", help="Time zone of dates.  [default: this machine's]"),
+        click.option("-pw", "--password", help="[default: root]"),
+        click.option("-u", "--user", help="[default: root]"),
+        click.option("-p", "--port", type=click.IntRange(1, 65535), help="[default: 6667]"),
+        click.option("-h", "--host", help="[default: 127.0.0.1]"),
+    ):
+        command = option(command)
+    return command
+
+
+def _connector(context: click.Context, given: dict[str, Any]) -> Callable[[], Connection]:
+    """Return what connects; options of the sub-command win over those before it."""
+    outer = context.obj or {}
+    chosen = {
+        name: next(
+            (value for value in (given.get(name), outer.get(name)) if value is not None), default
+        )
+        for name, default in _DEFAULTS.items()
+    }
+    host = chosen["host"]
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+
+    def open_connection() -> Connection:
+        return connect(
+            f"{host}:{chosen['port']}",
+            chosen["user"],
+            chosen["password"],
+            timeout_s=chosen["timeout"],
+            zone=chosen["zone"],
+        )
+
+    return open_connection
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
+@_connection_options
+@click.option("-e", "statements", help="Run these statements, separated by ';', and leave.")
+@click.pass_context
+def main(context: click.Context, /, statements: str | None, **given: Any) -> None:  # noqa: ANN401
+    """Talk SQL to a server: interactively, from a pipe, or with -e."""
+    logging.getLogger("thrift").setLevel(logging.CRITICAL)  # errors are told once, by us
+    if context.invoked_subcommand is not None:
+        if statements is not None:
+            raise click.UsageError("-e and a sub-command exclude each other")
+        context.obj = given
+        return
+    shell = Shell(_connector(context, given))
+    try:
+        shell.open()
+        if statements is not None:
+            succeeded = shell.run_all(split_statements(statements))
+        elif stdin_is_terminal():
+            shell.interact()
+            succeeded = True
+        else:
+            succeeded = shell.run_lines(sys.stdin)
+    except Error as error:
+        print_error(error)
+        succeeded = False
+    finally:
+        shell.close()
+    if not succeeded:
+        context.exit(1)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
+
+
+@main.command("import-csv")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--device", required=True, help="Device to write to, e.g. root.factory.m1.")
+@click.option("--time-column", help="Name of the column of times.  [default: time…, or the first]")
+@click.option(
+    "--time-format",
+    default="iso",
+    show_default=True,
+    help="iso, s, ms, us, ns, or a format such as '%d.%m.%Y %H:%M'.",
+)
+@click.option("--time-zone", help="Zone of times without offset.  [default: as --zone]")
+@click.option("--measurements", help="Names for the other columns: a,b,…; empty: leave it out.")
+@click.option("--types", help="BOOLEAN, INT32, INT64, FLOAT, DOUBLE or TEXT of each measurement.")
+@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--aligned", is_flag=True, help="Create the device's series aligned.")
+@click.option("--delimiter", default=",", show_default=True, help="One character.")
+@click.option("--progress", is_flag=True, help="Show progress even if stderr is no terminal.")
+@_connection_options
+@click.pass_context
+def import_csv(
+    context: click.Context,
+    /,
+    file: Path,
+    *,
+    device: str,
+    time_column: str | None,
+    time_format: str,
+    time_zone: str | None,
+    measurements: str | None,
+    types: str | None,
+    batch: int,
+    aligned: bool,
+    delimiter: str,
+    progress: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Write the rows of FILE (CSV with a header line) to one device."""
+    if len(delimiter) != 1:
+        raise click.BadParameter("is one character", param_hint="--delimiter")
+    options = ImportOptions(
+        device=device,
+        time_column=time_column,
+        measurements=_names(measurements),
+        types=_names(types),
+        batch_rows=batch,
+        aligned=aligned,
+        delimiter=delimiter,
+    )
+    try:
+        with _connector(context, given)() as connection:
+            succeeded = _import(
+                connection,
+                file,
+                options,
+                time_format=time_format,
+                time_zone=time_zone,
+                show_progress=progress,
+            )
+    except Error as error:
+        print_error(error)
+        succeeded = False
+    if not succeeded:
+        context.exit(1)
+
+
+def _import(
+    connection: Connection,
+    file: Path,
+    options: ImportOptions,
+    *,
+    time_format: str,
+    time_zone: str | None,
+    show_progress: bool,
+) -> bool:
+    zone = connection.zone if time_zone is None else parse_zone(time_zone)
+    try:
+        parse_time = time_parser(time_format, zone, connection.timestamp_precision)
+    except ValueError as error:
+        raise ProgrammingError(str(error)) from error
+    job = CsvImport(file, options, parse_time)
+    bar = ProgressBar(file.stat().st_size, sys.stderr)
+    shown = show_progress or sys.stderr.isatty()
+    start = time.perf_counter()
+    try:
+        done = job.run(connection.session, bar.update if shown else lambda *_: None)
+    except ImportProblem as problem:
+        bar.end()
+        click.echo(f"Msg: {file}: {problem}", err=True)
+        click.echo(f"{job.rows} rows were written to {options.device} before that.", err=True)
+        return False
+    bar.end()
+    columns = ", ".join(f"{name} {kind.name}" for name, kind in done.types.items())
+    click.echo(
+        f"{done.rows} rows ({done.points} points) written to {options.device} in "
+        f"{time.perf_counter() - start:.2f}s: {columns or 'no column has a value'}"
+    )
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The byte form of a tablet: times, columns, null bitmaps (client-protocol 5.2, 5.3)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from iotdb_client.errors import DataError
+from iotdb_client.types import DataType
+
+_DTYPES: dict[DataType, np.dtype[Any]] = {
+    DataType.INT32: np.dtype(">i4"),
+    DataType.INT64: np.dtype(">i8"),
+    DataType.FLOAT: np.dtype(">f4"),
+    DataType.DOUBLE: np.dtype(">f8"),
+}
+_RANGES = {DataType.INT32: (-(2**31), 2**31 - 1), DataType.INT64: (-(2**63), 2**63 - 1)}
+
+
+def encode_times(times: Sequence[int]) -> bytes:
+    """Return timestamps as big-endian 64-bit integers.
+
+    Raises:
+        DataError: not a whole number of 64 bits.
+    """
+    return _whole("time", DataType.INT64, times)
+
+
+def encode_columns(
+    measurements: Sequence[str],
+    types: Sequence[DataType],
+    columns: Sequence[Sequence[Any]],
+    rows: int,
+) -> bytes:
+    """Return columns one after another, and the null section if there is a null.
+
+    Args:
+        measurements: names, for error messages.
+        types: of the measurements.
+        columns: one for each measurement; None is null. Sequences or NumPy arrays.
+        rows: of each column.
+
+    Raises:
+        DataError: naming the measurement whose values don't fit.
+    """
+    parts: list[bytes] = []
+    bitmaps: list[npt.NDArray[np.bool_] | None] = []
+    for name, kind, column in zip(measurements, types, columns, strict=True):
+        if len(column) != rows:
+            raise DataError(f"{name}: {len(column)} values for {rows} times")
+        nulls = _nulls(column)
+        if nulls is not None:
+            blank: Any = "" if kind is DataType.TEXT else 0
+            column = [blank if cell is None else cell for cell in column]
+        parts.append(_encode(name, kind, column))
+        bitmaps.append(nulls)
+    if any(nulls is not None for nulls in bitmaps):
+        parts.extend(_null_section(nulls, rows) for nulls in bitmaps)
+    return b"".join(parts)
+
+
+def _nulls(column: Sequence[Any]) -> npt.NDArray[np.bool_] | None:
+    dtype: np.dtype[Any] | None = getattr(column, "dtype", None)
+    if dtype is not None and dtype.kind != "O":
+        return None  # a NumPy array of a type that has no None
+    found = np.fromiter((cell is None for cell in column), np.bool_, count=len(column))
+    return found if found.any() else None
+
+
+def _null_section(nulls: npt.NDArray[np.bool_] | None, rows: int) -> bytes:
+    if nulls is None:
+        return b"\x00"
+    packed = np.packbits(nulls, bitorder="little").tobytes()
+    return b"\x01" + packed.ljust(rows // 8 + 1, b"\x00")
+
+
+def _encode(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
+    if kind is DataType.TEXT:
+        return _texts(name, column)
+    if kind is DataType.BOOLEAN:
+        if not all(isinstance(cell, (bool, np.bool_)) or cell in (0, 1) for cell in column):
+            raise DataError(f"{name}: a BOOLEAN is True or False")
+        return bytes(bytearray(map(bool, column)))
+    if kind in _RANGES:
+        return _whole(name, kind, column)
+    try:
+        with np.errstate(over="ignore"):  # beyond FLOAT's range is infinity, as in IEEE 754
+            return _big_endian(np.asarray(column, np.float64), kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name}: not a {kind.name}: {error}") from error
+
+
+def _big_endian(array: npt.NDArray[Any], kind: DataType) -> bytes:
+    dtype: np.dtype[Any] = _DTYPES[kind]
+    return array.astype(dtype).tobytes()
+
+
+def _whole(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
+    array = np.asarray(column)
+    if not len(array):
+        return b""
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name}: every {kind.name} is a whole number of 64 bits at most")
+    low, high = _RANGES[kind]
+    if int(array.min()) < low or int(array.max()) > high:
+        raise DataError(f"{name}: a value is outside {low} to {high}, the range of {kind.name}")
+    return _big_endian(array, kind)
+
+
+def _texts(name: str, column: Sequence[Any]) -> bytes:
+    parts: list[bytes] = []
+    for cell in column:
+        if isinstance(cell, str):
+            try:
+                cell = cell.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(f"{name}: {error}") from error
+        elif not isinstance(cell, bytes):
+            raise DataError(f"{name}: a TEXT is a str or bytes, not {type(cell).__name__}")
+        parts.append(struct.pack(">i", len(cell)))
+        parts.append(cell)
+    return b"".join(parts)

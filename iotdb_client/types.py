@@ -1,0 +1,122 @@
+"""Data types: numbers on the wire, PEP 249 type objects and constructors."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class DataType(IntEnum):
+    """Types of series by their numbers on the wire (0.13 `TSDataType`); frozen."""
+
+    BOOLEAN = 0
+    INT32 = 1
+    INT64 = 2
+    FLOAT = 3
+    DOUBLE = 4
+    TEXT = 5
+
+
+TIME_COLUMN = "Time"
+TIME_TYPE = "TIMESTAMP"
+"""Type name of the Time column: int counts of the server's precision unit since 1970 UTC."""
+
+
+class TypeObject:
+    """Compares equal to the type names of its kind, as PEP 249 wants of `description`."""
+
+    def __init__(self, name: str, *type_names: str) -> None:
+        self._name = name
+        self._type_names = frozenset(type_names)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TypeObject):
+            return self._name == other._name
+        return isinstance(other, str) and other in self._type_names
+
+    def __hash__(self) -> int:
+        return hash(self._name)
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+STRING = TypeObject("STRING", "TEXT", "STRING")
+BINARY = TypeObject("BINARY", "BLOB")
+NUMBER = TypeObject("NUMBER", "BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE")
+DATETIME = TypeObject("DATETIME", TIME_TYPE, "DATE")
+ROWID = TypeObject("ROWID")
+
+Date = dt.date
+Time = dt.time
+Timestamp = dt.datetime
+Binary = bytes
+
+
+def DateFromTicks(ticks: float) -> dt.date:  # noqa: N802 - the name is PEP 249's
+    """Return the UTC date of seconds since 1970."""
+    return TimestampFromTicks(ticks).date()
+
+
+def TimeFromTicks(ticks: float) -> dt.time:  # noqa: N802 - the name is PEP 249's
+    """Return the UTC time of day of seconds since 1970."""
+    return TimestampFromTicks(ticks).timetz()
+
+
+def TimestampFromTicks(ticks: float) -> dt.datetime:  # noqa: N802 - the name is PEP 249's
+    """Return the UTC moment of seconds since 1970."""
+    return dt.datetime.fromtimestamp(ticks, dt.timezone.utc)
+
+
+class ColumnDescription(NamedTuple):
+    """One element of `Cursor.description`; `type_code` compares to the type objects."""
+
+    name: str
+    type_code: str
+    display_size: None = None
+    internal_size: None = None
+    precision: None = None
+    scale: None = None
+    null_ok: bool = True
+
+
+# ---- time ----
+
+UNITS_PER_SECOND = {"ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+
+def timestamp_of(moment: dt.datetime, zone: dt.tzinfo, precision: str) -> int:
+    """Return a moment as a count of precision units since 1970 UTC.
+
+    Args:
+        moment: naive ones are wall-clock times in `zone`.
+        zone: see there.
+        precision: "ms", "us" or "ns"; finer digits are cut off.
+    """
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    microseconds = (moment - _EPOCH) // dt.timedelta(microseconds=1)
+    return microseconds * UNITS_PER_SECOND[precision] // 1_000_000
+
+
+def iso_time(value: int, zone: dt.tzinfo, precision: str) -> str:
+    """Render a timestamp as ISO 8601 in a zone; as a number outside the years 1 to 9999."""
+    per_second = UNITS_PER_SECOND[precision]
+    seconds, rest = divmod(value, per_second)
+    try:
+        moment = _moment(seconds, zone)
+    except (OverflowError, ValueError):
+        return str(value)
+    date_time, offset = moment
+    return f"{date_time}.{rest:0{len(str(per_second)) - 1}d}{offset}"
+
+
+@lru_cache(maxsize=4096)
+def _moment(seconds: int, zone: dt.tzinfo) -> tuple[str, str]:
+    moment = (_EPOCH + dt.timedelta(seconds=seconds)).astimezone(zone)
+    delta = moment.utcoffset() or dt.timedelta()
+    text = moment.isoformat()
+    return text[:19], "Z" if not delta else text[19:]

@@ -1,0 +1,46 @@
+# Shared by the scripts of this folder: find a Python, its environment, and run a module. Sourced.
+# IOTDB_PYTHON    the Python to start from (default: the first of 3.10 or later on the PATH)
+# IOTDB_PY_VENV   the virtual environment to use or make (default: .venv in the checkout)
+
+set -eu
+IOTDB_HOME=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Print the path of a Python >= 3.10.
+find_python() {
+    local candidate candidates=(python3 python3.14 python3.13 python3.12 python3.11 python3.10 python)
+    if [ -n "${IOTDB_PYTHON:-}" ]; then
+        candidates=("$IOTDB_PYTHON")
+    fi
+    for candidate in "${candidates[@]}"; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "error: Python 3.10 or later is needed; ${IOTDB_PYTHON:-python3} is $(
+        "${IOTDB_PYTHON:-python3}" --version 2>&1 || echo 'not there'
+    ). Install one, or name it with IOTDB_PYTHON" >&2
+    return 1
+}
+
+# Set PYTHON to one that has the packages (of the extras named as arguments, too).
+use_environment() {
+    local base
+    base=$(find_python)
+    PYTHON=$("$base" "$IOTDB_HOME/sbin/environment.py" "$@" </dev/null)
+    export PYTHONPATH="$IOTDB_HOME${PYTHONPATH:+:$PYTHONPATH}"
+    # a folder called cluster where the user stands must not be taken for ours
+    export PYTHONSAFEPATH=1
+}
+
+# Replace this shell by a module of the project.
+run_module() {
+    use_environment
+    exec "$PYTHON" -m "$@"
+}
+
+# The options that name the configuration of this checkout; a later -c wins.
+CONF_OPTIONS=()
+if [ -f "$IOTDB_HOME/conf/iotdb-cluster.properties" ]; then
+    CONF_OPTIONS=(-c "$IOTDB_HOME/conf")
+fi

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cluster.rpc.convert import tablet_to_fragment_parts
+from iotdb_client.errors import DataError
+from iotdb_client.tablet import encode_columns, encode_times
+from iotdb_client.types import DataType
+
+I32, I64, F32, F64, TEXT, BOOL = (
+    DataType.INT32,
+    DataType.INT64,
+    DataType.FLOAT,
+    DataType.DOUBLE,
+    DataType.TEXT,
+    DataType.BOOLEAN,
+)
+
+
+def test_the_worked_example_of_the_protocol():
+    found = encode_columns(
+        ["i", "b", "t"], [I32, BOOL, TEXT], [[7, None, 9], [True, None, False], ["hi", None, ""]], 3
+    )
+    assert found.hex() == ("0000000700000000000000090100000000000268690000000000000000010201020102")
+    assert encode_times([1, 2, 3]).hex() == "000000000000000100000000000000020000000000000003"
+
+
+def test_null_bitmaps_have_a_byte_more_than_they_need():
+    nine = encode_columns(
+        ["a", "b"],
+        [BOOL, BOOL],
+        [[None if n in (0, 3, 6) else True for n in range(9)], [True] * 9],
+        9,
+    )
+    assert nine[18:].hex() == "01490000"
+    eight = encode_columns(["a", "b"], [BOOL, BOOL], [[True] * 7 + [None], [True] * 8], 8)
+    assert eight[16:].hex() == "01800000"
+
+
+def test_all_types_without_nulls_have_no_null_section():
+    columns = [np.array([1, 2]), [1.5, -2.0], np.array([0.5, 0.25], np.float32), [True, False]]
+    data = encode_columns(["a", "b", "c", "d"], [I64, F64, F32, BOOL], columns, 2)
+    assert len(data) == 16 + 16 + 8 + 2
+    assert data[:16].hex() == "00000000000000010000000000000002"
+    assert data[16:24].hex() == "3ff8000000000000"
+
+
+def test_the_server_reads_what_the_driver_writes():
+    kinds = [BOOL, I32, I64, F32, F64, TEXT]
+    columns = [
+        [None, True, False],
+        [1, None, 3],
+        [-(2**63), 2**63 - 1, None],
+        [None, None, 1.5],
+        [1.0, 2.0, 3.0],
+        ["ä", "", None],
+    ]
+    data = encode_columns(list("abcdef"), kinds, columns, 3)
+    values, nulls = tablet_to_fragment_parts(
+        list(map(int, kinds)), 3, encode_times([1, 2, 3]), data
+    )
+    assert data.startswith(values)
+    expected = [[cell is None for cell in column] for column in columns]
+    found = [[bool(nulls[c] >> row & 1) for row in range(3)] for c in range(6)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "message"),
+    [
+        (I32, [2**31], "range of INT32"),
+        (I64, [2**63], "INT64|whole number"),
+        (I64, [-(2**63) - 1], "whole number"),
+        (I32, [1.5], "whole number"),
+        (I32, ["1"], "whole number"),
+        (F64, ["x"], "not a DOUBLE"),
+        (BOOL, ["true"], "True or False"),
+        (TEXT, [1], "str or bytes"),
+        (TEXT, ["\ud800"], "surrogates"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(kind, cells, message):
+    with pytest.raises(DataError, match=message) as caught:
+        encode_columns(["speed"], [kind], [cells], 1)
+    assert "speed" in str(caught.value)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(DataError, match="2 values for 1 times"):
+        encode_columns(["a"], [I32], [[1, 2]], 1)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.config.settings import ConfigError
+from cluster.server import node_control
+from harness.fake_database import wait_until
+
+ROOT = Path(__file__).resolve().parents[3]
+
+FAKE_NODE = """
+import os, signal, sys
+from pathlib import Path
+from cluster.server import node_control
+data_dir = next(Path(a.partition("=")[2]) for a in sys.argv if a.startswith("data_dir="))
+fd = int(sys.argv[sys.argv.index("--ready-fd") + 1])
+mode = os.environ.get("FAKE_NODE", "")
+print("fake node speaks", flush=True)
+if mode == "failed":
+    os.write(fd, b"failed: no seeds\\n")
+    sys.exit(3)
+if mode == "dies":
+    sys.exit("it broke")
+node_control.write_pid_file(data_dir)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: (node_control.remove_pid_file(data_dir), os._exit(0)))
+if mode != "slow":
+    os.write(fd, b"ready: rpc 127.0.0.1:6667\\n")
+    os.close(fd)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A folder, and a function that runs a piece of node_control in a process as the scripts do."""
+    script = tmp_path / "fake_node.py"
+    script.write_text(FAKE_NODE)
+    data_dir = tmp_path / "data"
+
+    def run(code, mode="", **options):
+        return subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                code.format(command=[sys.executable, str(script)], data=data_dir),
+            ],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_NODE": mode},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+    yield data_dir, run
+    pid = node_control.running_pid(data_dir)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: node_control.running_pid(data_dir) is None)
+
+
+START = """
+import sys
+from cluster.server import node_control
+argv = ["-D", "data_dir={data}"]
+sys.exit(node_control.start_daemon(argv, command={command!r}))
+"""
+STOP = """
+import sys
+from pathlib import Path
+from cluster.server import node_control
+sys.exit(node_control.stop_node(Path("{data}"), 0.3))
+"""
+
+
+def test_a_daemon_from_start_to_stop(node):
+    data_dir, run = node
+    started = run(START)
+    assert started.returncode == 0, started.stderr
+    assert started.stdout == "ready: rpc 127.0.0.1:6667\n"
+    pid = node_control.running_pid(data_dir)
+    assert pid is not None
+    assert f"pid {pid}" in started.stderr
+    assert os.getsid(pid) == pid  # detached
+    assert "fake node speaks" in (data_dir / "node.log").read_text()
+
+    again = run(START)
+    assert again.returncode == 1
+    assert f"running already (pid {pid})" in again.stderr
+    assert node_control.running_pid(data_dir) == pid
+
+    stopped = run(STOP)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert f"stopped (pid {pid})" in stopped.stdout
+    assert not (data_dir / "node.pid").exists()
+
+    nothing = run(STOP)
+    assert nothing.returncode == 1
+    assert "no node with data folder" in nothing.stderr
+
+
+def test_the_stop_command(node):
+    data_dir, run = node
+    assert run(START).returncode == 0
+    answer = subprocess.run(
+        [sys.executable, "-m", "cluster.server.node_control", "stop", "-D", f"data_dir={data_dir}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert node_control.running_pid(data_dir) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [("failed", "error: no seeds"), ("dies", "exit code 1")]
+)
+def test_a_daemon_that_fails_says_why(node, mode, reason):
+    data_dir, run = node
+    started = run(START, mode)
+    assert started.returncode == 1
+    assert reason in started.stderr
+    if mode == "dies":
+        assert "it broke" in started.stderr
+    assert not (data_dir / "node.pid").exists()
+
+
+def test_a_wrong_setting_is_told_before_anything_starts(node):
+    data_dir, run = node
+    started = run(START.replace('argv = ["-D",', 'argv = ["-D", "rpc_prot=1", "-D",'))
+    assert started.returncode == 1
+    assert "rpc_port" in started.stderr
+    assert not data_dir.exists()
+
+
+def test_a_node_that_does_not_stop_is_not_killed(node):
+    data_dir, run = node
+    assert run(START, "stubborn").returncode == 0
+    pid = node_control.running_pid(data_dir)
+    stopped = run(STOP)
+    assert stopped.returncode == 1
+    assert f"(pid {pid}) is still running" in stopped.stderr
+    assert node_control.running_pid(data_dir) == pid
+
+
+def test_a_node_that_is_not_ready_in_time_is_stopped(node):
+    data_dir, run = node
+    answer = run(
+        """
+from pathlib import Path
+from cluster.server import node_control
+started = node_control.launch(["-D", "data_dir={data}"], Path("{data}"), {command!r})
+print(node_control.wait_ready(started, 1.0), started.process.returncode is not None)
+""",
+        "slow",
+    )
+    assert "not ready after 1 s; stopped again" in answer.stdout
+    assert answer.stdout.strip().endswith("True")
+    assert node_control.running_pid(data_dir) is None
+
+
+# ---- pid files ----
+
+
+def test_only_the_process_that_was_recorded_is_meant(tmp_path):
+    node_control.write_pid_file(tmp_path)
+    assert node_control.running_pid(tmp_path) == os.getpid()
+    # the same number, another process: as after a reboot
+    (tmp_path / "node.pid").write_text(f"{os.getpid()}\nsome boot 123\n")
+    assert node_control.running_pid(tmp_path) is None
+    assert node_control.request_stop(tmp_path) is None
+    node_control.write_pid_file(tmp_path)
+    node_control.remove_pid_file(tmp_path)
+    assert not (tmp_path / "node.pid").exists()
+
+
+@pytest.mark.parametrize("text", ["", "12", "x\ny\n", "\xff\n\n", "99999999\nboot 1\n"])
+def test_a_pid_file_that_names_nobody(tmp_path, text):
+    (tmp_path / "node.pid").write_text(text, encoding="latin-1")
+    assert node_control.running_pid(tmp_path) is None
+    node_control.write_pid_file(tmp_path)  # and is replaced
+    assert node_control.running_pid(tmp_path) == os.getpid()
+
+
+def test_a_living_process_keeps_its_pid_file(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        node_control.write_pid_file(tmp_path, other.pid)
+        with pytest.raises(node_control.AlreadyRunning, match=str(other.pid)):
+            node_control.write_pid_file(tmp_path)
+        node_control.remove_pid_file(tmp_path)  # not ours
+        assert node_control.running_pid(tmp_path) == other.pid
+        other.kill()
+    assert node_control.running_pid(tmp_path) is None
+
+
+def test_a_zombie_is_not_running(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    node_control.write_pid_file(tmp_path, child.pid)
+    wait_until(lambda: node_control.running_pid(tmp_path) is None)
+    assert child.wait() == 0
+
+
+def test_stopping_without_process_handles(tmp_path, monkeypatch):
+    """As on systems that have no pidfd."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        node_control.write_pid_file(tmp_path, other.pid)
+        began = time.monotonic()
+        stopping = node_control.request_stop(tmp_path)
+        assert stopping is not None
+        assert stopping.wait(10)
+        assert time.monotonic() - began < 5
+        assert not (tmp_path / "node.pid").exists()
+
+
+def test_overrides():
+    assert node_control.parse_overrides(["a=b=c", " d = "]) == {"a": "b=c", "d": ""}
+    with pytest.raises(ConfigError, match="key=value"):
+        node_control.parse_overrides(["a"])
