@@ -14,6 +14,8 @@ from typing import TypeVar, cast
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.member.raft_member import RaftMember
+from cluster.plan.codec import encode_plan
+from cluster.plan.plans import Plan
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline
@@ -66,22 +68,23 @@ class Forwarder:
     def write(
         self,
         group_id: GroupId,
-        payload: bytes,
+        plan: Plan,
         deadline: Deadline,
         decode: Callable[[bytes], T],
     ) -> T:
-        """Propose an encoded plan on the group's leader and return its outcome.
+        """Propose a plan on the group's leader and return its outcome.
 
         Raises:
             OutcomeUnknown: it may have taken effect.
             ClusterError: it has not.
         """
+        payload = encode_plan(plan)
         return self._on_leader(
             group_id,
             _WRITE_METHOD,
             payload,
             deadline,
-            lambda member: cast("T", member.propose(payload, deadline)),
+            lambda member: cast("T", member.propose(payload, plan, deadline)),
             decode,
         )
 

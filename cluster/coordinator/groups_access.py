@@ -10,7 +10,7 @@ from cluster.coordinator.forwarder import Forwarder
 from cluster.member.data_member import DataMember
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
-from cluster.plan.codec import decode_result, encode_plan
+from cluster.plan.codec import decode_result
 from cluster.plan.plans import DataPlan, MetaPlan
 from cluster.plan.reads import AppliedIndexRead, ResolveRead, encode_read
 from cluster.raft.types import GroupId
@@ -41,14 +41,14 @@ class GroupsAccess:
 
     def execute_meta(self, plan: MetaPlan, deadline: Deadline) -> Any:  # noqa: ANN401
         """Apply a meta plan and return its Outcome, visible on this node when this returns."""
-        outcome = self._forwarder.write(META_GROUP_ID, encode_plan(plan), deadline, decode_result)
+        outcome = self._forwarder.write(META_GROUP_ID, plan, deadline, decode_result)
         if not self._meta.is_leader:
             self.sync_meta(deadline)
         return outcome
 
     def execute_data(self, group_id: GroupId, plan: DataPlan, deadline: Deadline) -> Any:  # noqa: ANN401
         """Apply a data plan in a group and return its outcome."""
-        return self._forwarder.write(group_id, encode_plan(plan), deadline, decode_result)
+        return self._forwarder.write(group_id, plan, deadline, decode_result)
 
     def sync_meta(self, deadline: Deadline) -> None:
         """Make the local meta state as new as any acknowledged change (a linearizable read)."""

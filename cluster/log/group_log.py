@@ -6,6 +6,7 @@ An entry costs about 90 bytes of index until it is compacted, and its payload wh
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -36,12 +37,15 @@ class WriteOp:
     """One queued write of a group: a Persist, or the record of a new base.
 
     Attributes:
+        crcs: of the entries' payloads. Computed by the submitter: the one writer thread is what
+            all groups wait for.
         hi: the entries below this index still count; lowered when a later submission truncates
             them before they are written. Guarded by the group's lock.
     """
 
     __slots__ = (
         "base",
+        "crcs",
         "entries",
         "group",
         "hard_state",
@@ -66,10 +70,12 @@ class WriteOp:
         self.hard_state: HardState | None = None
         self.truncate_from = NO_INDEX
         self.entries: tuple[Entry, ...] = ()
+        self.crcs: list[int] = []
         self.hi = 0
         if persist is not None:
             self.hard_state, self.truncate_from, self.entries = persist
             if self.entries:
+                self.crcs = [zlib.crc32(entry.data) for entry in self.entries]
                 self.hi = self.entries[-1].index + 1
 
 

@@ -245,9 +245,11 @@ class LogWriter:
             offset += RECORD_HEADER_BYTES * (len(parts) - before)
             positions: list[int] = []
             entries = op.entries
-            for index, term, kind, data in entries:
+            for (index, term, kind, data), crc in zip(entries, op.crcs, strict=True):
                 parts.append(
-                    pack_record(seed, synced, RecordType.ENTRY, group_id, term, index, kind, data)
+                    pack_record(
+                        seed, synced, RecordType.ENTRY, group_id, term, index, kind, data, crc
+                    )
                 )
                 parts.append(data)
                 positions.append(place | offset)

@@ -117,11 +117,24 @@ def pack_record(
     index: int,
     kind: int = 0,
     payload: bytes = b"",
+    payload_crc: int | None = None,
 ) -> bytes:
-    """Return the 48 header bytes of a record; the payload follows them, as it is."""
-    body = _RECORD_BODY.pack(
-        zlib.crc32(payload), len(payload), type_, kind, 0, synced, group, term, index
-    )
+    """Return the 48 header bytes of a record; the payload follows them, as it is.
+
+    Args:
+        seed: of the segment.
+        synced: offset up to which the segment is durable.
+        type_: a RecordType.
+        group: group id.
+        term: term of the entry, hard state or base.
+        index: index of the entry or base, or the vote.
+        kind: EntryKind of an entry.
+        payload: what follows the header.
+        payload_crc: CRC of `payload` when it is known already.
+    """
+    if payload_crc is None:
+        payload_crc = zlib.crc32(payload)
+    body = _RECORD_BODY.pack(payload_crc, len(payload), type_, kind, 0, synced, group, term, index)
     return _RECORD_HEAD.pack(RECORD_MARKER, zlib.crc32(body, seed)) + body
 
 

@@ -33,9 +33,10 @@ class MetaMachine:
         """Call `listener` from the applier after a new partition table is in."""
         self._table_listeners.append(listener)
 
-    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
+    def apply(self, entry: Entry, plan: object | None = None) -> Any:  # noqa: ANN401
         """Apply a meta plan and return its Outcome."""
-        plan = decode_plan(entry.data)
+        if plan is None:
+            plan = decode_plan(entry.data)
         before = self.state.partition_table
         outcome, puts = self.state.apply(plan, entry.index)  # type: ignore[arg-type]
         if puts:

@@ -94,8 +94,9 @@ class RaftHandler:
         """
 
         def run(member: RaftMember, deadline: Deadline) -> bytes:
-            member.check_plan(decode_plan(request.plan))
-            return encode_result(member.propose(request.plan, deadline))
+            plan = decode_plan(request.plan)
+            member.check_plan(plan)
+            return encode_result(member.propose(request.plan, plan, deadline))
 
         return self._execute(request, run)
 

@@ -28,7 +28,9 @@ def check(status: t.TSStatus) -> None:
 class WireClient:
     """One session; transport errors leave as they are."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", timeout_s: float = 10.0, zone: str = "Z"
+    ) -> None:
         socket = TSocket.TSocket(host, port)
         socket.setTimeout(timeout_s * 1000)
         self._transport = TTransport.TFramedTransport(socket)
@@ -38,7 +40,7 @@ class WireClient:
             response = self.raw.openSession(
                 t.TSOpenSessionReq(
                     client_protocol=2,
-                    zoneId="Z",
+                    zoneId=zone,
                     username="root",
                     password="root",
                     configuration={"version": "V_0_13"},
@@ -88,6 +90,22 @@ class WireClient:
             )
         )
         check(response.status)
+        return self._rows(response, sql, fetch)
+
+    def run(self, sql: str, fetch: int = 10_000) -> tuple[list[str], list[list[Any]]] | None:
+        """Any statement: columns and rows, or None for a non-query."""
+        response = self.raw.executeStatement(
+            t.TSExecuteStatementReq(
+                self.session_id, sql, self.statement_id, fetchSize=fetch, timeout=0
+            )
+        )
+        check(response.status)
+        if response.columns is None:
+            return None
+        lead = [] if response.ignoreTimeStamp else ["Time"]
+        return lead + list(response.columns), self._rows(response, sql, fetch)
+
+    def _rows(self, response: t.TSExecuteStatementResp, sql: str, fetch: int) -> list[list[Any]]:
         rows: list[list[Any]] = []
         dataset = response.queryDataSet
         while dataset is not None and dataset.time:

@@ -16,7 +16,7 @@ from harness.node_status import led_groups, node_status
 from harness.process_cluster import Node, ProcessCluster, process_cluster
 from harness.wire import StatusError, WireClient
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROUNDS = int(os.environ.get("TEST_KILL_ROUNDS", "20"))
 MEASUREMENTS = [f"s{number}" for number in range(10)]
