@@ -37,6 +37,7 @@ from harness.wire import WireClient, tablet  # noqa: E402
 
 COLUMNS = 100
 ROWS = 100
+BLOCKS = 64
 
 
 class Echo:
@@ -64,26 +65,28 @@ def serve_echo(pipe) -> None:
 
 
 def tablets(port: int, number: int, seconds: float, echo: bool, out) -> None:
-    """One client: walks of 2 decimals, ever later times."""
+    """One client: random walks of 2 decimals, ever later times; requests are made beforehand."""
     rng = np.random.default_rng(number)
     names = [f"s{column}" for column in range(COLUMNS)]
-    walks = [np.round(np.cumsum(rng.normal(0, 1, ROWS)), 2) + 50 for _ in range(COLUMNS)]
+    walks = np.round(np.cumsum(rng.normal(0, 1, (COLUMNS, BLOCKS * ROWS)), axis=1), 2) + 50
+    blocks = [
+        walks[:, block * ROWS : (block + 1) * ROWS].astype(">f8").tobytes()
+        for block in range(BLOCKS)
+    ]
     client = raw_client(port) if echo else WireClient(port, timeout_s=60).raw
+    request = tablet(1, f"root.bench{number}.d", names, [], [])
+    request.types = [4] * COLUMNS
+    request.size = ROWS
     count = 0
-    at = 0
     latencies = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        request = tablet(1, f"root.bench{number}.d", names, list(range(at, at + ROWS)), [])
-        request.measurements = names
-        request.types = [4] * COLUMNS
-        request.size = ROWS
-        request.values = np.asarray(walks, dtype=">f8").tobytes()
+        request.timestamps = np.arange(count * ROWS, (count + 1) * ROWS, dtype=">i8").tobytes()
+        request.values = blocks[count % BLOCKS]
         begin = time.monotonic()
         status = client.insertTablet(request)
         latencies.append(time.monotonic() - begin)
         assert status.code == 200, status
-        at += ROWS
         count += 1
     out.put((count * COLUMNS * ROWS, latencies))
 

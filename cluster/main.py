@@ -55,7 +55,7 @@ _MAX_LOG_SEGMENTS = 8
 _FIRST_CAMPAIGN_TICKS = 2
 _INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
 _WILDCARDS = ("0.0.0.0", "::")
-_SWITCH_INTERVAL_S = 0.0005
+_SWITCH_INTERVAL_S = 0.001
 """A request passes through several threads; behind a busy flush thread each hand-over would take
 CPython's default of 5 ms."""
 

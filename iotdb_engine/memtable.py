@@ -16,7 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_engine.cache import ByteCache
-from iotdb_engine.fragment import Decoded, decode_columns, decode_times, row_counts
+from iotdb_engine.fragment import (
+    Decoded,
+    PackedFragments,
+    decode_columns,
+    decode_times,
+    row_counts,
+)
 from iotdb_engine.merge import Order, Run, compact, last_wins, order_rows
 from iotdb_engine.tombstones import Cut, DroppedSeries
 from iotdb_engine.types import BATCH_DTYPES, DataType, Fragment, Layout
@@ -370,28 +376,19 @@ def _shared_group(table: Memtable, rows: Rows, chosen: Sequence[tuple[int, int]]
 
     def columns() -> Iterable[tuple[int, DataType, Run]]:
         masks = DeleteMasks(rows, length, raw)
-        for batch in _column_batches(rows, chosen, len(raw)):
-            decoded = decode_columns(rows.layout, rows.fragments, [column for _, column in batch])
-            for (series_id, column), (values, valid) in zip(batch, decoded, strict=True):
-                deletes = [d for d in table.deletes if series_id in d.series_ids]
-                run = last_wins(order, values, masks.apply(deletes, valid))
-                yield series_id, rows.layout.types[column], run
+        for (series_id, column), (values, valid) in zip(chosen, decoded_columns(), strict=True):
+            deletes = [d for d in table.deletes if series_id in d.series_ids]
+            run = last_wins(order, values, masks.apply(deletes, valid))
+            yield series_id, rows.layout.types[column], run
+
+    def decoded_columns() -> Iterable[Decoded]:
+        """Decode column by column where that is cheap; texts and short fragments in one go."""
+        wanted = [column for _, column in chosen]
+        if DataType.TEXT in rows.layout.types or len(raw) < 8 * len(rows.fragments):
+            return decode_columns(rows.layout, rows.fragments, wanted)
+        return map(PackedFragments(rows.layout, rows.fragments).column, wanted)
 
     return FlushGroup(rows.slot, order.times, chosen[0][0], width, columns())
-
-
-def _column_batches(
-    rows: Rows, chosen: Sequence[tuple[int, int]], row_count: int
-) -> Iterable[Sequence[tuple[int, int]]]:
-    """Decide how many columns to decode together.
-
-    Fragments of many rows decode a column at a time for the same price; those of few rows, and
-    texts, are gone through as a whole each time.
-    """
-    together = DataType.TEXT in rows.layout.types or row_count < 8 * len(rows.fragments)
-    step = len(chosen) if together else 1
-    for at in range(0, len(chosen), step):
-        yield chosen[at : at + step]
 
 
 def empty_run(kind: DataType) -> Run:

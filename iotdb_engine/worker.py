@@ -7,12 +7,16 @@ function.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
+
+_NICE = 10
 
 
 class Worker(Generic[_T]):
@@ -59,6 +63,7 @@ class Worker(Generic[_T]):
         self._thread.join()
 
     def _loop(self) -> None:
+        _be_nice()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._stopping)
@@ -70,3 +75,16 @@ class Worker(Generic[_T]):
                 self._run(items)
             except Exception:
                 logger.exception("a background job of the engine failed")
+
+
+def _be_nice() -> None:
+    """Lower this thread's priority where the system has such a thing (Linux).
+
+    Encoding keeps a core busy without the GIL; request threads that wake up should not have to
+    wait for it.
+    """
+    if sys.platform == "linux":
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        except OSError as error:
+            logger.debug("priority not lowered: %s", error)

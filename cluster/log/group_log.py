@@ -62,6 +62,7 @@ class WriteOp:
         base: tuple[LogIndex, Term] | None,
         payload_bytes: int,
         on_durable: Callable[[], None] | None,
+        crcs: list[int] | None = None,
     ) -> None:
         self.group = group
         self.base = base
@@ -70,12 +71,13 @@ class WriteOp:
         self.hard_state: HardState | None = None
         self.truncate_from = NO_INDEX
         self.entries: tuple[Entry, ...] = ()
-        self.crcs: list[int] = []
+        self.crcs: list[int] = crcs if crcs is not None else []
         self.hi = 0
         if persist is not None:
             self.hard_state, self.truncate_from, self.entries = persist
             if self.entries:
-                self.crcs = [zlib.crc32(entry.data) for entry in self.entries]
+                if crcs is None:
+                    self.crcs = [zlib.crc32(entry.data) for entry in self.entries]
                 self.hi = self.entries[-1].index + 1
 
 
@@ -164,12 +166,19 @@ class GroupLog:
                 )
             ]
 
-    def submit(self, persist: Persist, on_durable: Callable[[], None]) -> None:
+    def submit(
+        self,
+        persist: Persist,
+        on_durable: Callable[[], None],
+        crcs: list[int] | None = None,
+    ) -> None:
         """Queue `persist` for the writer.
 
         Args:
             persist: written hard state first, then truncation, then entries, so that any prefix
                 of it that survives a crash is a legal state.
+            crcs: zlib.crc32 of each entry's payload, where the caller has computed them outside
+                its own lock.
             on_durable: called once from the log-writer thread when `persist` is durable (with
                 sync="periodic": written), in the order of submission over all groups. Never
                 called when the log fails first. It must not block; it may submit.
@@ -182,7 +191,7 @@ class GroupLog:
         _, truncate_from, entries = persist
         sizes = [len(entry.data) for entry in entries]
         payload_bytes = sum(sizes)
-        op = WriteOp(self, persist, None, payload_bytes, on_durable)
+        op = WriteOp(self, persist, None, payload_bytes, on_durable, crcs)
         with self._lock:
             self._queue.check_usable()
             self._check_locked(truncate_from, entries, payload_bytes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -279,6 +280,7 @@ class RaftMember:
 
     def propose_async(self, payload: bytes, plan: object) -> Waiter:
         """Append a plan and return at once; see `propose` for the errors."""
+        crc = zlib.crc32(payload)  # before the lock, which every proposal of the group needs
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
@@ -294,7 +296,7 @@ class RaftMember:
             # registered before routing: a group of one may commit inside the log's callback
             waiter = self._proposals.add(proposed.first_index, proposed.term)
             self._plans[proposed.first_index] = (proposed.term, plan)
-            self._route_locked(effects)
+            self._route_locked(effects, crcs=[crc])
         return waiter
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
@@ -372,13 +374,17 @@ class RaftMember:
             raise
         return self._route_locked(effects, request_id)
 
-    def _route_locked(self, effects: Effects, request_id: int = 0) -> bool:
+    def _route_locked(
+        self, effects: Effects, request_id: int = 0, crcs: list[int] | None = None
+    ) -> bool:
         held = False
         persist = effects.persist
         if persist is not None:
             self._submitted += 1
             last = persist.entries[-1] if persist.entries else None
-            self._log.submit(persist, lambda: self._persisted(last and (last.index, last.term)))
+            self._log.submit(
+                persist, lambda: self._persisted(last and (last.index, last.term)), crcs
+            )
         for message in effects.send:
             self._send_locked(message)
         if effects.send_after_persist:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.fragments import make_fragment, make_layout
-from iotdb_engine import DataType, Fragment, check_fragment, check_layout
-from iotdb_engine.fragment import decode_columns, decode_times
+from iotdb_engine import DataType, Fragment, Layout, check_fragment, check_layout
+from iotdb_engine.fragment import PackedFragments, decode_columns, decode_times
+from iotdb_engine.types import WIRE_DTYPES
 
 ALL = make_layout({10 + kind: kind for kind in DataType})
 FIXED = make_layout({10 + kind: kind for kind in DataType if kind is not DataType.TEXT})
@@ -112,3 +114,35 @@ def test_decoding_gives_back_the_rows(layout: Any, data: st.DataObject) -> None:
         if valid is not None:
             found = [v if ok else None for v, ok in zip(found, valid.tolist(), strict=True)]
         assert found == [cells[column] for _, cells in rows]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_packed_fragments_read_the_same_columns(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of one and of several fragments, changing row counts, with and without nulls."""
+    monkeypatch.setattr("iotdb_engine.fragment._PIECE_BYTES", 300)
+    rng = np.random.default_rng(seed)
+    kinds = (DataType.BOOLEAN, DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE)
+    layout = Layout(tuple(range(len(kinds))), kinds)
+    fragments = []
+    for _ in range(30):
+        rows = int(rng.choice([1, 9, 9, 9, 20]))
+        body = b"".join(
+            rng.integers(0, 2 if kind is DataType.BOOLEAN else 100, rows)
+            .astype(WIRE_DTYPES[kind])
+            .tobytes()
+            for kind in kinds
+        )
+        nulls = b""
+        if seed % 2 and rng.random() < 0.5:
+            nulls = rng.bytes(len(kinds) * ((rows + 7) // 8))
+        times = np.arange(rows, dtype=">i8").tobytes()
+        fragments.append(Fragment(0, layout, rows, times, body, nulls))
+    packed = PackedFragments(layout, fragments)
+    expected = decode_columns(layout, fragments, range(len(kinds)))
+    for column, (values, valid) in enumerate(expected):
+        got = packed.column(column)
+        assert got.values.dtype == values.dtype
+        assert got.values.tolist() == values.tolist()
+        assert (got.valid is None) == (valid is None)
+        if valid is not None:
+            assert got.valid.tolist() == valid.tolist()
