@@ -95,12 +95,25 @@ class Inserter:
         return statuses
 
     def device_schema(
-        self, device: str, measurements: Sequence[str], deadline: Deadline
+        self,
+        device: str,
+        measurements: Sequence[str],
+        deadline: Deadline,
+        *,
+        fresh: bool = False,
     ) -> DeviceSchema:
         """Return the schema of a device with those of `measurements` that exist.
 
         Creates the storage group where configured; raises ClusterError 322 when there is none.
+
+        Args:
+            device: full path.
+            measurements: names or aliases.
+            deadline: of the whole.
+            fresh: don't trust what is remembered; another node may have changed it.
         """
+        if fresh:
+            self._cache.forget_device(device)
         known = self._cache.device(device)
         if known is not None and all(name in known.series for name in measurements):
             return known
@@ -186,6 +199,9 @@ class Inserter:
                 f"Insertion contains duplicated measurement: {twice}",
             )
         schema = self.device_schema(item.device, item.measurements, deadline)
+        if _disagree(item, schema):
+            # before this is held against the client: what is remembered may be out of date
+            schema = self.device_schema(item.device, item.measurements, deadline, fresh=True)
         if schema.aligned is not None and schema.aligned != item.aligned:
             kind = "aligned" if schema.aligned else "not aligned"
             raise ClusterError(
@@ -273,6 +289,15 @@ class Inserter:
         return self._cache.remember_device(
             item.device, DeviceSchema(schema.storage_group, item.aligned, created)
         )
+
+
+def _disagree(item: InsertItem, schema: DeviceSchema) -> bool:
+    if schema.aligned is not None and schema.aligned != item.aligned:
+        return True
+    return any(
+        name in schema.series and schema.series[name].data_type is not data_type
+        for name, data_type in zip(item.measurements, item.types, strict=True)
+    )
 
 
 def _fragment(item: InsertItem, layout: Layout) -> Fragment:

@@ -38,6 +38,7 @@ VERSION = "0.13.5"
 
 _NS_PER_UNIT = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _SNAPPY = 1
+_SCHEMA_PROBLEMS = (StatusCode.STORAGE_ENGINE_ERROR, StatusCode.ALIGNED_TIMESERIES_ERROR)
 
 
 class StatementExecutor:
@@ -148,16 +149,38 @@ class StatementExecutor:
                 StatusCode.QUERY_PROCESS_ERROR,
                 f"Insertion contains duplicated measurement: {twice}",
             )
-        inserter = self._coordinator.inserter
-        schema = inserter.device_schema(device, measurements, deadline)
         now = self.now()
+        row_times = [now if t is None else t for t in times]
+        statuses: list[Status] = []
+        for fresh in (False, True):
+            # types follow the schema, and what is remembered of it may be out of date: a failure is
+            # reported only if it stands with the schema as it is now
+            statuses = self._insert_once(
+                device, measurements, aligned, row_times, rows, deadline, fresh=fresh
+            )
+            if not any(status.code in _SCHEMA_PROBLEMS for status in statuses):
+                break
+        return statuses
+
+    def _insert_once(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        aligned: bool,
+        times: Sequence[int],
+        rows: Sequence[Sequence[Literal]],
+        deadline: Deadline,
+        *,
+        fresh: bool,
+    ) -> list[Status]:
+        inserter = self._coordinator.inserter
         converted = convert_rows(
             device=device,
             measurements=measurements,
             aligned=aligned,
-            times=[now if t is None else t for t in times],
+            times=times,
             rows=rows,
-            schema=schema,
+            schema=inserter.device_schema(device, measurements, deadline, fresh=fresh),
             inference=self._inference,
         )
         if converted.item is None:

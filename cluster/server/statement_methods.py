@@ -26,7 +26,7 @@ from cluster.rpc.status import Generation
 from cluster.schema.paths import split_path
 from cluster.server.handler_base import HandlerBase, answers_status
 from cluster.server.sessions import OpenQuery, Session
-from cluster.sql.statements import Statement, is_query
+from cluster.sql.statements import DeleteTimeseries, Statement, is_query
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +147,10 @@ class StatementMethods(HandlerBase):
             if query:
                 return self._open(req, statement, session, query_id, v2=v2)
             statuses = self.executor.update(statement, session, self.write_deadline())
+            # 0.13 reports deleted series path by path, even when there is one only
+            single = not isinstance(statement, DeleteTimeseries)
             return TSExecuteStatementResp(
-                status=self.wire_all(statuses, single=True), queryId=query_id
+                status=self.wire_all(statuses, single=single), queryId=query_id
             )
         except Exception as error:  # noqa: BLE001 - the request border
             return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)

@@ -143,7 +143,10 @@ def _compare(
 
 
 def _same_error(expected: list[str], actual: str) -> bool:
-    if len(expected) != 1 or not actual.startswith("error "):
+    both_are_errors = expected[:1] != [] and all(
+        text.startswith("error ") for text in (expected[0], actual)
+    )
+    if len(expected) != 1 or not both_are_errors:
         return expected == [actual]
     _, code, *part = expected[0].split(" ", 2)
     _, actual_code, message = actual.split(" ", 2)
