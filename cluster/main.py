@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -251,6 +251,7 @@ class ClusterMain:
                 sync_interval_ms=node.raft_log_sync_interval_ms,
                 segment_bytes=node.raft_log_segment_bytes,
                 cache_bytes=node.raft_log_cache_bytes,
+                prepare_ahead=True,
             ),
             on_failure=lambda error: self.fail(META_GROUP_ID, error),
         )
@@ -585,16 +586,6 @@ class ClusterMain:
             member.maybe_compact()
 
 
-def _parse_overrides(pairs: tuple[str, ...]) -> Mapping[str, str]:
-    overrides = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise click.BadParameter(f"-D wants key=value, got {pair!r}")
-        overrides[key.strip()] = value.strip()
-    return overrides
-
-
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -624,12 +615,12 @@ def main(
     if daemon:
         argv = [argument for argument in sys.argv[1:] if argument != "-d"]
         sys.exit(node_control.start_daemon(argv))
-    sys.exit(run_node(conf_dir, _parse_overrides(pairs), ready_fd, log_level, sys.stdout))
+    sys.exit(run_node(conf_dir, pairs, ready_fd, log_level, sys.stdout))
 
 
 def run_node(
     conf_dir: Path | None,
-    overrides: Mapping[str, str],
+    pairs: Sequence[str],
     ready_fd: int | None,
     log_level: str,
     out: TextIO,
@@ -638,30 +629,36 @@ def run_node(
     _set_up_logging(log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        settings = Settings.load(conf_dir, overrides)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        _report_ready(f"failed: {error}", ready_fd)
-        return 1
-    node = ClusterMain(settings)
+        settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
+        node_control.write_pid_file(settings.node.data_dir)
+    except (ConfigError, node_control.AlreadyRunning, OSError) as error:
+        return _failed(error, ready_fd)
+    try:
+        return _run(ClusterMain(settings), ready_fd, out)
+    finally:
+        node_control.remove_pid_file(settings.node.data_dir)
+
+
+def _run(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.request_stop())
     try:
         node.start()
-    except (StartUpError, ClusterError, OSError, Exception) as error:
+    except Exception as error:
+        # whatever stopped it, an operator gets one line and exit code 1
         logger.debug("start-up failed", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        _report_ready(f"failed: {error}", ready_fd)
-        return 1
+        return _failed(error, ready_fd)
     own = node.address_book.own
     line = f"ready: rpc {own.rpc_address}:{own.rpc_port}"
-    node_control.write_pid_file(settings.node.data_dir)
-    try:
-        print(line, file=out, flush=True)
-        _report_ready(line, ready_fd)
-        return node.run_until_stopped()
-    finally:
-        node_control.remove_pid_file(settings.node.data_dir)
+    print(line, file=out, flush=True)
+    _report_ready(line, ready_fd)
+    return node.run_until_stopped()
+
+
+def _failed(error: Exception, ready_fd: int | None) -> int:
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    _report_ready(f"failed: {error}", ready_fd)
+    return 1
 
 
 if __name__ == "__main__":

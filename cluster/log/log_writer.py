@@ -33,6 +33,7 @@ from cluster.log.segment import (
     segment_path,
     write_fully,
 )
+from cluster.log.spares import SpareSegments
 from cluster.raft.types import GroupId
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class LogOptions:
         max_batch_bytes: payload collected for one write and sync.
         max_queue_bytes: `NodeLog.queued_bytes` above which callers should take nothing new. The
             log itself never refuses: a core bounds what it leaves uncommitted.
+        prepare_ahead: make the next segment's file while the present one is in use; see
+            `cluster.log.spares`.
     """
 
     sync: Literal["always", "periodic"] = "always"
@@ -63,6 +66,7 @@ class LogOptions:
     cache_bytes: int = 64 << 20
     max_batch_bytes: int = 16 << 20
     max_queue_bytes: int = 256 << 20
+    prepare_ahead: bool = False
 
     def __post_init__(self) -> None:
         if self.sync not in ("always", "periodic"):
@@ -85,6 +89,7 @@ class LogWriter:
         seeds: record seed of every segment, kept up to date for readers.
         groups: recovered groups; new ones are added when they first write.
         tail: the segment to go on with.
+        spares: files made ahead, or None to grow segments by appending.
         closed: `tail` ends with the mark of an orderly close.
         on_failure: called once, from the thread, when the log can't go on.
     """
@@ -98,8 +103,10 @@ class LogWriter:
         tail: OpenSegment,
         *,
         closed: bool,
+        spares: SpareSegments | None,
         on_failure: Callable[[BaseException], None] | None,
     ) -> None:
+        self._spares = spares
         self._directory = directory
         self._files = files
         self._options = options
@@ -143,6 +150,8 @@ class LogWriter:
     def close(self) -> None:
         """Take nothing new; the thread ends when all that is queued is durable. Thread-safe."""
         self._closing = True
+        if self._spares is not None:
+            self._spares.close()
         self._queue.put(None)
 
     # ---- the thread ----
@@ -214,6 +223,8 @@ class LogWriter:
                     # the caller's bug is not the log's: the other groups go on
                     logger.exception("group %d: on_durable failed", op.group.group_id)
         self._evict()
+        if self._spares is not None and self._offset * 4 > self._options.segment_bytes:
+            self._spares.prepare()  # a small log never pays for it
 
     def _pack(self, batch: list[WriteOp]) -> tuple[list[bytes], list[list[int]]]:
         """Return the batch's bytes, and for each op the positions of its entries."""
@@ -279,8 +290,15 @@ class LogWriter:
         """Begin a new segment; the old one is durable to its end before."""
         if self._synced < self._offset:
             self._sync()
+        # A file made ahead may be longer. It must have its final size before the next segment,
+        # whose header tells that size, has a name.
+        self._files.truncate(self._fd, self._offset)
+        self._files.fdatasync(self._fd)
         groups = ((group_id, group.written) for group_id, group in self._groups.items())
-        tail = create_segment(self._files, self._directory, self.segment + 1, self._offset, groups)
+        spare = self._spares.take() if self._spares is not None else None
+        tail = create_segment(
+            self._files, self._directory, self.segment + 1, self._offset, groups, spare
+        )
         self.syncs += 1
         self._seeds[tail.sequence] = tail.seed
         old_fd, self._fd = self._fd, tail.fd
@@ -311,8 +329,9 @@ class LogWriter:
         while self._first_segment < needed:
             path = segment_path(self._directory, self._first_segment)
             try:
-                self._files.unlink(path)
-                self._files.sync_directory(self._directory)
+                if self._spares is None or not self._spares.give(path):
+                    self._files.unlink(path)
+                    self._files.sync_directory(self._directory)
             except OSError:
                 # space is not freed, nothing else is wrong: the next compaction tries again
                 logger.exception("can't delete %s, which is no longer needed", path)
@@ -342,6 +361,8 @@ class LogWriter:
             write_fully(self._files, self._fd, [record], self._offset)
             self._offset += len(record)
             self._sync()
+            self._files.truncate(self._fd, self._offset)
+            self._files.fdatasync(self._fd)
 
     def _fail(self, error: BaseException) -> None:
         """Stop for good. Nothing that is not reported yet will ever be.

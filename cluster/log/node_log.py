@@ -14,6 +14,7 @@ from cluster.log.group_log import GroupLog
 from cluster.log.log_writer import LogOptions, LogWriter
 from cluster.log.recovery import RecoveredGroup, recover
 from cluster.log.segment import SegmentReader, create_segment
+from cluster.log.spares import SpareSegments
 from cluster.raft.types import GroupId
 from cluster.threads import ThreadRegistry
 
@@ -62,6 +63,9 @@ class NodeLog:
         self._seeds = recovered.seeds
         self._seeds[tail.sequence] = tail.seed
         self._reader = SegmentReader(directory, files, self._seeds)
+        spares = None
+        if self._options.prepare_ahead:
+            spares = SpareSegments(directory, files, self._options.segment_bytes, threads.spawn)
         self._writer = LogWriter(
             directory,
             files,
@@ -69,6 +73,7 @@ class NodeLog:
             self._seeds,
             tail,
             closed=recovered.closed,
+            spares=spares,
             on_failure=on_failure,
         )
         for group_id, state in recovered.groups.items():

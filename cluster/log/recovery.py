@@ -209,10 +209,11 @@ def _open_tail(
     try:
         if keep_bytes < file_bytes:
             logger.warning(
-                "%s: cutting %d bytes of an unfinished write off at offset %d",
+                "%s: the last complete record ends at offset %d; cutting off the %d bytes after "
+                "it: an unfinished write, or space made ahead",
                 path,
-                file_bytes - keep_bytes,
                 keep_bytes,
+                file_bytes - keep_bytes,
             )
             files.truncate(fd, keep_bytes)
         # What was read may have been in the page cache only (the process was killed between write

@@ -106,8 +106,9 @@ def create_segment(
     sequence: int,
     previous_bytes: int,
     groups: Iterable[tuple[GroupId, WrittenGroup]],
+    spare: Path | None = None,
 ) -> OpenSegment:
-    """Make a segment with its checkpoint.
+    """Make a segment with its checkpoint, in `spare` if there is one, else in a new file.
 
     It gets its name when all of that is durable, so a named segment always has a valid header and
     checkpoint: whatever a crash leaves of an unfinished one is a `.tmp` file.
@@ -118,7 +119,11 @@ def create_segment(
     header = pack_segment_header(SegmentHeader(sequence, salt, previous_bytes, len(records)))
     path = segment_path(directory, sequence)
     unfinished = path.with_suffix(".tmp")
-    fd = files.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    if spare is not None:
+        files.rename(spare, unfinished)
+        fd = files.open(unfinished, os.O_RDWR)
+    else:
+        fd = files.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
         write_fully(files, fd, [header, records], 0)
         files.fdatasync(fd)

@@ -1,0 +1,106 @@
+"""Segments in files made ahead: the log is the same, before and after a kill."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cluster.raft.types import HardState
+from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, segments
+
+SIZE = 8192
+
+
+def spare_of(folder):
+    """Wait until a spare is there."""
+    end = time.monotonic() + WAIT_S
+    while not list(folder.glob("*.spare")):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    (spare,) = folder.glob("*.spare")
+    return spare
+
+
+def fill(waited, count):
+    return [entry for _ in range(count) for entry in waited.append(1, size=500)]
+
+
+def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    waited = Waited(log.group(1))
+    expected = fill(waited, 8)
+    inode = spare_of(tmp_path / "log").stat().st_ino
+    while len(segments(tmp_path / "log")) < 2:
+        expected += fill(waited, 1)
+    newest = segments(tmp_path / "log")[-1]
+    assert newest.stat().st_ino == inode
+    assert newest.stat().st_size >= SIZE
+    copy_of("log", "killed")
+    killed = open_log("killed", segment_bytes=SIZE, prepare_ahead=True)
+    assert all_entries(killed.group(1)) == expected
+    Waited(killed.group(1)).append(2)
+    log.close()
+    assert newest.stat().st_size < SIZE
+    again = open_log(segment_bytes=SIZE)
+    assert all_entries(again.group(1)) == expected
+
+
+def test_a_segment_that_is_not_needed_is_used_again_and_its_old_records_stay_dead(
+    open_log, copy_of, tmp_path
+):
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    waited = Waited(log.group(1))
+    waited.put(hard_state=HardState(3, 1))
+    expected = fill(waited, 20)
+    oldest = segments(tmp_path / "log")[0]
+    inode = oldest.stat().st_ino
+    spare_of(tmp_path / "log")
+    # use up the spare that was made, and let the oldest segment be the next one
+    waited.group.compact(15)
+    reused = False
+    for _ in range(200):
+        expected += fill(waited, 1)
+        waited.group.compact(waited.group.last_index - 2)
+        reused = reused or any(
+            path.stat().st_ino == inode and path != oldest for path in segments(tmp_path / "log")
+        )
+    assert reused
+    for number in range(5):
+        expected += fill(waited, 1)
+        copy_of("log", f"killed{number}")
+        killed = open_log(f"killed{number}", segment_bytes=SIZE, prepare_ahead=True)
+        group = killed.group(1)
+        assert group.hard_state == HardState(3, 1)
+        assert group.last_index == waited.group.last_index
+        assert all_entries(group) == expected[-(group.last_index - group.first_index + 1) :]
+        assert len(list((tmp_path / f"killed{number}").glob("*.spare"))) <= 4
+
+
+def test_without_room_for_a_spare_the_log_goes_on(open_log, tmp_path):
+    class NoSpares(FaultyDisk):
+        def open(self, path, flags):
+            if path.name == "next.tmp":
+                raise OSError(28, "no space left on device")
+            return super().open(path, flags)
+
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=NoSpares())
+    waited = Waited(log.group(1))
+    expected = fill(waited, 60)
+    assert len(segments(tmp_path / "log")) > 2
+    assert not list(tmp_path.glob("log/*.spare"))
+    log.close()
+    assert all_entries(open_log(segment_bytes=SIZE).group(1)) == expected
+
+
+@pytest.mark.parametrize("name", ["0000000000000009.spare", "next.spare"])
+def test_a_spare_of_an_earlier_run_is_taken_over_if_large_enough(open_log, tmp_path, name):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / name).write_bytes(b"\xff" * SIZE)
+    (folder / "short.spare").write_bytes(b"x")
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    assert [path.name for path in folder.glob("*.spare")] == [name]
+    expected = fill(Waited(log.group(1)), 20)
+    log.close()
+    assert all_entries(open_log(segment_bytes=SIZE).group(1)) == expected
