@@ -110,7 +110,7 @@ def check_fragment(fragment: Fragment) -> None:
                 )
             at = end
         else:
-            at = _check_texts(values, at, rows, number)
+            at = _check_texts(bytes(values), at, rows, number)
     if at != size:
         raise ValueError(f"{size - at} bytes too many after the last column")
 
@@ -319,7 +319,7 @@ def _walk(
     pieces: dict[int, list[bytes]] = {column: [] for column in columns}
     kinds = layout.types[: last + 1]
     for fragment in fragments:
-        rows, values, at = fragment.row_count, fragment.values, 0
+        rows, values, at = fragment.row_count, bytes(fragment.values), 0
         for column, kind in enumerate(kinds):
             width = _WIDTHS.get(kind)
             if width is not None:

@@ -73,14 +73,17 @@ class Fragment(NamedTuple):
             column, one after another; bit r % 8 (least significant first) of byte r // 8 set
             means that row r is null.
 
+    `times` and `values` may be views of a larger buffer, which the engine then keeps alive until
+    the rows are flushed.
+
     The bytes are checked by the caller with `check_fragment`; the engine trusts them afterwards.
     """
 
     slot: int
     layout: Layout
     row_count: int
-    times: bytes
-    values: bytes
+    times: bytes | memoryview
+    values: bytes | memoryview
     nulls: bytes = b""
 
 

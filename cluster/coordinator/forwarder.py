@@ -84,7 +84,7 @@ class Forwarder:
             _WRITE_METHOD,
             payload,
             deadline,
-            lambda member: cast("T", member.propose(payload, plan, deadline)),
+            lambda member: cast("T", member.propose(payload, deadline)),
             decode,
         )
 

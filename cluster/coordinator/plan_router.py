@@ -86,9 +86,10 @@ def take_rows(fragment: Fragment, rows: np.ndarray) -> Fragment:
     count = fragment.row_count
     times = np.frombuffer(fragment.times, _TIME)[rows].tobytes()
     parts: list[bytes] = []
+    values = bytes(fragment.values)
     at = 0
     for data_type in fragment.layout.types:
-        column, at = _column_cells(fragment.values, at, data_type, count)
+        column, at = _column_cells(values, at, data_type, count)
         if isinstance(column, np.ndarray):
             parts.append(column[rows].tobytes())
         else:
@@ -107,11 +108,12 @@ def take_columns(fragment: Fragment, keep: list[int]) -> Fragment:
     """Return a fragment with some of the columns, in the given order."""
     count = fragment.row_count
     spans: list[bytes] = []
+    values = bytes(fragment.values)
     at = 0
     for data_type in fragment.layout.types:
         start = at
-        at = _column_end(fragment.values, at, data_type, count)
-        spans.append(fragment.values[start:at])
+        at = _column_end(values, at, data_type, count)
+        spans.append(values[start:at])
     nulls = b""
     if fragment.nulls:
         width = (count + 7) // 8

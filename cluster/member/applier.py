@@ -23,10 +23,8 @@ class StateMachine(Protocol):
         """Everything up to here has been applied."""
         ...
 
-    def apply(self, entry: Entry, plan: object | None) -> Any:  # noqa: ANN401
+    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a plan entry and return its outcome.
-
-        `plan` is what the entry's bytes mean where that is known already, else None.
 
         Deterministic. A failure that every replica has alike is a returned value; raising means
         that this replica can't go on.
@@ -46,7 +44,6 @@ class Applier:
     """Applies up to a moving commit index.
 
     Args:
-        known_plan: the plan of an entry that was proposed here, so that it need not be decoded.
         on_applied: called after each batch with [(index, term, outcome)] in order and the last
             index; outside any lock of the applier.
         on_failure: the state machine raised: the replica must not go on.
@@ -56,13 +53,11 @@ class Applier:
         self,
         log: GroupLog,
         machine: StateMachine,
-        known_plan: Callable[[Entry], object | None],
         on_applied: Callable[[list[tuple[LogIndex, int, Any]], LogIndex], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._log = log
         self._machine = machine
-        self._known_plan = known_plan
         self._on_applied = on_applied
         self._on_failure = on_failure
         self._wake = threading.Condition(threading.Lock())
@@ -106,9 +101,7 @@ class Applier:
             outcomes: list[tuple[LogIndex, int, Any]] = []
             for entry in entries:
                 if entry.kind == EntryKind.PLAN:
-                    outcomes.append(
-                        (entry.index, entry.term, machine.apply(entry, self._known_plan(entry)))
-                    )
+                    outcomes.append((entry.index, entry.term, machine.apply(entry)))
                 else:
                     machine.skip(entry.index)
                     outcomes.append((entry.index, entry.term, None))

@@ -73,10 +73,9 @@ class DataMachine:
         """Everything up to here has been applied."""
         return self._applied
 
-    def apply(self, entry: Entry, plan: object | None = None) -> Any:  # noqa: ANN401
+    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a data plan and return its outcome."""
-        if plan is None:
-            plan = decode_plan(entry.data)
+        plan = decode_plan(entry.data)
         handler = self._apply_by_type.get(type(plan))
         if handler is None:
             raise TypeError(f"a data group can't apply a {type(plan).__name__}")

@@ -33,10 +33,9 @@ class MetaMachine:
         """Call `listener` from the applier after a new partition table is in."""
         self._table_listeners.append(listener)
 
-    def apply(self, entry: Entry, plan: object | None = None) -> Any:  # noqa: ANN401
+    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a meta plan and return its Outcome."""
-        if plan is None:
-            plan = decode_plan(entry.data)
+        plan = decode_plan(entry.data)
         before = self.state.partition_table
         outcome, puts = self.state.apply(plan, entry.index)  # type: ignore[arg-type]
         if puts:

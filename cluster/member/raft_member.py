@@ -48,7 +48,6 @@ from cluster.raft.messages import (
     VoteResponse,
 )
 from cluster.raft.types import (
-    Entry,
     GroupId,
     LogIndex,
     Membership,
@@ -133,8 +132,7 @@ class RaftMember:
         self._role_news = threading.Condition(threading.Lock())
         self._applied_news = threading.Condition(threading.Lock())
         self._stopped = False
-        self._plans: dict[LogIndex, tuple[Term, object]] = {}
-        self._applier = Applier(log, machine, self._take_plan, self._after_apply, self._fail)
+        self._applier = Applier(log, machine, self._after_apply, self._fail)
 
     # ---- life ----
 
@@ -154,7 +152,6 @@ class RaftMember:
             for waiter in self._reads.values():
                 waiter.fail(Unavailable("the node is stopping"))
             self._reads.clear()
-            self._plans.clear()
             for waiter in self._replies.values():
                 waiter.deliver(None)
             self._replies.clear()
@@ -263,22 +260,17 @@ class RaftMember:
         """Raise ValueError unless this kind of group can apply `plan`."""
         self._machine.check(plan)
 
-    def propose(self, payload: bytes, plan: object, deadline: Deadline) -> Any:  # noqa: ANN401
+    def propose(self, payload: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
         """Append a plan, wait until it is applied here, and return the outcome.
-
-        Args:
-            payload: the plan's byte form.
-            plan: what the bytes mean.
-            deadline: of the whole.
 
         Raises:
             NotLeader: not the leader; nothing was appended.
             Overloaded: too much is uncommitted; nothing was appended.
             OutcomeUnknown: appended, and not known to be applied before the deadline.
         """
-        return self.await_outcome(self.propose_async(payload, plan), deadline)
+        return self.await_outcome(self.propose_async(payload), deadline)
 
-    def propose_async(self, payload: bytes, plan: object) -> Waiter:
+    def propose_async(self, payload: bytes) -> Waiter:
         """Append a plan and return at once; see `propose` for the errors."""
         crc = zlib.crc32(payload)  # before the lock, which every proposal of the group needs
         with self._lock:
@@ -295,7 +287,6 @@ class RaftMember:
             assert proposed is not None
             # registered before routing: a group of one may commit inside the log's callback
             waiter = self._proposals.add(proposed.first_index, proposed.term)
-            self._plans[proposed.first_index] = (proposed.term, plan)
             self._route_locked(effects, crcs=[crc])
         return waiter
 
@@ -432,11 +423,6 @@ class RaftMember:
                     self._send_locked(message)
             if last is not None and not self._stopped:
                 self._step_locked(Persisted(*last), 0)
-
-    def _take_plan(self, entry: Entry) -> object | None:
-        """Return the plan of an entry that was proposed here; called once, by the applier."""
-        term, plan = self._plans.pop(entry.index, (None, None))
-        return plan if term == entry.term else None
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
         with self._lock:

@@ -150,9 +150,12 @@ def _decode_layout(data: bytes) -> _DecodedLayout:
 
 _layouts = _LayoutCache()
 
+_VIEW_FROM_BYTES = 4096
+"""Values from this size on are not copied: the memory table shares them with the log's cache."""
+
 
 def _encode_insert(plan: InsertPlan) -> bytes:
-    parts = [_INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
+    parts: list[bytes | memoryview] = [_INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
     for slot, layout, row_count, times, values, nulls in plan.fragments:
         layout_bytes = _layouts.encoded(layout)
         parts += (
@@ -189,13 +192,14 @@ def _decode_insert(data: bytes | memoryview) -> InsertPlan:
             raise ValueError(f"malformed plan: {values_size} bytes of values for {rows} rows")
         if nulls_size and nulls_size != columns * ((rows + 7) >> 3):
             raise ValueError(f"malformed plan: {nulls_size} bytes of null bits for {rows} rows")
+        large = exact and values_size >= _VIEW_FROM_BYTES
         fragments.append(
             Fragment(
                 slot,
                 layout,
                 rows,
                 bytes(data[times_at:values_at]),
-                bytes(data[values_at:nulls_at]),
+                memoryview(data)[values_at:nulls_at] if large else bytes(data[values_at:nulls_at]),
                 bytes(data[nulls_at:at]) if nulls_size else b"",
             )
         )
@@ -363,7 +367,7 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def decode_plan(data: bytes | memoryview) -> Plan:
-    """Read a plan back; it owns its bytes. Thread-safe.
+    """Read a plan back; large columns are views of `data`, which must not change. Thread-safe.
 
     Raises:
         ValueError: malformed, or of a release that this one does not know.

@@ -94,9 +94,8 @@ class RaftHandler:
         """
 
         def run(member: RaftMember, deadline: Deadline) -> bytes:
-            plan = decode_plan(request.plan)
-            member.check_plan(plan)
-            return encode_result(member.propose(request.plan, plan, deadline))
+            member.check_plan(decode_plan(request.plan))
+            return encode_result(member.propose(request.plan, deadline))
 
         return self._execute(request, run)
 
