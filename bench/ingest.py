@@ -167,8 +167,8 @@ def main() -> None:
         process_cluster(Path(folder), options.nodes) as cluster,
     ):
         ports = [node.rpc_port for node in cluster.nodes]
-        result["tablets"] = drive(tablets, ports, 4, options.seconds, False)
         result["rows"] = drive(rows, ports, 8, options.seconds, False)
+        result["tablets"] = drive(tablets, ports, 4, options.seconds, False)
         cluster.stop()
     for kind in ("tablets", "rows"):
         ratio = result[kind]["per_s"] / result[f"echo_{kind}"]["per_s"]  # type: ignore[index]

@@ -133,6 +133,8 @@ class GroupLog:
         self._pending: deque[WriteOp] = deque()
         self.cached_bytes = 0
         self.queued_bytes = 0
+        self.batch_listener: Callable[[], None] | None = None
+        """Called from the log-writer thread when the `on_durable` calls of a batch are done."""
 
     @property
     def hard_state(self) -> HardState:

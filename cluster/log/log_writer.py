@@ -222,6 +222,12 @@ class LogWriter:
                 except Exception:
                     # the caller's bug is not the log's: the other groups go on
                     logger.exception("group %d: on_durable failed", op.group.group_id)
+        for group in dict.fromkeys([op.group for op in batch]):
+            if group.batch_listener is not None:
+                try:
+                    group.batch_listener()
+                except Exception:
+                    logger.exception("group %d: batch_listener failed", group.group_id)
         self._evict()
         if self._spares is not None and self._offset * 4 > self._options.segment_bytes:
             self._spares.prepare()  # a small log never pays for it

@@ -81,6 +81,17 @@ class MemberDeps(NamedTuple):
     on_failure: Callable[[GroupId, BaseException], None]
 
 
+class _DueReports:
+    """Durable writes of one batch of the log; the log-writer thread's only."""
+
+    __slots__ = ("last_rewrote", "reports", "writes")
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.reports: list[tuple[LogIndex, Term]] = []
+        self.last_rewrote = False
+
+
 class RaftMember:
     """This node's replica of one group.
 
@@ -124,6 +135,8 @@ class RaftMember:
         self._replies: dict[int, Waiter] = {}
         self._submitted = 0
         self._durable = 0
+        self._due = _DueReports()
+        log.batch_listener = self._batch_durable
         self._held: deque[tuple[int, list[Message]]] = deque()
         self._dispatchers: dict[NodeId, Dispatcher] = {}
         self._compact_to = LogIndex(0)
@@ -373,8 +386,11 @@ class RaftMember:
         if persist is not None:
             self._submitted += 1
             last = persist.entries[-1] if persist.entries else None
+            rewrites = bool(persist.truncate_from)
             self._log.submit(
-                persist, lambda: self._persisted(last and (last.index, last.term)), crcs
+                persist,
+                lambda: self._note_durable(last and (last.index, last.term), rewrites),
+                crcs,
             )
         for message in effects.send:
             self._send_locked(message)
@@ -414,15 +430,32 @@ class RaftMember:
         else:
             self._deps.links.post(self, message)
 
-    def _persisted(self, last: tuple[LogIndex, Term] | None) -> None:
-        """The log writer's call: one submitted write is durable."""
+    def _note_durable(self, last: tuple[LogIndex, Term] | None, rewrites: bool) -> None:
+        """The log writer's call: one submitted write is durable; the batch goes on.
+
+        Of appends in a row the newest says it all. A write that truncated is reported by itself:
+        the core tells reports about replaced entries from those about their successors by it.
+        """
+        due = self._due
+        due.writes += 1
+        if last is not None:
+            if due.reports and not rewrites and not due.last_rewrote:
+                due.reports[-1] = last
+            else:
+                due.reports.append(last)
+            due.last_rewrote = rewrites
+
+    def _batch_durable(self) -> None:
+        """The log writer's call: all of this group's writes in the batch have been noted."""
+        due, self._due = self._due, _DueReports()
         with self._lock:
-            self._durable += 1
+            self._durable += due.writes
             while self._held and self._held[0][0] <= self._durable:
                 for message in self._held.popleft()[1]:
                     self._send_locked(message)
-            if last is not None and not self._stopped:
-                self._step_locked(Persisted(*last), 0)
+            for index, term in due.reports:
+                if not self._stopped:
+                    self._step_locked(Persisted(index, term), 0)
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
         with self._lock:
