@@ -25,11 +25,12 @@ from cluster.plan.reads import (
     decode_aggregates,
     encode_read,
 )
+from cluster.query.result import limited, slice_batch
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from iotdb_engine import Aggregate, Column, ColumnBatch, DataType
+from iotdb_engine import Aggregate, ColumnBatch, DataType
 from iotdb_engine.aggregate import merge_aggregates
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class ClusterBackend:
         ]
         if len(streams) == 1:
             return streams[0]
-        return _limited(interleave(streams, descending=descending), max_rows)
+        return limited(interleave(streams, descending=descending), limit=max_rows)
 
     def aggregate(self, series: Sequence[SeriesInfo], t_min: int, t_max: int) -> list[Aggregate]:
         """Return one aggregate per series, merged over the groups that hold its points."""
@@ -257,37 +258,9 @@ def interleave(
             continue
         bound = heads[0][0]
         run = int(np.searchsorted(sign * batch.times, bound))
-        yield cut(batch, 0, run)
+        yield slice_batch(batch, 0, run)
         if run < len(batch.times):
-            rest = cut(batch, run, len(batch.times))
+            rest = slice_batch(batch, run, len(batch.times))
             heapq.heappush(heads, (sign * int(rest.times[0]), number, rest))
         else:
             push(number)
-
-
-def cut(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
-    """Return the rows [start, stop) as views."""
-    return ColumnBatch(
-        batch.times[start:stop],
-        tuple(
-            Column(
-                column.type,
-                column.values[start:stop],
-                None if column.valid is None else column.valid[start:stop],
-            )
-            for column in batch.columns
-        ),
-    )
-
-
-def _limited(batches: Iterator[ColumnBatch], max_rows: int | None) -> Iterator[ColumnBatch]:
-    left = max_rows
-    for batch in batches:
-        if left is None:
-            yield batch
-            continue
-        if len(batch.times) >= left:
-            yield cut(batch, 0, left)
-            return
-        left -= len(batch.times)
-        yield batch

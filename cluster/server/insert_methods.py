@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.coordinator.inserter import InsertItem
 from cluster.errors import OK, ClusterError, Status, StatusCode
-from cluster.rpc.convert import record_values, tablet_to_fragment_parts
+from cluster.rpc.convert import PHYSICAL_TYPES, record_values, tablet_to_fragment_parts
 from cluster.rpc.gen.client.ttypes import (
     TSInsertRecordReq,
     TSInsertRecordsOfOneDeviceReq,
@@ -23,17 +23,8 @@ from cluster.rpc.gen.client.ttypes import (
 from cluster.server.handler_base import HandlerBase, answers_status
 from cluster.sql.statements import Literal
 from cluster.sql.values import literal_of_text
-from iotdb_engine import DataType
 
 _I64 = struct.Struct(">q")
-
-_PHYSICAL = {
-    **{int(data_type): data_type for data_type in DataType},
-    8: DataType.INT64,  # TIMESTAMP
-    9: DataType.INT32,  # DATE
-    10: DataType.TEXT,  # BLOB
-    11: DataType.TEXT,  # STRING
-}
 
 
 class InsertMethods(HandlerBase):
@@ -275,7 +266,7 @@ def _tablet(
     _check_lengths(measurements, types)
     body, nulls = tablet_to_fragment_parts(types, size, timestamps, values)
     try:
-        physical = tuple(_PHYSICAL[number] for number in types)
+        physical = tuple(PHYSICAL_TYPES[number] for number in types)
     except KeyError as error:
         raise ClusterError(
             StatusCode.ILLEGAL_PARAMETER, f"{device}: unknown data type {error}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cluster.query.result import ResultSet
+from cluster.query.result import ResultSet, slice_batch
 from iotdb_engine import Column, ColumnBatch, DataType
 
 MAX_PAGE_BYTES = 8_000_000
@@ -32,11 +32,13 @@ class ResultPager:
             count = _rows_within(head, count, MAX_PAGE_BYTES - size, at_least_one=not taken)
             if count == 0:
                 break
-            piece = _slice(head, 0, count)
+            piece = slice_batch(head, 0, count)
             taken.append(piece)
             rows += count
             size += _size(piece)
-            self._head = _slice(head, count, len(head.times)) if count < len(head.times) else None
+            self._head = (
+                slice_batch(head, count, len(head.times)) if count < len(head.times) else None
+            )
         return _join(taken) if taken else None
 
     def has_more(self) -> bool:
@@ -69,27 +71,11 @@ def _text_bytes(column: Column) -> int:
 
 def _rows_within(batch: ColumnBatch, count: int, budget: int, *, at_least_one: bool) -> int:
     """Return how many of the first `count` rows fit a byte budget, by halving."""
-    while count > 1 and _size(_slice(batch, 0, count)) > budget:
+    while count > 1 and _size(slice_batch(batch, 0, count)) > budget:
         count //= 2
-    if count == 1 and not at_least_one and _size(_slice(batch, 0, 1)) > budget:
+    if count == 1 and not at_least_one and _size(slice_batch(batch, 0, 1)) > budget:
         return 0
     return count
-
-
-def _slice(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
-    if start == 0 and stop >= len(batch.times):
-        return batch
-    return ColumnBatch(
-        batch.times[start:stop],
-        tuple(
-            Column(
-                column.type,
-                column.values[start:stop],
-                None if column.valid is None else column.valid[start:stop],
-            )
-            for column in batch.columns
-        ),
-    )
 
 
 def _join(batches: list[ColumnBatch]) -> ColumnBatch:

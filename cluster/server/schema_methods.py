@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.errors import ClusterError, Status, StatusCode
+from cluster.rpc.convert import PHYSICAL_TYPES
 from cluster.rpc.gen.client.ttypes import (
     TSCreateAlignedTimeseriesReq,
     TSCreateMultiTimeseriesReq,
@@ -22,13 +23,6 @@ from iotdb_engine import T_MIN, DataType
 
 _LZ4 = 7
 _LZ4_OF_JAVA_0_13 = 3
-_TYPES = {
-    **{int(data_type): data_type for data_type in DataType},
-    8: DataType.INT64,
-    9: DataType.INT32,
-    10: DataType.TEXT,
-    11: DataType.TEXT,
-}
 
 
 class SchemaMethods(HandlerBase):
@@ -171,7 +165,7 @@ class SchemaMethods(HandlerBase):
 
 
 def _data_type(number: int) -> DataType:
-    data_type = _TYPES.get(number)
+    data_type = PHYSICAL_TYPES.get(number)
     if data_type is None:
         raise ClusterError(StatusCode.ILLEGAL_PARAMETER, f"unknown data type {number}")
     return data_type
