@@ -181,7 +181,7 @@ class NodeLocal:
     internal_data_port: int = _key(40010, _port, "port", "Port of the data groups.")
     heartbeat_interval_ms: int = _key(200, _ms, "ms", "A leader's heartbeats are that far apart.")
     election_timeout_ms: int = _key(
-        1500,
+        1200,
         _ms,
         "ms",
         "A follower that hears nothing for this time, up to twice as long by chance, campaigns.",
