@@ -286,7 +286,6 @@ class ClusterMain:
         self.coordinator = Coordinator(
             settings=self.settings,
             node_id=self.identity.node_id,
-            address_book=self.address_book,
             meta_member=self.meta_member,
             data_groups=self.data_groups,
             meta_pool=meta_pool,
@@ -345,11 +344,12 @@ class ClusterMain:
                 self._founding_ring(), self.settings.cluster.default_replica_num
             )
             try:
-                self.coordinator.execute_meta(SetPartitionTablePlan(table.encode()), deadline)
+                # the user first: a table says that founding is done, and nobody would add it later
                 self.coordinator.execute_meta(
                     SetUserPlan("root", hash_password(self.settings.node.initial_root_password)),
                     deadline,
                 )
+                self.coordinator.execute_meta(SetPartitionTablePlan(table.encode()), deadline)
                 made = True
             except ClusterError as error:
                 logger.warning("partition table not made yet: %s", error)

@@ -20,7 +20,6 @@ from cluster.coordinator.plan_router import PlanRouter
 from cluster.coordinator.schema_cache import SchemaCache
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.errors import OK, ClusterError, Status, StatusCode
-from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
@@ -52,7 +51,6 @@ class Coordinator:
         *,
         settings: Settings,
         node_id: NodeId,
-        address_book: AddressBook,
         meta_member: MetaMember,
         data_groups: DataGroups,
         meta_pool: ClientPool,
@@ -60,10 +58,8 @@ class Coordinator:
         wait: Callable[[float], bool],
     ) -> None:
         self._settings = settings
-        self._address_book = address_book
         self._meta = meta_member
         self._data_groups = data_groups
-        self._node_id = node_id
         cluster = settings.cluster
         self.router = PlanRouter(
             lambda: meta_member.table,
@@ -116,16 +112,6 @@ class Coordinator:
             storage_groups=self.storage_groups,
             deadline=deadline,
         )
-
-    def leader_endpoint_for(self, device: str) -> NodeInfo | None:
-        """Return the node that leads a device's group if it is another one: a redirect hint."""
-        found = self._meta.state.storage_group_of(split_path(device))
-        if found is None:
-            return None
-        leader = self._access.forwarder.leader_of(self.router.schema_group(found[0]))
-        if not leader or leader == self._node_id:
-            return None
-        return self._address_book.get(leader)
 
     # ---- meta group ----
 
@@ -306,7 +292,5 @@ class Coordinator:
     def _members_of(self, group_id: GroupId) -> Sequence[NodeId]:
         if group_id == META_GROUP_ID:
             return self._meta.voters
-        for group in self.router.table().groups:
-            if group.group_id == group_id:
-                return group.members
-        return ()
+        group = self.router.table().group_by_id(group_id)
+        return group.members if group is not None else ()

@@ -58,13 +58,6 @@ class Forwarder:
         self._wait = wait
         self._leaders: dict[GroupId, NodeId] = {}
 
-    def leader_of(self, group_id: GroupId) -> NodeId:
-        """Return the leader as far as known here, or 0."""
-        member = self._find_member(group_id)
-        if member is not None:
-            return member.leader
-        return self._leaders.get(group_id, NodeId(0))
-
     def write(
         self,
         group_id: GroupId,

@@ -30,11 +30,6 @@ class GroupsAccess:
         self._meta = meta_member
         self._pool = ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
 
-    @property
-    def forwarder(self) -> Forwarder:
-        """The one that finds leaders."""
-        return self._forwarder
-
     def close(self) -> None:
         """Stop the fan-out threads; calls under way end at their deadlines."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -11,5 +11,3 @@ class DataHeartbeatThread(HeartbeatThread):
     Which group a heartbeat is of is said by the group id in the message. That the group's header
     campaigns first is in the member's RaftConfig (0.13 lets the other members skip rounds instead).
     """
-
-    kind = "data"

@@ -30,8 +30,6 @@ class HeartbeatThread:
     would look like a silent leader and start an election for nothing.
     """
 
-    kind = "group"
-
     def __init__(self, member: Ticked, tick_s: float) -> None:
         self._member = member
         self._tick_s = tick_s

@@ -18,8 +18,6 @@ class MetaTicked(Ticked, Protocol):
 class MetaHeartbeatThread(HeartbeatThread):
     """Also keeps the partition table that a leader's heartbeats ship (0.13 MetaHeartbeatThread)."""
 
-    kind = "meta"
-
     def __init__(self, member: MetaTicked, tick_s: float) -> None:
         super().__init__(member, tick_s)
         self._meta = member

@@ -7,7 +7,6 @@ import random
 import threading
 from collections.abc import Callable
 
-from cluster.errors import ClusterError, StatusCode
 from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
 from cluster.log.node_log import NodeLog
 from cluster.member.data_member import DataMember
@@ -72,16 +71,6 @@ class DataGroups:
     def get(self, group_id: GroupId) -> DataMember | None:
         """Return the member of a group, or None when this node is not in it."""
         return self._members.get(group_id)
-
-    def require(self, group_id: GroupId) -> DataMember:
-        """Return the member of a group; raises ClusterError when this node is not in it."""
-        member = self._members.get(group_id)
-        if member is None:
-            raise ClusterError(
-                StatusCode.PARTITION_NOT_READY,
-                f"this node is not (yet) a member of data group {group_id}",
-            )
-        return member
 
     def all(self) -> list[DataMember]:
         """Return every member, by group id."""

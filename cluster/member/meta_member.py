@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from cluster.log.node_log import GroupLog
@@ -54,11 +53,10 @@ class MetaMember(RaftMember):
         )
         self.compacts_by(lambda: region.durable_index)
         region.on_durable(self.state_became_durable)
-        self._table_lock = threading.Condition(threading.Lock())
+        self._table_lock = threading.Lock()
         self._table: SlotPartitionTable | None = None
         self._shipped: tuple[int, bytes] | None = None
         self._follower_versions: dict[NodeId, int] = {}
-        self._table_listeners: list[Callable[[SlotPartitionTable], None]] = []
         self.machine.on_table_changed(self._adopt_applied)
 
     @property
@@ -70,10 +68,6 @@ class MetaMember(RaftMember):
     def table(self) -> SlotPartitionTable | None:
         """The newest partition table known here, applied or from a heartbeat."""
         return self._table
-
-    def on_table(self, listener: Callable[[SlotPartitionTable], None]) -> None:
-        """Call `listener` with each newer table."""
-        self._table_listeners.append(listener)
 
     def load_stored_table(self) -> SlotPartitionTable | None:
         """Take the table of the stored meta state, if there is one (start-up step 6)."""
@@ -89,16 +83,7 @@ class MetaMember(RaftMember):
             if self._table is not None and self._table.version >= table.version:
                 return False
             self._table = table
-            self._table_lock.notify_all()
-        for listener in self._table_listeners:
-            listener(table)
         return True
-
-    def wait_for_table(self, timeout_s: float) -> SlotPartitionTable | None:
-        """Wait until a table is known; None when the time is up."""
-        with self._table_lock:
-            self._table_lock.wait_for(lambda: self._table is not None, timeout_s)
-            return self._table
 
     def refresh_shipped_table(self) -> None:
         """Take the newest applied table as the one that heartbeats ship."""
