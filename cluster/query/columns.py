@@ -10,7 +10,12 @@ from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
 from cluster.query.backend import QueryBackend
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements import FunctionCall, PathExpression, Select, SelectItem
+from cluster.sql.statements.select import (
+    FunctionCall,
+    PathExpression,
+    Select,
+    SelectItem,
+)
 from iotdb_engine.types import DataType
 
 

@@ -26,7 +26,8 @@ from cluster.query.show import show
 from cluster.query.time_set import TimeSet
 from cluster.query.where import PlannedWhere, RowFilter, SeriesColumns, plan_where
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements import Select, Statement, is_query
+from cluster.sql.statements.families import Statement, is_query
+from cluster.sql.statements.select import Select
 from iotdb_engine.aggregate import merge_aggregates
 from iotdb_engine.types import Aggregate, Column, ColumnBatch, DataType
 

@@ -13,7 +13,8 @@ from cluster.query.result import Cell, ResultSet, table
 from cluster.schema.encodings import compressor_name, encoding_name
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements import (
+from cluster.sql.statements.families import Statement
+from cluster.sql.statements.show import (
     CountDevices,
     CountStorageGroup,
     CountTimeseries,
@@ -21,7 +22,6 @@ from cluster.sql.statements import (
     ShowStorageGroup,
     ShowTimeseries,
     ShowVersion,
-    Statement,
 )
 from iotdb_engine.types import DataType
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from cluster.errors import ClusterError, StatusCode
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements import Comparison, Literal
+from cluster.sql.statements.literals import Literal
+from cluster.sql.statements.select import Comparison
 from cluster.sql.values import parse_value
 from iotdb_engine.types import BATCH_DTYPES, DataType
 

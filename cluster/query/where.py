@@ -24,7 +24,7 @@ from cluster.query.value_tests import (
 )
 from cluster.schema.series import SeriesInfo
 from cluster.sql.conditions import interval_of
-from cluster.sql.statements import (
+from cluster.sql.statements.select import (
     And,
     Comparison,
     Condition,

@@ -21,7 +21,7 @@ from cluster.rpc.gen.client.ttypes import (
     TSStatus,
 )
 from cluster.server.handler_base import HandlerBase, answers_status
-from cluster.sql.statements import Literal
+from cluster.sql.statements.literals import Literal
 from cluster.sql.values import literal_of_text
 
 _I64 = struct.Struct(">q")

@@ -14,7 +14,7 @@ import numpy as np
 from cluster.coordinator.inserter import InsertItem
 from cluster.coordinator.schema_cache import DeviceSchema
 from cluster.errors import OK, Status, StatusCode
-from cluster.sql.statements import Literal, LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.values import InferenceSettings, encode_value, infer_type, parse_value
 from iotdb_engine import DataType
 

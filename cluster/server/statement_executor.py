@@ -17,19 +17,17 @@ from cluster.schema.series import SeriesSpec
 from cluster.server.literal_insert import convert_rows
 from cluster.server.sessions import Session
 from cluster.sql.parser import ParseContext, parse
-from cluster.sql.statements import (
+from cluster.sql.statements.data import DeleteData, Insert
+from cluster.sql.statements.families import Statement, is_query
+from cluster.sql.statements.literals import Literal
+from cluster.sql.statements.schema import (
     CreateAlignedTimeseries,
     CreateTimeseries,
-    DeleteData,
     DeleteStorageGroup,
     DeleteTimeseries,
-    Flush,
-    Insert,
-    Literal,
     SetStorageGroup,
-    Statement,
-    is_query,
 )
+from cluster.sql.statements.utility import Flush
 from cluster.sql.values import InferenceSettings
 from iotdb_engine import DataType
 

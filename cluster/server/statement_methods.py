@@ -26,7 +26,8 @@ from cluster.rpc.status import Generation
 from cluster.schema.paths import split_path
 from cluster.server.handler_base import HandlerBase, answers_status
 from cluster.server.sessions import OpenQuery, Session
-from cluster.sql.statements import DeleteTimeseries, Statement, is_query
+from cluster.sql.statements.families import Statement, is_query
+from cluster.sql.statements.schema import DeleteTimeseries
 
 logger = logging.getLogger(__name__)
 

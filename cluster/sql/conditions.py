@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from lark import Token, Tree
+from lark import Token
 
 from cluster.sql.constants import is_date, literal_of, time_of
 from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.names import path_text
-from cluster.sql.statements import (
+from cluster.sql.nodes import Node, part, subtrees, tokens_of
+from cluster.sql.statements.literals import Literal
+from cluster.sql.statements.select import (
     And,
     Comparison,
     Condition,
-    Literal,
     Not,
     Or,
     TimeCompare,
@@ -43,15 +44,15 @@ class ConditionBuilder:
     def __init__(self, context: ParseContext) -> None:
         self._context = context
 
-    def build(self, node: Tree[Token]) -> Condition:
+    def build(self, node: Node) -> Condition:
         """Return the condition of a `disjunction` or anything below it."""
         match node.data:
             case "disjunction":
-                return Or(tuple(self.build(child) for child in _trees(node)))
+                return Or(tuple(self.build(child) for child in subtrees(node)))
             case "conjunction":
-                return And(tuple(self.build(child) for child in _trees(node)))
+                return And(tuple(self.build(child) for child in subtrees(node)))
             case "negation":
-                return Not(self.build(_trees(node)[0]))
+                return Not(self.build(subtrees(node)[0]))
             case "comparison":
                 return self._comparison(node)
             case "in_list":
@@ -59,8 +60,8 @@ class ConditionBuilder:
             case _:
                 return self._text_match(node)
 
-    def _comparison(self, node: Tree[Token]) -> Condition:
-        operand, comparator, constant = _trees(node)
+    def _comparison(self, node: Node) -> Condition:
+        operand, comparator, constant = subtrees(node)
         token = comparator.children[0]
         assert isinstance(token, Token)
         op = _COMPARISONS[token.type]
@@ -69,21 +70,21 @@ class ConditionBuilder:
         path = _operand_path(operand)
         return ValueCompare(path, op, self._value(constant, path))
 
-    def _in_list(self, node: Tree[Token]) -> Condition:
-        operand, *constants = _trees(node)
+    def _in_list(self, node: Node) -> Condition:
+        operand, *constants = subtrees(node)
         negated = any(isinstance(child, Token) for child in node.children)
         if operand.data == "time_operand":
             return TimeIn(tuple(time_of(c, self._context) for c in constants), negated)
         path = _operand_path(operand)
         return ValueIn(path, tuple(self._value(c, path) for c in constants), negated)
 
-    def _value(self, constant: Tree[Token], path: str) -> Literal:
+    def _value(self, constant: Node, path: str) -> Literal:
         if is_date(constant):
             raise semantic_error(f"Unsupported type: [{path}]. Date can only be used to time")
         return literal_of(constant, self._context)
 
-    def _text_match(self, node: Tree[Token]) -> Condition:
-        operand = _trees(node)[0]
+    def _text_match(self, node: Node) -> Condition:
+        operand = subtrees(node)[0]
         pattern = str(node.children[-1])
         word = "Like" if node.data == "like" else "Regexp"
         if operand.data == "time_operand":
@@ -96,12 +97,14 @@ class ConditionBuilder:
         return kind(_operand_path(operand), pattern[1:-1])
 
 
-def _trees(node: Tree[Token]) -> list[Tree[Token]]:
-    return [child for child in node.children if isinstance(child, Tree)]
+def condition_of(node: Node, context: ParseContext) -> Condition | None:
+    """Return the condition of the `where` below a node, None when there is none."""
+    where = part(node, "where")
+    return None if where is None else ConditionBuilder(context).build(subtrees(where)[0])
 
 
-def _operand_path(node: Tree[Token]) -> str:
-    return path_text([child for child in node.children if isinstance(child, Token)])
+def _operand_path(node: Node) -> str:
+    return path_text(tokens_of(node))
 
 
 def delete_range(condition: Condition | None) -> tuple[int, int]:
@@ -118,12 +121,12 @@ def delete_range(condition: Condition | None) -> tuple[int, int]:
             "For delete statement, where clause can only contain time expressions, value filter "
             "is not currently supported."
         )
-    parts = condition.operands if isinstance(condition, And) else (condition,)
+    atoms = condition.operands if isinstance(condition, And) else (condition,)
     t_min, t_max = T_MIN, T_MAX
-    for part in parts:
-        if len(parts) > 2 or not isinstance(part, TimeCompare) or part.op is Comparison.NE:
+    for atom in atoms:
+        if len(atoms) > 2 or not isinstance(atom, TimeCompare) or atom.op is Comparison.NE:
             raise semantic_error(_NOT_ATOMIC)
-        low, high = interval_of(part)
+        low, high = interval_of(atom)
         t_min, t_max = max(t_min, low), min(t_max, high)
     if t_min > t_max:
         raise semantic_error(f"Invalid delete range: [{t_min}, {t_max}]")

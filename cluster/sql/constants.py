@@ -5,7 +5,7 @@ from __future__ import annotations
 from lark import Token, Tree
 
 from cluster.sql.context import ParseContext, semantic_error
-from cluster.sql.statements import Literal, LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.timestamps import check_time, parse_datetime, parse_duration, shift_time
 from cluster.sql.tokens import unquote
 from cluster.sql.values import integer_or_none

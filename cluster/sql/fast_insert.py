@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from cluster.sql.statements import Insert, Literal, LiteralKind
+from cluster.sql.statements.data import Insert
+from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.tokens import ID_CHARACTERS, RESERVED
 from cluster.sql.values import integer_or_none
 

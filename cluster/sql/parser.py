@@ -1,7 +1,7 @@
 """From SQL text to a statement.
 
 INSERTs of the usual shape take a hand-written path (`cluster.sql.fast_insert`); everything else
-goes through the LALR grammar in `grammar.lark`. The tokens are fed to the parser one by one, so
+goes through the LALR grammar in `grammar/*.lark`. The tokens are fed to the parser one by one, so
 that the parser's state can decide what a word is: a keyword where one can stand, else a name.
 """
 
@@ -18,10 +18,10 @@ from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.sql.builder import StatementBuilder
+from cluster.sql.builder import build_statement
 from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
-from cluster.sql.statements import Statement
+from cluster.sql.statements.families import Statement
 from cluster.sql.tokens import (
     KEYWORDS,
     OPERATORS,
@@ -78,9 +78,15 @@ class _LazyGrammar:
 _GRAMMAR = _LazyGrammar()
 
 
+def grammar_text() -> str:
+    """Return the rules of all families."""
+    folder = files("cluster.sql").joinpath("grammar")
+    pages = sorted(page.name for page in folder.iterdir() if page.name.endswith(".lark"))
+    return "\n".join(folder.joinpath(page).read_text(encoding="utf-8") for page in pages)
+
+
 def _build_grammar() -> _Grammar:
-    text = files("cluster.sql").joinpath("grammar.lark").read_text(encoding="utf-8")
-    rules = "\n".join(line.split("//")[0] for line in text.splitlines())
+    rules = "\n".join(line.split("//")[0] for line in grammar_text().splitlines())
     terminals = set(_TERMINAL.findall(rules))
     keywords = {word: name if name in terminals else f"_{name}" for word, name in KEYWORDS.items()}
     twice = sorted(name for name in terminals if f"_{name}" in terminals)
@@ -121,7 +127,7 @@ def parse(sql: str, context: ParseContext) -> Statement:
 
 def parse_with_grammar(sql: str, context: ParseContext) -> Statement:
     """Do what `parse` does, without the shortcut for INSERT."""
-    return StatementBuilder(context).build(_parse_tree(sql))
+    return build_statement(_parse_tree(sql), context)
 
 
 def _parse_tree(sql: str) -> Tree[Token]:

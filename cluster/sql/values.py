@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.sql.statements import Literal, LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
 from iotdb_engine.types import DataType
 
 _LONG_INFERENCE_BOUND = 2 << 24

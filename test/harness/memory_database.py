@@ -25,19 +25,17 @@ from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
 from cluster.schema.tree import SchemaTree, SeriesOutcome
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
-from cluster.sql.statements import (
+from cluster.sql.statements.data import DeleteData, Insert
+from cluster.sql.statements.families import Statement, is_query
+from cluster.sql.statements.literals import LiteralKind
+from cluster.sql.statements.schema import (
     CreateAlignedTimeseries,
     CreateTimeseries,
-    DeleteData,
     DeleteStorageGroup,
     DeleteTimeseries,
-    Flush,
-    Insert,
-    LiteralKind,
     SetStorageGroup,
-    Statement,
-    is_query,
 )
+from cluster.sql.statements.utility import Flush
 from cluster.sql.values import InferenceSettings, infer_type, parse_value
 from harness.sql_cases import Answer
 from iotdb_engine.types import BATCH_DTYPES, Aggregate, Column, ColumnBatch, DataType

@@ -12,7 +12,7 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.query.executor import QueryContext, execute_query
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
-from cluster.sql.statements import Flush
+from cluster.sql.statements.utility import Flush
 from harness.memory_database import MemoryDatabase, Unlimited, slow_aggregate
 from iotdb_engine.types import T_MAX, T_MIN, Column, ColumnBatch, DataType
 

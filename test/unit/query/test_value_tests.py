@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from cluster.errors import ClusterError
 from cluster.query.value_tests import LikePattern, compare_test, in_test, regexp_test
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements import Comparison, Literal, LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
+from cluster.sql.statements.select import Comparison
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 NAN = float("nan")

@@ -8,7 +8,8 @@ from cluster.errors import ClusterError
 from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
 from cluster.sql.parser import parse, parse_with_grammar
-from cluster.sql.statements import Insert, Literal, LiteralKind
+from cluster.sql.statements.data import Insert
+from cluster.sql.statements.literals import Literal, LiteralKind
 
 CONTEXT = ParseContext(zone="Z", now=1_700_000_000_000)
 

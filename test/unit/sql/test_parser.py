@@ -12,31 +12,30 @@ from cluster.sql import parser as parser_module
 from cluster.sql import tokens
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
-from cluster.sql.statements import (
+from cluster.sql.statements.data import DeleteData, Insert
+from cluster.sql.statements.families import is_query
+from cluster.sql.statements.literals import Literal, LiteralKind
+from cluster.sql.statements.schema import CreateAlignedTimeseries, CreateTimeseries
+from cluster.sql.statements.select import (
     And,
     Comparison,
-    CountTimeseries,
-    CreateAlignedTimeseries,
-    CreateTimeseries,
-    DeleteData,
-    Flush,
     FunctionCall,
-    Insert,
-    Literal,
-    LiteralKind,
     Not,
     Or,
     PathExpression,
     Select,
     SelectItem,
-    ShowDevices,
-    ShowVersion,
     TimeCompare,
     TimeIn,
     ValueCompare,
     ValueIn,
-    is_query,
 )
+from cluster.sql.statements.show import (
+    CountTimeseries,
+    ShowDevices,
+    ShowVersion,
+)
+from cluster.sql.statements.utility import Flush
 from iotdb_engine.types import T_MAX, T_MIN, DataType
 
 NOW = 1_700_000_000_000
@@ -288,6 +287,5 @@ def test_grammar_is_built_once_for_all_threads(monkeypatch):
 
 def test_every_keyword_is_used_by_the_grammar():
     keywords = parser_module._GRAMMAR.get().keywords
-    rules = (parser_module.files("cluster.sql") / "grammar.lark").read_text("utf-8")
-    used = set(re.findall(r"\b_?[A-Z][A-Z0-9_]*\b", rules))
+    used = set(re.findall(r"\b_?[A-Z][A-Z0-9_]*\b", parser_module.grammar_text()))
     assert set(keywords.values()) <= used

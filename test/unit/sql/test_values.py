@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.sql.statements import Literal, LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.values import (
     InferenceSettings,
     encode_value,

@@ -1,0 +1,22 @@
+"""All statements: the families joined, and which of them answer with rows."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from cluster.sql.statements.data import DataStatement
+from cluster.sql.statements.schema import SchemaStatement
+from cluster.sql.statements.select import Select
+from cluster.sql.statements.show import ShowStatement
+from cluster.sql.statements.utility import UtilityStatement
+
+Query = Select | ShowStatement
+Command = SchemaStatement | DataStatement | UtilityStatement
+Statement = Query | Command
+
+_QUERIES = get_args(Query)
+
+
+def is_query(statement: Statement) -> bool:
+    """Return whether the statement answers with rows."""
+    return isinstance(statement, _QUERIES)
