@@ -23,15 +23,15 @@ from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
 from cluster.sql.statements.families import Statement
 from cluster.sql.tokens import (
-    KEYWORDS,
     OPERATORS,
     PLAIN_TOKEN,
     RESERVED,
     TOKEN,
     display_name,
+    keywords_of,
 )
 
-__all__ = ["ParseContext", "parse", "warm_up"]
+__all__ = ["ParseContext", "keywords", "parse", "warm_up"]
 
 _MAX_NESTING = 200
 """Open parentheses; the builder recurses over them."""
@@ -88,7 +88,6 @@ def grammar_text() -> str:
 def _build_grammar() -> _Grammar:
     rules = "\n".join(line.split("//")[0] for line in grammar_text().splitlines())
     terminals = set(_TERMINAL.findall(rules))
-    keywords = {word: name if name in terminals else f"_{name}" for word, name in KEYWORDS.items()}
     twice = sorted(name for name in terminals if f"_{name}" in terminals)
     assert not twice, f"used with and without underscore: {twice}"
     declared = " ".join(sorted(terminals))
@@ -98,12 +97,17 @@ def _build_grammar() -> _Grammar:
         lexer=_FedLexer,
         maybe_placeholders=False,
     )
-    return _Grammar(parser, keywords)
+    return _Grammar(parser, keywords_of(terminals))
 
 
 def warm_up() -> None:
     """Build the grammar now, e.g. while a server starts, instead of in the first request."""
     _GRAMMAR.get()
+
+
+def keywords() -> frozenset[str]:
+    """Return the words, in upper case, that mean something to the grammar."""
+    return frozenset(_GRAMMAR.get().keywords)
 
 
 def parse(sql: str, context: ParseContext) -> Statement:

@@ -8,6 +8,7 @@ decided by what the parser can take next, in `cluster.sql.parser`.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 ID_CHARACTERS = r"A-Za-z0-9_:@#${}\u2E80-\u9FFF"
 """Characters of an identifier, for use inside a character class."""
@@ -88,17 +89,25 @@ _CLASSED_WORDS = {
     "COMPRESSOR_VALUE": "UNCOMPRESSED SNAPPY GZIP LZ4",
     "BOOLEAN_LITERAL": "TRUE FALSE",
 }
-_WORDS = """
-    ALIGNED AND AS ASC ATTRIBUTES BY COMPRESSION COMPRESSOR COUNT CREATE DATABASE DATABASES
-    DATATYPE DEBUG DELETE DESC DEVICES DROP ENCODING FLUSH FROM GROUP IN INSERT INTO LEVEL LIKE
-    LIMIT NAN NOT NOW NULL OFFSET OR ORDER REGEXP ROOT SELECT SET SHOW SLIMIT SOFFSET STORAGE
-    TAGS TIME TIMESERIES TIMESTAMP TO VALUES VERSION WHERE WITH
-"""
-
-KEYWORDS: dict[str, str] = {word: word for word in _WORDS.split()} | {
+_CLASS_OF_WORD = {
     word: terminal for terminal, words in _CLASSED_WORDS.items() for word in words.split()
 }
-"""Upper-case word → terminal (without the underscore that the grammar may put before it)."""
+_NO_WORDS = (
+    frozenset(OPERATORS.values())
+    | frozenset(_CLASSED_WORDS)
+    | {"STRING", "BACKQUOTED", "DATETIME", "DURATION", "EXP", "INT", "ID", "PARTIAL"}
+)
+
+
+def keywords_of(terminals: Collection[str]) -> dict[str, str]:
+    """Return upper-case word → terminal for the terminals that a grammar uses.
+
+    A terminal that is no operator, no kind of token and no class of words is a keyword: the word
+    itself, after the underscore that keeps it out of the tree.
+    """
+    words = {name.lstrip("_"): name for name in terminals if name not in _NO_WORDS}
+    return words | _CLASS_OF_WORD
+
 
 RESERVED = frozenset({"ROOT", "TIME", "TIMESTAMP"})
 """Words that are never names."""

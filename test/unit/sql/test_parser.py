@@ -11,7 +11,7 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.sql import parser as parser_module
 from cluster.sql import tokens
 from cluster.sql.context import ParseContext
-from cluster.sql.parser import parse
+from cluster.sql.parser import keywords, parse
 from cluster.sql.statements.data import DeleteData, Insert
 from cluster.sql.statements.families import is_query
 from cluster.sql.statements.literals import Literal, LiteralKind
@@ -173,7 +173,7 @@ def test_small_statements():
     assert not is_query(Flush())
 
 
-NAMES = sorted(set(tokens.KEYWORDS) - tokens.RESERVED)
+NAMES = sorted(keywords() - tokens.RESERVED)
 
 
 @pytest.mark.parametrize("word", NAMES)
