@@ -88,6 +88,9 @@ _CLASSED_WORDS = {
     "ENCODING_VALUE": "PLAIN DICTIONARY RLE DIFF TS_2DIFF GORILLA REGULAR GORILLA_V1",
     "COMPRESSOR_VALUE": "UNCOMPRESSED SNAPPY GZIP LZ4",
     "BOOLEAN_LITERAL": "TRUE FALSE",
+    "_AND": "AND",
+    "_OR": "OR",
+    "NOT": "NOT",
 }
 _CLASS_OF_WORD = {
     word: terminal for terminal, words in _CLASSED_WORDS.items() for word in words.split()
