@@ -38,8 +38,8 @@ class DataMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
+            durable_index=lambda: region.durable_index,
             rng=rng,
             deps=deps,
         )
-        self.compacts_by(lambda: region.durable_index)
-        region.on_durable(self.state_became_durable)
+        region.on_durable(lambda _index: self.maybe_compact())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from cluster.log.node_log import GroupLog
@@ -18,6 +19,39 @@ from iotdb_engine import Region
 logger = logging.getLogger(__name__)
 
 META_GROUP_ID = GroupId(0)
+
+
+class TableShipping:
+    """The partition table that a meta leader's heartbeats carry to followers with an older one.
+
+    Args:
+        applied: the applied table's byte form, b"" while there is none.
+    """
+
+    def __init__(self, applied: Callable[[], bytes]) -> None:
+        self._applied = applied
+        self._shipped: tuple[int, bytes] | None = None
+        self._follower_versions: dict[NodeId, int] = {}
+
+    def refresh(self) -> None:
+        """Take the newest applied table as the one to ship."""
+        data = self._applied()
+        if data and (self._shipped is None or self._shipped[1] is not data):
+            self._shipped = (SlotPartitionTable.decode(data).version, data)
+
+    def decorate(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Ship version, and the table to a follower that has an older one."""
+        shipped = self._shipped
+        if shipped is None:
+            return
+        wire.tableVersion = shipped[0]
+        if self._follower_versions.get(peer, shipped[0]) < shipped[0]:
+            wire.partitionTable = shipped[1]
+
+    def answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Note the follower's table version."""
+        if wire.tableVersion is not None:
+            self._follower_versions[peer] = wire.tableVersion
 
 
 class MetaMember(RaftMember):
@@ -48,15 +82,16 @@ class MetaMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
+            durable_index=lambda: region.durable_index,
             rng=rng,
             deps=deps,
         )
-        self.compacts_by(lambda: region.durable_index)
-        region.on_durable(self.state_became_durable)
+        region.on_durable(lambda _index: self.maybe_compact())
+        self.heartbeat_cargo = self._shipping = TableShipping(
+            lambda: self.machine.state.partition_table
+        )
         self._table_lock = threading.Lock()
         self._table: SlotPartitionTable | None = None
-        self._shipped: tuple[int, bytes] | None = None
-        self._follower_versions: dict[NodeId, int] = {}
         self.machine.on_table_changed(self._adopt_applied)
 
     @property
@@ -87,23 +122,7 @@ class MetaMember(RaftMember):
 
     def refresh_shipped_table(self) -> None:
         """Take the newest applied table as the one that heartbeats ship."""
-        data = self.machine.state.partition_table
-        if data and (self._shipped is None or self._shipped[1] is not data):
-            self._shipped = (SlotPartitionTable.decode(data).version, data)
-
-    def decorate_heartbeat(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Ship version, and the table to a follower that has an older one."""
-        shipped = self._shipped
-        if shipped is None:
-            return
-        wire.tableVersion = shipped[0]
-        if self._follower_versions.get(peer, shipped[0]) < shipped[0]:
-            wire.partitionTable = shipped[1]
-
-    def heartbeat_answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Note the follower's table version."""
-        if wire.tableVersion is not None:
-            self._follower_versions[peer] = wire.tableVersion
+        self._shipping.refresh()
 
     def heartbeat_received(self, wire: Any) -> int:  # noqa: ANN401
         """Take what a leader's heartbeat ships; return the version now held (0: none)."""

@@ -22,10 +22,23 @@ from cluster.rpc.client_pool import RpcChannel, RpcError
 logger = logging.getLogger(__name__)
 
 
+class HeartbeatCargo(Protocol):
+    """What one kind of group ships with heartbeats (the meta group: its partition table)."""
+
+    def decorate(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Add to a heartbeat that is about to leave."""
+        ...
+
+    def answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
+        """Look at what a follower added to its answer."""
+        ...
+
+
 class LinkedMember(Protocol):
     """What a link needs of the members whose messages it carries."""
 
     group_id: GroupId
+    heartbeat_cargo: HeartbeatCargo | None
 
     def receive(self, message: Message) -> None:
         """Take an answer."""
@@ -33,14 +46,6 @@ class LinkedMember(Protocol):
 
     def unreachable(self, peer: NodeId) -> None:
         """Learn that a message to `peer` was not delivered."""
-        ...
-
-    def decorate_heartbeat(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Add what this kind of group ships with heartbeats (the meta group: its table)."""
-        ...
-
-    def heartbeat_answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Look at what a follower added to its answer."""
         ...
 
 
@@ -114,7 +119,8 @@ class PeerLink:
         wires = []
         for member, heartbeat in heartbeats:
             wire = convert.heartbeat_to_wire(member.group_id, heartbeat)
-            member.decorate_heartbeat(self.peer, wire)
+            if member.heartbeat_cargo is not None:
+                member.heartbeat_cargo.decorate(self.peer, wire)
             wires.append(wire)
         batch = convert.heartbeat_batch(self._address_book.own, wires)
         answer = self._channel.call("sendHeartbeat", batch, timeout_s=self._call_timeout_s)
@@ -124,7 +130,8 @@ class PeerLink:
             answered = by_group.get(member.group_id)
             if answered is None:
                 continue
-            member.heartbeat_answered(self.peer, answered)
+            if member.heartbeat_cargo is not None:
+                member.heartbeat_cargo.answered(self.peer, answered)
             response = convert.heartbeat_response_from_wire(
                 answered, frm=self.peer, to=heartbeat.frm
             )

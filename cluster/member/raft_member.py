@@ -26,9 +26,11 @@ from cluster.errors import (
 )
 from cluster.log.node_log import GroupLog
 from cluster.member.applier import Applier, StateMachine
-from cluster.member.dispatcher import Dispatcher
-from cluster.member.peer_link import PeerLinks
+from cluster.member.dispatchers import Dispatchers
+from cluster.member.news import News
+from cluster.member.peer_link import HeartbeatCargo, PeerLinks
 from cluster.member.proposals import Proposals, Waiter
+from cluster.member.waiting import Reads, Replies
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects, RejectReason, RoleChanged
 from cluster.raft.events import (
@@ -110,6 +112,7 @@ class RaftMember:
         config: RaftConfig,
         log: GroupLog,
         machine: StateMachine,
+        durable_index: Callable[[], int],
         rng: random.Random,
         deps: MemberDeps,
     ) -> None:
@@ -130,20 +133,32 @@ class RaftMember:
             config, membership, log.hard_state, log.base, log.metas(), machine.applied_index, rng
         )
         self._proposals = Proposals(group_id)
-        self._reads: dict[int, Waiter] = {}
-        self._next_id = 0
-        self._replies: dict[int, Waiter] = {}
+        self._reads = Reads(group_id)
+        self._replies = Replies()
         self._submitted = 0
         self._durable = 0
         self._due = _DueReports()
         log.batch_listener = self._batch_durable
         self._held: deque[tuple[int, list[Message]]] = deque()
-        self._dispatchers: dict[NodeId, Dispatcher] = {}
+        self._dispatchers = Dispatchers(
+            name=name,
+            group_id=group_id,
+            node_id=config.node_id,
+            log=log,
+            threads=deps.threads,
+            make_channel=deps.make_channel,
+            call_timeout_s=deps.append_timeout_s,
+            current_term=lambda: self._core.term,
+            on_response=self.receive,
+            on_unreachable=self.unreachable,
+            on_failure=self._fail,
+        )
         self._compact_to = LogIndex(0)
-        self._durable_state_index: Callable[[], int] = lambda: 0
+        self._durable_state_index = durable_index
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
-        self._role_news = threading.Condition(threading.Lock())
-        self._applied_news = threading.Condition(threading.Lock())
+        self._role_news = News()
+        self._applied_news = News()
+        self.heartbeat_cargo: HeartbeatCargo | None = None
         self._stopped = False
         self._applier = Applier(log, machine, self._after_apply, self._fail)
 
@@ -159,23 +174,13 @@ class RaftMember:
             if self._stopped:
                 return
             self._stopped = True
-            dispatchers = list(self._dispatchers.values())
-            self._dispatchers.clear()
+            self._dispatchers.stop()
             self._proposals.fail_all("the node is stopping")
-            for waiter in self._reads.values():
-                waiter.fail(Unavailable("the node is stopping"))
-            self._reads.clear()
-            for waiter in self._replies.values():
-                waiter.deliver(None)
-            self._replies.clear()
-        for dispatcher in dispatchers:
-            dispatcher.stop()
+            self._reads.fail_all(Unavailable("the node is stopping"))
+            self._replies.end()
         self._applier.stop()
-        self._wake_all()
-
-    def compacts_by(self, durable_state_index: Callable[[], int]) -> None:
-        """Say up to which index the state machine's state is durable without the log."""
-        self._durable_state_index = durable_state_index
+        self._applied_news.tell()
+        self._role_news.tell()
 
     # ---- what others ask of a member ----
 
@@ -235,12 +240,6 @@ class RaftMember:
         """Take note that a message to `peer` was not delivered."""
         self._step(Unreachable(peer))
 
-    def decorate_heartbeat(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Nothing to ship with a heartbeat in general; MetaMember adds its table."""
-
-    def heartbeat_answered(self, peer: NodeId, wire: Any) -> None:  # noqa: ANN401
-        """Nothing to learn from an answer in general; MetaMember learns table versions."""
-
     def handle(self, make: Callable[[int], Message], timeout_s: float) -> Message | None:
         """Step with a peer's request and return the answer when it may leave.
 
@@ -251,20 +250,17 @@ class RaftMember:
         Returns:
             The answer; None when the core has nothing to say, or not in time.
         """
-        waiter = Waiter()
         with self._lock:
             if self._stopped:
                 return None
-            self._next_id += 1
-            request_id = self._next_id
-            self._replies[request_id] = waiter
+            request_id, waiter = self._replies.open()
             pending = self._step_locked(Received(make(request_id)), request_id)
             if not pending and request_id in self._replies:
-                del self._replies[request_id]
+                self._replies.forget(request_id)
                 return None
         if not waiter.wait(timeout_s):
             with self._lock:
-                self._replies.pop(request_id, None)
+                self._replies.forget(request_id)
             return None
         answer: Message | None = waiter.result()
         return answer
@@ -316,39 +312,30 @@ class RaftMember:
             NotLeader: only the leader can say.
             Unavailable: not confirmed, or not applied, before the deadline.
         """
-        waiter = Waiter()
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
-            self._next_id += 1
-            read_id = self._next_id
-            self._reads[read_id] = waiter
+            read_id, waiter = self._reads.open()
             self._step_locked(ReadRequest(read_id), 0)
         if not waiter.wait(deadline.remaining_s()):
             with self._lock:
-                self._reads.pop(read_id, None)
+                self._reads.forget(read_id)
             raise Unavailable(f"group {self.group_id}: leadership not confirmed in time")
         self.await_applied(waiter.result(), deadline)
 
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""
         if self._machine.applied_index < index:
-            with self._applied_news:
-                self._applied_news.wait_for(
-                    lambda: self._machine.applied_index >= index or self._stopped,
-                    deadline.remaining_s(),
-                )
+            self._applied_news.wait_for(
+                lambda: self._machine.applied_index >= index or self._stopped,
+                deadline.remaining_s(),
+            )
         if self._machine.applied_index < index:
             raise Unavailable(f"group {self.group_id}: entry {index} not applied in time")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition` holds, checked at each change of role and each apply."""
-        with self._role_news:
-            return self._role_news.wait_for(lambda: condition() or self._stopped, timeout_s)
-
-    def state_became_durable(self, _index: int) -> None:
-        """The engine stored the state machine's state: some log may be droppable now."""
-        self.maybe_compact()
+        return self._role_news.wait_for(lambda: condition() or self._stopped, timeout_s)
 
     def maybe_compact(self) -> None:
         """Drop the log up to what every member has and the state machine has stored."""
@@ -402,31 +389,20 @@ class RaftMember:
                 self._held.append((self._submitted, effects.send_after_persist))
                 held = any(message.id == request_id for message in effects.send_after_persist)
         for append in effects.appends:
-            dispatcher = self._dispatchers.get(append.to)
-            if dispatcher is None:
-                dispatcher = self._start_dispatcher_locked(append.to)
-            dispatcher.offer(append)
+            self._dispatchers.offer(append)
         if effects.commit is not None:
             self._applier.advance(effects.commit)
         if effects.compact_to is not None:
             self._compact_to = max(self._compact_to, effects.compact_to)
-        for ready in effects.reads:
-            waiter = self._reads.pop(ready.id, None)
-            if waiter is not None:
-                waiter.deliver(ready.index)
-        for lost in effects.reads_rejected:
-            waiter = self._reads.pop(lost.id, None)
-            if waiter is not None:
-                waiter.fail(NotLeader(self.group_id, lost.leader))
+        if effects.reads or effects.reads_rejected:
+            self._reads.settle(effects.reads, effects.reads_rejected)
         if effects.role_changed is not None:
             self._role_changed_locked(effects.role_changed)
         return held
 
     def _send_locked(self, message: Message) -> None:
         if isinstance(message, _ANSWERS):
-            waiter = self._replies.pop(message.id, None)
-            if waiter is not None:
-                waiter.deliver(message)
+            self._replies.deliver(message)
         else:
             self._deps.links.post(self, message)
 
@@ -471,10 +447,8 @@ class RaftMember:
                 else:
                     # another leader's entry stands there: this one was never committed
                     waiter.fail(NotLeader(self.group_id, self._core.leader))
-        with self._applied_news:
-            self._applied_news.notify_all()
-        with self._role_news:
-            self._role_news.notify_all()
+        self._applied_news.tell()
+        self._role_news.tell()
 
     def _role_changed_locked(self, changed: RoleChanged) -> None:
         logger.info(
@@ -486,32 +460,10 @@ class RaftMember:
             changed.leader or "unknown",
         )
         if changed.role is not Role.LEADER:
-            for dispatcher in self._dispatchers.values():
-                dispatcher.stop()
-            self._dispatchers.clear()
+            self._dispatchers.stop()
         for listener in self._role_listeners:
             listener(changed)
-        # waiters re-check without the member's lock; a plain notify here can't deadlock because
-        # nobody takes the member's lock while holding _role_news
-        with self._role_news:
-            self._role_news.notify_all()
-
-    def _start_dispatcher_locked(self, peer: NodeId) -> Dispatcher:
-        dispatcher = Dispatcher(
-            group_id=self.group_id,
-            node_id=self._node_id,
-            peer=peer,
-            log=self._log,
-            channel=self._deps.make_channel(peer),
-            call_timeout_s=self._deps.append_timeout_s,
-            current_term=lambda: self._core.term,
-            on_response=self.receive,
-            on_unreachable=self.unreachable,
-            on_failure=self._fail,
-        )
-        self._dispatchers[peer] = dispatcher
-        self._deps.threads.spawn(f"dispatcher-{self.name}-{peer}", dispatcher.run)
-        return dispatcher
+        self._role_news.tell()
 
     def _fail(self, error: BaseException) -> None:
         """This replica can't go on: say why and let the node decide."""
@@ -524,8 +476,3 @@ class RaftMember:
             error,
         )
         self._deps.on_failure(self.group_id, error)
-
-    def _wake_all(self) -> None:
-        for news in (self._applied_news, self._role_news):
-            with news:
-                news.notify_all()
