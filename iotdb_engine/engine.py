@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Closed, EngineError
-from iotdb_engine.key_format import region_of, region_range
 from iotdb_engine.options import DEFAULT_OPTIONS, EngineOptions
 from iotdb_engine.region import Region
-from iotdb_engine.store import Batch, MemoryStore, RocksStore, Store
+from iotdb_engine.snapshot import (
+    REGION_MAX,
+    Directory,
+    RegionExport,
+    RegionImport,
+    export_region,
+)
+from iotdb_engine.store import MemoryStore, RocksStore, Store
 from iotdb_engine.worker import Worker
 
 MEMORY_PATH = ":memory:"
-REGION_MAX = 0xFFFF
+
+
+class _Ending:
+    """What the worker does with a closed region in place of a flush; who asked for it waits."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.done = threading.Event()
+        self.error: Exception | None = None
 
 
 class Engine:
@@ -58,12 +73,14 @@ class Engine:
         # Guards the three fields below. Taken before a region's lock, never while holding one.
         self._lock = threading.Lock()
         self._regions: dict[int, Region] = {}
-        self._dropping: dict[Region, threading.Event] = {}
+        self._endings: dict[Region, _Ending] = {}
         self._closed = False
         self._relieving: Region | None = None
         try:
-            for region_id in self._stored_regions():
+            self._directory = Directory(self._store)
+            for region_id in self._directory.regions:
                 self._regions[region_id] = self._make_region(region_id)
+            self._directory.clean()
         except BaseException:
             self._store.close()
             raise
@@ -73,7 +90,7 @@ class Engine:
         """Return a region, creating it on first use.
 
         Args:
-            region_id: in [0, 65535].
+            region_id: in [0, 32767].
         """
         if not 0 <= region_id <= REGION_MAX:
             raise ValueError(f"region id {region_id} is outside [0, {REGION_MAX}]")
@@ -99,12 +116,57 @@ class Engine:
             region = self._regions.get(region_id)
             if region is None:
                 return
-            done = self._dropping.setdefault(region, threading.Event())
-        region.close()
-        self._worker.request(region)
-        done.wait()
-        if region.failure is not None:
-            raise EngineError(f"region {region_id}: {region.failure}") from region.failure
+            ending = self._endings.setdefault(region, _Ending(lambda: self._remove(region_id)))
+        self._end(region_id, region, ending)
+
+    def export(self, region_id: int) -> RegionExport:
+        """Flush a region and return its state as of then or later; the caller closes it."""
+        return export_region(self.region(region_id), self._store)
+
+    def begin_import(self, region_id: int, source: str) -> RegionImport:
+        """Begin to take over a region's state from elsewhere, or go on with it after a restart.
+
+        Args:
+            region_id: what is to be replaced.
+            source: names the state that is transferred; a transfer of another one is started anew.
+        """
+        with self._lock:
+            self._check_open()
+            space, progress = self._directory.begin(region_id, source)
+        return RegionImport(region_id, space, self._store, progress, self.options.batch_bytes)
+
+    def finish_import(
+        self, transfer: RegionImport, *, index: int, sequence: int, origin: bytes
+    ) -> Region:
+        """Put what was transferred in the place of the region; durable on return.
+
+        A crash before leaves the old state, one after leaves the new one. The old region's object
+        is closed: reads under way end with `Closed`.
+
+        Args:
+            transfer: complete.
+            index: applied index of the state.
+            sequence: of the export.
+            origin: what the new region's `origin` is to say.
+        """
+        transfer.seal(index, sequence, origin)
+        region_id = transfer.region_id
+        old = self.region(region_id)
+
+        def switch() -> None:
+            with self._lock:
+                self._directory.switch(region_id, transfer.space, was=old.id)
+                self._regions[region_id] = self._make_region(region_id)
+
+        with self._lock:
+            ending = self._endings.setdefault(old, _Ending(switch))
+        self._end(region_id, old, ending)
+        return self.region(region_id)
+
+    def cancel_import(self, transfer: RegionImport) -> None:
+        """Remove what was transferred so far."""
+        with self._lock:
+            self._directory.discard(transfer.space)
 
     def close(self, *, flush: bool = True) -> None:
         """Close; may be repeated.
@@ -166,22 +228,9 @@ class Engine:
         if self._closed:
             raise Closed("the engine is closed")
 
-    def _stored_regions(self) -> list[int]:
-        found = []
-        view = self._store.view()
-        try:
-            lo = b""
-            while (key := view.first_key(lo, b"\xff" * 64)) is not None:
-                region_id = region_of(key)
-                found.append(region_id)
-                lo = region_range(region_id)[1]
-        finally:
-            view.release()
-        return found
-
     def _make_region(self, region_id: int) -> Region:
         return Region(
-            region_id,
+            self._directory.space_of(region_id),
             self._store,
             self.options,
             self._cache,
@@ -204,26 +253,41 @@ class Engine:
             self._relieving = largest
             self._worker.request(largest)
 
-    def _remove_region(self, region: Region) -> None:
-        """Remove a closed region; in the worker, so that no flush of it is under way."""
+    def _end(self, region_id: int, region: Region, ending: _Ending) -> None:
+        """Close a region and have its ending carried out, where no flush of it is under way."""
+        region.close()
+        self._worker.request(region)
+        ending.done.wait()
+        if ending.error is not None:
+            raise EngineError(f"region {region_id}: {ending.error}") from ending.error
+
+    def _remove(self, region_id: int) -> None:
         try:
-            batch = Batch()
-            batch.delete_range(*region_range(region.id))
-            self._store.write(batch)
+            self._store.write(self._directory.forget(region_id))
             self._store.flush()
         finally:
             with self._lock:
-                del self._regions[region.id]
-                done = self._dropping.pop(region)
-            done.set()
+                del self._regions[region_id]
+
+    def _carry_out(self, region: Region, ending: _Ending) -> None:
+        try:
+            ending.act()
+        except Exception as error:  # noqa: BLE001 whoever waits gets it
+            ending.error = error
+            region.fail(error)
+        finally:
+            with self._lock:
+                self._endings.pop(region, None)
+            ending.done.set()
 
     def _flush_regions(self, regions: list[Region]) -> None:
         """Store several regions and make them durable with one flush; runs in the worker."""
         stored = []
         for region in regions:
             try:
-                if region in self._dropping:
-                    self._remove_region(region)
+                ending = self._endings.get(region)
+                if ending is not None:
+                    self._carry_out(region, ending)
                 elif region.store_frozen():
                     stored.append(region)
             except Exception as error:  # noqa: BLE001 the region reports it to whoever writes or waits

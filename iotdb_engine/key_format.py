@@ -38,6 +38,12 @@ class Kind(IntEnum):
     """The pages of a chunk, unless they are small enough to lie in the CHUNK record itself."""
     TIMES = 8
     """The time pages that the chunks of one group of columns share."""
+    STAGE = 64
+    """How far a transfer into this space got; see `iotdb_engine.snapshot`."""
+    PLACE = 65
+    """In the directory only: the space that a region lives in."""
+    ORIGIN = 66
+    """What the caller noted when the region was taken over from another engine."""
 
 
 class ChunkKey(NamedTuple):

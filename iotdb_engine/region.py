@@ -78,7 +78,11 @@ class Region:
         request_flush: Callable[[Region], None],
         pressure: Callable[[], None],
     ) -> None:
-        """Open the region from the store; only `Engine` does."""
+        """Open the region from the store; only `Engine` does.
+
+        `region_id` is the number that its keys begin with, which is another one than the caller's
+        for a region that was taken over (`iotdb_engine.snapshot`).
+        """
         self.id = region_id
         self._store = store
         self._options = options
@@ -107,6 +111,7 @@ class Region:
         self.failure: Exception | None = None
         self._closed = False
         self._callbacks: list[Callable[[int], None]] = []
+        self._late_puts: Callable[[], Mapping[bytes, bytes | None]] = dict
         self._flushing: tuple[Memtable, list[Tombstone]] | None = None
         self.flush_count = 0
         self.flushed_bytes = 0
@@ -339,6 +344,21 @@ class Region:
         with self._lock:
             self._callbacks.append(callback)
 
+    def on_freeze(self, late_puts: Callable[[], Mapping[bytes, bytes | None]]) -> None:
+        """Have a function asked for more puts whenever a memory table is complete.
+
+        For state that changes with every entry and is small: it is stored once per flush. The
+        function is called with the region's lock held, by the applier or the flush thread, at the
+        border between two indices; what it returns belongs to the older one.
+        """
+        with self._lock:
+            self._late_puts = late_puts
+
+    @property
+    def origin(self) -> bytes:
+        """What was noted when the region was taken over from another engine; b"": it was not."""
+        return self._store.get(kind_prefix(self.id, Kind.ORIGIN)) or b""
+
     def _dirty_locked(self) -> bool:
         stored = self.durable_index if self._frozen is None else self._frozen.index
         return not self._active.is_empty() or self.applied_index > stored
@@ -347,6 +367,7 @@ class Region:
         if self._frozen is not None or not self._dirty_locked():
             return
         table = self._active
+        table.puts.update(self._late_puts())
         table.sequence = self._next_sequence
         table.index = self.applied_index
         self._next_sequence += 1
