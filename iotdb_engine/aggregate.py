@@ -30,8 +30,9 @@ def aggregate_run(kind: DataType, run: Run) -> Aggregate:
         last=_plain(values[-1]),
     )
     if kind in _NUMERIC:
-        lowest, highest, total = extremes(values)
-        result.minimum, result.maximum, result.total = _plain(lowest), _plain(highest), total
+        lowest, highest, totals = extremes(values[np.newaxis])
+        result.minimum, result.maximum = _plain(lowest[0]), _plain(highest[0])
+        result.total = float(totals[0])
     return result
 
 

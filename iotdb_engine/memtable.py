@@ -9,7 +9,7 @@ exactly.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.fragment import (
+    BlockDecoder,
     Decoded,
-    PackedFragments,
     decode_columns,
     decode_times,
     row_counts,
 )
-from iotdb_engine.merge import Order, Run, compact, last_wins, order_rows
+from iotdb_engine.merge import Order, Run, compact, last_wins, order_rows, picked_rows
 from iotdb_engine.tombstones import Cut, DroppedSeries
 from iotdb_engine.types import BATCH_DTYPES, DataType, Fragment, Layout
 
@@ -31,6 +31,8 @@ _FRAGMENT_OVERHEAD = 260
 """Bytes of Python objects a fragment: a tuple, three `bytes` headings, places in lists."""
 _COLUMN_OVERHEAD = 200
 _PUT_OVERHEAD = 250
+_BUFFER_BYTES = 8 << 20
+"""Of each of the two buffers that a flush decodes and orders blocks of columns in."""
 
 _uids = itertools.count(1)
 
@@ -322,26 +324,45 @@ def run_bytes(run: Run) -> int:
     return size
 
 
+class Block(NamedTuple):
+    """Columns of one type that share their times.
+
+    Attributes:
+        series_ids: k of them.
+        values: BATCH_DTYPES[kind] [k, n]; good until the next block is asked for.
+        valid: bool[n] when a block of one column has nulls, else None.
+    """
+
+    kind: DataType
+    series_ids: Sequence[int]
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_] | None
+
+
 class FlushGroup(NamedTuple):
     """Columns of one slot that share their times, ready to be stored.
 
     Attributes:
-        columns: (series id, type, run) with `run.times is times`; consumed lazily, one at a time.
+        owner: the series whose keys the common times lie under.
+        blocks: the columns; consumed lazily, one at a time.
     """
 
     slot: int
     times: npt.NDArray[np.int64]
     owner: int
     text_bytes_per_row: int
-    columns: Iterable[tuple[int, DataType, Run]]
+    blocks: Iterable[Block]
 
 
-def flush_groups(table: Memtable, dropped: DroppedSeries) -> Iterable[FlushGroup]:
+def flush_groups(
+    table: Memtable, dropped: DroppedSeries, buffer_bytes: int = _BUFFER_BYTES
+) -> Iterable[FlushGroup]:
     """Yield everything of a frozen table in groups of columns with common times.
 
     A series that several layouts of a slot hold forms a group of its own: only merged by ordinal is
     it known which of its rows count.
     """
+    buffers = _Buffers(np.empty(buffer_bytes, np.uint8), np.empty(buffer_bytes, np.uint8))
     split: dict[tuple[int, int], list[Rows]] = {}
     for (slot, _), rows in sorted(
         table.entries.items(), key=lambda item: (item[0][0], item[0][1].series_ids[0])
@@ -356,39 +377,125 @@ def flush_groups(table: Memtable, dropped: DroppedSeries) -> Iterable[FlushGroup
             else:
                 chosen.append((series_id, column))
         if chosen:
-            yield _shared_group(table, rows, chosen)
+            yield _shared_group(table, rows, chosen, buffers)
     for (slot, series_id), holders in sorted(split.items(), key=lambda item: item[0]):
         states = [(rows, len(rows.ordinals)) for rows in holders]
         run = MemSnapshot(table, {series_id: states}, table.deletes).run(series_id, None)
         if run is not None and len(run.times):
             kind = holders[0].layout.types[holders[0].columns[series_id]]
             width = int(run_bytes(run) / len(run.times)) if kind is DataType.TEXT else 0
-            yield FlushGroup(slot, run.times, series_id, width, [(series_id, kind, run)])
+            block = Block(kind, (series_id,), run.values[np.newaxis], run.valid)
+            yield FlushGroup(slot, run.times, series_id, width, [block])
 
 
-def _shared_group(table: Memtable, rows: Rows, chosen: Sequence[tuple[int, int]]) -> FlushGroup:
-    length = len(rows.ordinals)
+class _Buffers(NamedTuple):
+    """What blocks are decoded into, and brought into order in; used again for every block."""
+
+    arrival: npt.NDArray[np.uint8]
+    order: npt.NDArray[np.uint8]
+
+
+def _shared_group(
+    table: Memtable, rows: Rows, chosen: Sequence[tuple[int, int]], buffers: _Buffers
+) -> FlushGroup:
     raw = decode_times(rows.fragments)
     order = order_rows(raw)
-    width = 0
+    columns = _GroupColumns(table, rows, chosen, raw, order)
     if DataType.TEXT in rows.layout.types:
         width = sum(len(fragment.values) for fragment in rows.fragments) // len(raw)
+        return FlushGroup(rows.slot, order.times, chosen[0][0], width, columns.walked())
+    return FlushGroup(rows.slot, order.times, chosen[0][0], 0, columns.blocks(buffers))
 
-    def columns() -> Iterable[tuple[int, DataType, Run]]:
-        masks = DeleteMasks(rows, length, raw)
-        for (series_id, column), (values, valid) in zip(chosen, decoded_columns(), strict=True):
-            deletes = [d for d in table.deletes if series_id in d.series_ids]
-            run = last_wins(order, values, masks.apply(deletes, valid))
-            yield series_id, rows.layout.types[column], run
 
-    def decoded_columns() -> Iterable[Decoded]:
-        """Decode column by column where that is cheap; texts and short fragments in one go."""
-        wanted = [column for _, column in chosen]
-        if DataType.TEXT in rows.layout.types or len(raw) < 8 * len(rows.fragments):
-            return decode_columns(rows.layout, rows.fragments, wanted)
-        return map(PackedFragments(rows.layout, rows.fragments).column, wanted)
+class _GroupColumns:
+    """The columns of one layout that a flush takes from it, in their final order."""
 
-    return FlushGroup(rows.slot, order.times, chosen[0][0], width, columns())
+    def __init__(
+        self,
+        table: Memtable,
+        rows: Rows,
+        chosen: Sequence[tuple[int, int]],
+        raw: npt.NDArray[np.int64],
+        order: Order,
+    ) -> None:
+        self._deletes = table.deletes
+        self._rows = rows
+        self._chosen = chosen
+        self._order = order
+        self._masks = DeleteMasks(rows, len(rows.ordinals), raw)
+
+    def _valid(
+        self, series_id: int, valid: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[np.bool_] | None:
+        if not self._deletes:
+            return valid
+        deletes = [delete for delete in self._deletes if series_id in delete.series_ids]
+        return self._masks.apply(deletes, valid)
+
+    def _single(self, series_id: int, kind: DataType, decoded: Decoded) -> Block:
+        run = last_wins(self._order, decoded.values, self._valid(series_id, decoded.valid))
+        return Block(kind, (series_id,), run.values[np.newaxis], run.valid)
+
+    def walked(self) -> Iterable[Block]:
+        """Yield columns of a layout with texts, which has to be walked value by value."""
+        layout = self._rows.layout
+        decoded = decode_columns(layout, self._rows.fragments, [at for _, at in self._chosen])
+        for (series_id, at), column in zip(self._chosen, decoded, strict=True):
+            yield self._single(series_id, layout.types[at], column)
+
+    def blocks(self, buffers: _Buffers) -> Iterable[Block]:
+        """Yield columns in blocks as large as the buffer allows."""
+        types = self._rows.layout.types
+        decoder = BlockDecoder(self._rows.layout, self._rows.fragments, buffers.arrival)
+        picked = picked_rows(self._order, decoder.rows)
+        for part in _neighbours(self._chosen, types, decoder.most_columns):
+            kind = types[part[0][1]]
+            values = decoder.block(part[0][1], part[-1][1] + 1)
+            clean: list[int] = []
+            for row, (series_id, at) in enumerate(part):
+                valid = self._valid(series_id, decoder.valid(at))
+                if valid is None:
+                    clean.append(row)
+                else:
+                    yield self._single(series_id, kind, Decoded(values[row], valid))
+            if clean:
+                if len(clean) < len(part):
+                    values = values[clean]
+                ids = [part[row][0] for row in clean]
+                yield Block(kind, ids, _take(values, picked, buffers.order), None)
+
+
+def _take(
+    values: npt.NDArray[Any], picked: npt.NDArray[np.int64] | None, buffer: npt.NDArray[np.uint8]
+) -> npt.NDArray[Any]:
+    """Return the chosen rows of each column, made in the buffer if they fit."""
+    if picked is None:
+        return values
+    size = len(values) * len(picked) * values.itemsize
+    if size > len(buffer):
+        return values[:, picked]
+    out = buffer[:size].view(values.dtype).reshape(len(values), len(picked))
+    # With the default mode, NumPy would make a copy to guard `out` against an index error.
+    return np.take(values, picked, axis=1, out=out, mode="clip")
+
+
+def _neighbours(
+    chosen: Sequence[tuple[int, int]],
+    types: Sequence[DataType],
+    most: Callable[[DataType], int],
+) -> Iterable[Sequence[tuple[int, int]]]:
+    """Cut (series, position) pairs into runs of neighbouring columns of one type."""
+    start = 0
+    for end in range(1, len(chosen) + 1):
+        kind = types[chosen[start][1]]
+        if (
+            end == len(chosen)
+            or types[chosen[end][1]] is not kind
+            or chosen[end][1] != chosen[end - 1][1] + 1
+            or end - start >= most(kind)
+        ):
+            yield chosen[start:end]
+            start = end
 
 
 def empty_run(kind: DataType) -> Run:
@@ -397,4 +504,13 @@ def empty_run(kind: DataType) -> Run:
     return Run(np.empty(0, np.int64), np.empty(0, dtype), None)
 
 
-__all__ = ["Decoded", "FlushGroup", "MemDelete", "MemSnapshot", "Memtable", "Rows", "flush_groups"]
+__all__ = [
+    "Block",
+    "Decoded",
+    "FlushGroup",
+    "MemDelete",
+    "MemSnapshot",
+    "Memtable",
+    "Rows",
+    "flush_groups",
+]

@@ -78,6 +78,21 @@ def last_wins(order: Order, values: npt.NDArray[Any], valid: Mask | None) -> Run
     return Run(order.times, values[chosen], None if found.all() else found)
 
 
+def picked_rows(order: Order, count: int) -> npt.NDArray[np.int64] | None:
+    """Return which rows, in arrival order, a column without nulls keeps; None for all as they are.
+
+    The same rows as `last_wins` takes.
+
+    Args:
+        order: of the rows.
+        count: how many rows there are.
+    """
+    if order.starts is None:
+        return order.permutation
+    ends = np.concatenate((order.starts[1:], np.array([count]))) - 1
+    return ends if order.permutation is None else order.permutation[ends]
+
+
 def compact(run: Run) -> Run:
     """Return only the rows that have a value."""
     if run.valid is None:

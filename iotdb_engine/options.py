@@ -24,6 +24,8 @@ class EngineOptions:
         batch_bytes: most bytes of one write to RocksDB, which holds the GIL meanwhile.
         kv_flush_puts: puts of one region in memory that start a flush, since they have to be stored
             in one batch.
+        flush_level: pcodec's level for what is flushed, 0 … 12. Below 4 speed counts: 1 takes a
+            third of the time of 4 and a quarter more bytes.
     """
 
     memtable_bytes: int = 256 << 20
@@ -36,6 +38,7 @@ class EngineOptions:
     block_cache_bytes: int = 32 << 20
     batch_bytes: int = 256 << 10
     kv_flush_puts: int = 20_000
+    flush_level: int = 1
 
     def __post_init__(self) -> None:
         for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):
@@ -49,6 +52,8 @@ class EngineOptions:
                 f"chunk_points ({self.chunk_points}) must be a multiple of "
                 f"page_points ({self.page_points})"
             )
+        if not 0 <= self.flush_level <= 12:
+            raise ValueError(f"flush_level ({self.flush_level}) must be in [0, 12]")
         if min(self.stall_s, self.read_cache_bytes, self.block_cache_bytes) < 0:
             raise ValueError("stall_s, read_cache_bytes and block_cache_bytes cannot be negative")
 

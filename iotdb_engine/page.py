@@ -7,7 +7,6 @@ diagrams are in docs/formats/engine.md.
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,7 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.encoding import Encoding, boolean, decode_values, encode_times, encode_values
+from iotdb_engine.encoding import (
+    Encoded,
+    Hints,
+    boolean,
+    decode_values,
+    encode_booleans,
+    encode_numbers,
+    encode_texts,
+    encode_times,
+)
 from iotdb_engine.merge import blank_values
 from iotdb_engine.types import DataType
 
@@ -34,6 +42,9 @@ _BITMAP = struct.Struct("<I")
 _TIME_PAGE = struct.Struct("<IIIIBxxx")
 _PAGE = struct.Struct("<IIqq8s8s8s8sdIIIBBxx")
 _NOTHING = bytes(8)
+_BLOCK_VALUES = 1 << 15
+
+_Totals = npt.NDArray[np.float64]
 
 _COMMON_FIELDS = [("rows", "<u4"), ("count", "<u4"), ("low", "<i8"), ("high", "<i8")]
 _PLACE_FIELDS = [
@@ -99,77 +110,162 @@ class Chunk:
 
 
 def statistics_of(kind: DataType, values: npt.NDArray[Any]) -> Statistics:
-    """Work out the statistics of n >= 1 values without nulls."""
+    """Work out the statistics of n >= 1 values without nulls, of a type that is no number."""
     if kind is DataType.TEXT:
         return Statistics(_NOTHING, _NOTHING, _NOTHING, _NOTHING, 0.0)
-    if kind is DataType.BOOLEAN:
-        ends = values[[0, -1]].astype("<i8").tobytes()
-        return Statistics(ends[:8], ends[8:], _NOTHING, _NOTHING, 0.0)
-    lowest, highest, total = extremes(values)
-    four = np.array([values[0], values[-1], lowest, highest])
-    raw = four.astype("<f8" if kind in _FLOATS else "<i8").tobytes()
-    return Statistics(raw[:8], raw[8:16], raw[16:24], raw[24:], total)
+    ends = values[[0, -1]].astype("<i8").tobytes()
+    return Statistics(ends[:8], ends[8:], _NOTHING, _NOTHING, 0.0)
 
 
-def extremes(values: npt.NDArray[Any]) -> tuple[Any, Any, float]:
-    """Return minimum, maximum and sum of n >= 1 numbers; NaN only where all are NaN, or as sum."""
-    with np.errstate(all="ignore"):
-        total = float(values.sum(dtype=np.float64))
-        lowest, highest = values.min(), values.max()
-        if math.isnan(total) and (np.isnan(lowest) or np.isnan(highest)):
-            lowest, highest = np.fmin.reduce(values), np.fmax.reduce(values)
-    return lowest, highest, total
+def extremes(columns: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], _Totals]:
+    """Return minimum, maximum and sum of each of k columns of n >= 1 numbers, [k, n].
 
-
-def encode_chunk_pages(
-    kind: DataType,
-    times: npt.NDArray[np.int64],
-    values: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_] | None,
-    page_rows: int,
-) -> tuple[int | None, bytes, bytes]:
-    """Encode a column's rows of one chunk.
-
-    Returns:
-        The time of the first value (None if there is no value at all), the page table, the pages.
+    NaN becomes minimum and maximum only where all are NaN; it does become the sum.
     """
-    first_time = None
-    table: list[bytes] = []
-    bodies: list[bytes] = []
-    offset = 0
-    for lo in range(0, len(times), page_rows):
-        hi = min(lo + page_rows, len(times))
-        page_times, page_values = times[lo:hi], values[lo:hi]
-        mask = None if valid is None else valid[lo:hi]
-        head = b""
-        if mask is not None and not mask.all():
-            page_times, page_values = page_times[mask], page_values[mask]
-            if not len(page_times):
-                table.append(_PAGE.pack(hi - lo, 0, 0, 0, *[_NOTHING] * 4, 0.0, offset, 0, 0, 0, 0))
-                continue
-            bitmap = boolean.encode(mask)
-            head = _BITMAP.pack(len(bitmap)) + bitmap
-        if first_time is None:
-            first_time = int(page_times[0])
-        encoding, data = encode_values(kind, np.ascontiguousarray(page_values))
+    with np.errstate(all="ignore"):
+        totals = columns.sum(axis=1, dtype=np.float64)
+        lowest, highest = columns.min(axis=1), columns.max(axis=1)
+        if columns.dtype.kind == "f":
+            odd = np.flatnonzero(np.isnan(totals) & np.isnan(lowest))
+            if len(odd):
+                lowest[odd] = np.fmin.reduce(columns[odd], axis=1)
+                highest[odd] = np.fmax.reduce(columns[odd], axis=1)
+    return lowest, highest, totals
+
+
+class EncodedColumn(NamedTuple):
+    """A column's rows of one chunk: time of the first value (None: no value), page table, pages."""
+
+    first_time: int | None
+    table: bytes
+    body: bytes
+
+
+class PageEncoder:
+    """Encodes a block of columns of one type, that share their times, chunk after chunk.
+
+    Used by one thread. Remembers what it learned about each column, so that it looks for decimals
+    once and not for every page.
+
+    Args:
+        kind: of all columns.
+        count: columns in the block.
+        level: of pcodec.
+    """
+
+    def __init__(self, kind: DataType, count: int, level: int) -> None:
+        self._kind = kind
+        self._level = level
+        self._hints = Hints.unknown(count)
+
+    def encode(
+        self,
+        times: npt.NDArray[np.int64],
+        columns: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None,
+        page_rows: int,
+    ) -> list[EncodedColumn]:
+        """Encode rows of one chunk.
+
+        Args:
+            times: int64[n].
+            columns: BATCH_DTYPES[kind] [k, n].
+            valid: bool[n] where a block of one column has nulls, else None.
+            page_rows: where to cut.
+        """
+        made = [_ColumnPages() for _ in columns]
+        for lo in range(0, len(times), page_rows):
+            hi = min(lo + page_rows, len(times))
+            page_times, page = times[lo:hi], columns[:, lo:hi]
+            head = b""
+            mask = None if valid is None else valid[lo:hi]
+            if mask is not None and not mask.all():
+                page_times, page = page_times[mask], page[:, mask]
+                if not len(page_times):
+                    made[0].skip(hi - lo)
+                    continue
+                bitmap = boolean.encode(mask)
+                head = _BITMAP.pack(len(bitmap)) + bitmap
+            encoded = self._encode_page(page)
+            for column, (statistics, (encoding, data)) in zip(made, encoded, strict=True):
+                column.add(hi - lo, page_times, statistics, encoding, head, data)
+        return [column.finish() for column in made]
+
+    def _encode_page(self, page: npt.NDArray[Any]) -> list[tuple[Statistics, Encoded]]:
+        kind = self._kind
+        if kind is DataType.TEXT:
+            return [(statistics_of(kind, column), encode_texts(column)) for column in page]
+        if kind is DataType.BOOLEAN:
+            return [(statistics_of(kind, column), encode_booleans(column)) for column in page]
+        # Some columns at a time, so that what NumPy makes on the way stays in the CPU's cache.
+        step = max(1, _BLOCK_VALUES // page.shape[1])
+        found: list[tuple[Statistics, Encoded]] = []
+        for lo in range(0, len(page), step):
+            part = page[lo : lo + step]
+            lowest, highest, totals = extremes(part)
+            encoded = encode_numbers(
+                part, lowest, highest, self._hints.part(lo, lo + step), level=self._level
+            )
+            four = np.stack([part[:, 0], part[:, -1], lowest, highest], axis=1)
+            raw = four.astype("<f8" if kind in _FLOATS else "<i8").tobytes()
+            for row, (total, one) in enumerate(zip(totals.tolist(), encoded, strict=True)):
+                at = 32 * row
+                ends = (raw[at : at + 8], raw[at + 8 : at + 16])
+                bounds = (raw[at + 16 : at + 24], raw[at + 24 : at + 32])
+                found.append((Statistics(*ends, *bounds, total), one))
+        return found
+
+
+class _ColumnPages:
+    """Pages of one column and one chunk, as they are made."""
+
+    __slots__ = ("_bodies", "_first_time", "_offset", "_table")
+
+    def __init__(self) -> None:
+        self._first_time: int | None = None
+        self._table: list[bytes] = []
+        self._bodies: list[bytes] = []
+        self._offset = 0
+
+    def skip(self, rows: int) -> None:
+        """Add a page without values."""
+        self._table.append(
+            _PAGE.pack(rows, 0, 0, 0, *[_NOTHING] * 4, 0.0, self._offset, 0, 0, 0, 0)
+        )
+
+    def add(
+        self,
+        rows: int,
+        times: npt.NDArray[np.int64],
+        statistics: Statistics,
+        encoding: int,
+        head: bytes,
+        data: bytes,
+    ) -> None:
+        """Add a page; `head` is its bitmap, or empty."""
+        low, high = int(times[0]), int(times[-1])
+        if self._first_time is None:
+            self._first_time = low
         body = head + data
-        table.append(
+        self._table.append(
             _PAGE.pack(
-                hi - lo,
-                len(page_times),
-                int(page_times[0]),
-                int(page_times[-1]),
-                *statistics_of(kind, page_values),
-                offset,
+                rows,
+                len(times),
+                low,
+                high,
+                *statistics,
+                self._offset,
                 len(body),
                 zlib.crc32(body),
                 encoding,
                 _HAS_NULLS if head else 0,
             )
         )
-        bodies.append(body)
-        offset += len(body)
-    return first_time, b"".join(table), b"".join(bodies)
+        self._bodies.append(body)
+        self._offset += len(body)
+
+    def finish(self) -> EncodedColumn:
+        return EncodedColumn(self._first_time, b"".join(self._table), b"".join(self._bodies))
 
 
 def pack_chunk(
@@ -287,6 +383,3 @@ def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:
     if found != crc:
         raise ValueError(f"checksum {crc:#010x} expected, {found:#010x} found")
     return body
-
-
-__all__ = ["Chunk", "Encoding", "Statistics", "encode_chunk_pages", "pack_chunk", "unpack_chunk"]

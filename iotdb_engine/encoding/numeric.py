@@ -1,7 +1,16 @@
-"""Numbers by pcodec (measured in docs/notes/pcodec.md); too few of them to be worth it, raw."""
+"""Numbers by pcodec (measured in docs/notes/pcodec.md); too few of them to be worth it, raw.
+
+Columns are encoded in blocks, [k, n]: what NumPy does (decimals, ranges, samples) is done for all k
+at once, which matters when pages are short; pcodec takes them one by one.
+
+A level below `SEARCH_LEVEL` is for speed: the delta order comes from a sample, and integers lie in
+the narrowest type, which pcodec encodes several times faster. From there on pcodec searches.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,45 +18,229 @@ import numpy.typing as npt
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec
 from pcodec import standalone as pco
 
+from iotdb_engine.encoding import decimal
+
 RAW_BELOW = 5
 """Values below this count are smaller raw than with pcodec's ~26 bytes of heading."""
 RAW_BELOW_TIMES = 5
+SEARCH_LEVEL = 4
 
+_FLOAT_LEVEL = 2
+"""Least level for floats that are no decimals: below, they would hardly shrink."""
 _FEW = 1024
-_LEVEL = 4
-_CONFIG = ChunkConfig(compression_level=_LEVEL)
-# For few values, finding out the best delta order takes longer than encoding: first differences.
-_CONFIG_FEW = ChunkConfig(compression_level=_LEVEL, delta_spec=DeltaSpec.try_consecutive(1))
-_CONFIG_TIMES = ChunkConfig(
-    compression_level=_LEVEL, mode_spec=ModeSpec.auto(), delta_spec=DeltaSpec.try_consecutive(1)
-)
+"""For fewer values, finding out the best delta order takes longer than encoding."""
+_SAMPLE = 66
+_TIMES_LEVEL = 4
+_NARROW = (np.dtype(np.int16), np.dtype(np.int32))
+UNKNOWN_ORDER = -1
 
 
-def encode(values: npt.NDArray[Any]) -> bytes:
-    """Encode a contiguous int32, int64, float32 or float64 array; NaN payloads survive."""
-    config = _CONFIG_FEW if len(values) < _FEW else _CONFIG
-    data: bytes = pco.simple_compress(values, config)
-    return data
+@dataclass(frozen=True)
+class Hints:
+    """What earlier pages taught about k columns; encoding a page adds to it.
+
+    Attributes:
+        exponents: int64[k] of decimals, or decimal.UNKNOWN, or decimal.NOT_DECIMAL.
+        orders: int64[k] of differences, or UNKNOWN_ORDER.
+    """
+
+    exponents: npt.NDArray[np.int64]
+    orders: npt.NDArray[np.int64]
+
+    @classmethod
+    def unknown(cls, count: int) -> Hints:
+        """Return the hints of columns of which nothing was seen yet."""
+        return cls(
+            np.full(count, decimal.UNKNOWN, np.int64), np.full(count, UNKNOWN_ORDER, np.int64)
+        )
+
+    def part(self, lo: int, hi: int) -> Hints:
+        """Return views of the hints of the columns [lo, hi)."""
+        return Hints(self.exponents[lo:hi], self.orders[lo:hi])
+
+
+@cache
+def _config(level: int, order: int, *, classic: bool) -> ChunkConfig:
+    delta = {UNKNOWN_ORDER: DeltaSpec.auto, 0: DeltaSpec.no_op}.get(order)
+    return ChunkConfig(
+        compression_level=level,
+        mode_spec=ModeSpec.classic() if classic else ModeSpec.auto(),
+        delta_spec=DeltaSpec.try_consecutive(order) if delta is None else delta(),
+    )
+
+
+def encode_integers(
+    columns: npt.NDArray[Any],
+    lowest: npt.NDArray[Any],
+    highest: npt.NDArray[Any],
+    orders: npt.NDArray[np.int64],
+    *,
+    level: int,
+) -> list[bytes]:
+    """Encode k columns of n whole numbers, which may come as floats.
+
+    Args:
+        columns: int32, int64 or float64 [k, n], n >= RAW_BELOW.
+        lowest: [k], minimum of each column.
+        highest: [k], maximum of each column.
+        orders: [k], as in `Hints`; changed.
+        level: of pcodec, 0 … 12.
+    """
+    found = []
+    for column, low, high, order in zip(
+        columns,
+        lowest.tolist(),
+        highest.tolist(),
+        _orders(columns, orders, level),
+        strict=True,
+    ):
+        config = _config(level, order, classic=level < SEARCH_LEVEL)
+        data: bytes = pco.simple_compress(_narrowed(column, low, high), config)
+        found.append(data)
+    return found
+
+
+def _narrowed(column: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+    for dtype in _NARROW:
+        limits = np.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return column.astype(dtype)
+    if column.dtype.kind == "f":
+        return column.astype(np.int64)
+    return np.ascontiguousarray(column)
+
+
+def encode_floats(
+    columns: npt.NDArray[Any], orders: npt.NDArray[np.int64], *, level: int
+) -> list[bytes]:
+    """Encode k columns of n float32 or float64 values as they are; NaN payloads survive.
+
+    Args:
+        columns: [k, n], n >= RAW_BELOW.
+        orders: [k], as in `Hints`; changed.
+        level: of pcodec.
+    """
+    found = []
+    for column, order in zip(columns, _orders(columns, orders, level), strict=True):
+        # Second differences of numbers without a decimal grid are noise.
+        config = _config(max(level, _FLOAT_LEVEL), min(order, 1), classic=False)
+        data: bytes = pco.simple_compress(np.ascontiguousarray(column), config)
+        found.append(data)
+    return found
+
+
+def _orders(columns: npt.NDArray[Any], orders: npt.NDArray[np.int64], level: int) -> list[int]:
+    """Return for each column the order of differences that has the smallest numbers in a sample.
+
+    UNKNOWN_ORDER: pcodec is to search.
+    """
+    if level >= SEARCH_LEVEL and columns.shape[1] >= _FEW:
+        return [UNKNOWN_ORDER] * len(columns)
+    if orders.min() == UNKNOWN_ORDER:
+        orders[:] = _sampled_orders(columns)
+    found: list[int] = orders.tolist()
+    return found
+
+
+def _sampled_orders(columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    start = max(0, (columns.shape[1] - _SAMPLE) // 2)
+    sample = columns[:, start : start + _SAMPLE].astype(np.float64)
+    with np.errstate(all="ignore"):
+        first = sample[:, 1:] - sample[:, :-1]
+        second = first[:, 1:] - first[:, :-1]
+        middle = sample - sample.mean(axis=1, keepdims=True)
+        costs = np.stack([np.abs(x).mean(axis=1) for x in (middle, first, second)])
+    # NaN compares as the smallest for argmin; those columns take first differences.
+    return np.where(np.isnan(costs).any(axis=0), 1, costs.argmin(axis=0))
+
+
+def encode_decimals(
+    columns: npt.NDArray[Any],
+    lowest: npt.NDArray[Any],
+    highest: npt.NDArray[Any],
+    hints: Hints,
+    *,
+    level: int,
+) -> list[bytes | None]:
+    """Encode those of k columns of floats that are decimals: u8 exponent, then the integers.
+
+    Args:
+        columns: float32 or float64 [k, n], n >= RAW_BELOW.
+        lowest: [k], minimum of each column.
+        highest: [k], maximum of each column.
+        hints: of the k columns; changed.
+        level: of pcodec.
+
+    Returns:
+        None for a column that is not decimal.
+    """
+    exponents = hints.exponents
+    unknown = np.flatnonzero(exponents == decimal.UNKNOWN)
+    if len(unknown):
+        exponents[unknown] = decimal.guess_exponents(columns[unknown])
+    found: list[bytes | None] = [None] * len(columns)
+    chosen = np.flatnonzero(exponents >= 0)
+    if not len(chosen):
+        return found
+    some = columns if len(chosen) == len(columns) else columns[chosen]
+    scaled, exact = decimal.scale(some, exponents[chosen])
+    powers = 10.0 ** exponents[chosen]
+    low, high = np.rint(lowest[chosen] * powers), np.rint(highest[chosen] * powers)
+    exact &= (np.abs(low) < decimal.LARGEST) & (np.abs(high) < decimal.LARGEST)
+    # A page that is not what the earlier ones were: the next one is looked at afresh.
+    exponents[chosen[~exact]] = decimal.UNKNOWN
+    if not exact.all():
+        scaled, low, high, chosen = scaled[exact], low[exact], high[exact], chosen[exact]
+        if not len(chosen):
+            return found
+    orders = hints.orders[chosen]
+    encoded = encode_integers(scaled, low, high, orders, level=level)
+    hints.orders[chosen] = orders
+    for column, data in zip(chosen.tolist(), encoded, strict=True):
+        found[column] = bytes((int(exponents[column]),)) + data
+    return found
+
+
+def decode_decimals(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Decode what `encode_decimals` made.
+
+    Raises:
+        ValueError: the bytes are not that.
+    """
+    if not data or dtype.kind != "f":
+        raise ValueError(f"decimals: {len(data)} bytes for {dtype}")
+    values = _decompress(data[1:])
+    if values.dtype.kind != "i":
+        raise ValueError(f"decimals: {values.dtype}, not integers")
+    return decimal.restore(values, data[0], dtype)
 
 
 def encode_times(times: npt.NDArray[np.int64]) -> bytes:
     """Encode ascending times by their differences; a regular series takes about 40 bytes."""
-    data: bytes = pco.simple_compress(times, _CONFIG_TIMES)
+    data: bytes = pco.simple_compress(times, _config(_TIMES_LEVEL, 1, classic=False))
     return data
 
 
 def decode(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Decode what `encode` or `encode_times` made.
+    """Decode what `encode_integers`, `encode_floats` or `encode_times` made.
 
     Raises:
         ValueError: the bytes are not such a file, or hold another type.
     """
+    values = _decompress(data)
+    narrow = dtype.kind == "i" and values.dtype.kind == "i" and values.itemsize <= dtype.itemsize
+    if values.dtype != dtype and not narrow:
+        raise ValueError(f"pcodec: {values.dtype}, not {dtype}")
+    return values.astype(dtype, copy=False)
+
+
+def _decompress(data: bytes) -> npt.NDArray[Any]:
     try:
         values = pco.simple_decompress(data)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"pcodec: {error}") from error
-    if values is None or values.dtype != dtype:
-        raise ValueError(f"pcodec: {None if values is None else values.dtype}, not {dtype}")
+    if values is None:
+        raise ValueError("pcodec: no values")
     array: npt.NDArray[Any] = values
     return array
 

@@ -9,17 +9,37 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from iotdb_engine import DataType
-from iotdb_engine.encoding import Encoding, decode_values, encode_times, encode_values
+from iotdb_engine.encoding import (
+    Encoded,
+    Encoding,
+    Hints,
+    decode_values,
+    encode_booleans,
+    encode_numbers,
+    encode_texts,
+    encode_times,
+)
 from iotdb_engine.types import BATCH_DTYPES
+
+
+def encode_values(kind: DataType, values: np.ndarray, level: int = 1) -> Encoded:
+    if kind is DataType.TEXT:
+        return encode_texts(values)
+    if kind is DataType.BOOLEAN:
+        return encode_booleans(values)
+    with np.errstate(invalid="ignore"):
+        low, high = values[np.newaxis].min(axis=1), values[np.newaxis].max(axis=1)
+    return encode_numbers(values[np.newaxis], low, high, Hints.unknown(1), level=level)[0]
+
 
 NUMBERS = [k for k in DataType if k is not DataType.TEXT]
 
 
 @pytest.mark.parametrize("kind", NUMBERS)
-@given(data=st.data())
-def test_numbers_come_back_bit_by_bit(kind: DataType, data: st.DataObject) -> None:
+@given(data=st.data(), level=st.sampled_from([0, 1, 8]))
+def test_numbers_come_back_bit_by_bit(kind: DataType, data: st.DataObject, level: int) -> None:
     values = data.draw(hnp.arrays(BATCH_DTYPES[kind], st.integers(1, 50)))
-    encoding, encoded = encode_values(kind, values)
+    encoding, encoded = encode_values(kind, values, level)
     found = decode_values(kind, encoding, encoded, len(values))
     assert found.dtype == values.dtype
     assert found.tobytes() == values.tobytes()
@@ -70,6 +90,26 @@ def test_any_bytes_are_decoded_or_refused(
         return
     assert len(values) == count
     assert values.dtype == BATCH_DTYPES[kind]
+
+
+@pytest.mark.parametrize("kind", [DataType.FLOAT, DataType.DOUBLE])
+@pytest.mark.parametrize("digits", range(8))
+def test_decimals_are_found_and_come_back(kind: DataType, digits: int) -> None:
+    rng = np.random.default_rng(digits)
+    whole = rng.integers(-(10**6), 10**6, 100)
+    values = (whole / 10.0**digits).astype(BATCH_DTYPES[kind])
+    encoding, data = encode_values(kind, values)
+    assert encoding == Encoding.DECIMAL or (kind is DataType.FLOAT and digits == 7)
+    assert decode_values(kind, encoding, data, 100).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("odd", [-0.0, math.nan, math.inf, 0.1 + 0.2, 1e300, 2.0**53])
+def test_one_value_that_is_no_decimal_is_kept_bit_by_bit(odd: float) -> None:
+    values = np.arange(1000) / 100
+    values[301] = odd
+    encoding, data = encode_values(DataType.DOUBLE, values)
+    assert encoding == Encoding.PCODEC
+    assert decode_values(DataType.DOUBLE, encoding, data, 1000).tobytes() == values.tobytes()
 
 
 def test_nan_payloads_survive() -> None:

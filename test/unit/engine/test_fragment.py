@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType, Fragment, Layout, check_fragment, check_layout
-from iotdb_engine.fragment import PackedFragments, decode_columns, decode_times
+from iotdb_engine.fragment import BlockDecoder, decode_columns, decode_times
 from iotdb_engine.types import WIRE_DTYPES
 
 ALL = make_layout({10 + kind: kind for kind in DataType})
@@ -116,16 +116,26 @@ def test_decoding_gives_back_the_rows(layout: Any, data: st.DataObject) -> None:
         assert found == [cells[column] for _, cells in rows]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_packed_fragments_read_the_same_columns(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of one and of several fragments, changing row counts, with and without nulls."""
+@pytest.mark.parametrize("seed", range(6))
+def test_a_block_holds_the_same_columns(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short and long fragments, changing row counts, with and without nulls, any buffer."""
     monkeypatch.setattr("iotdb_engine.fragment._PIECE_BYTES", 300)
     rng = np.random.default_rng(seed)
-    kinds = (DataType.BOOLEAN, DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE)
+    kinds = tuple(
+        kind
+        for kind in (
+            DataType.BOOLEAN,
+            DataType.INT32,
+            DataType.INT64,
+            DataType.FLOAT,
+            DataType.DOUBLE,
+        )
+        for _ in range(3)
+    )
     layout = Layout(tuple(range(len(kinds))), kinds)
     fragments = []
     for _ in range(30):
-        rows = int(rng.choice([1, 9, 9, 9, 20]))
+        rows = int(rng.choice([1, 2, 2, 2, 9] if seed < 3 else [1, 9, 9, 20]))
         body = b"".join(
             rng.integers(0, 2 if kind is DataType.BOOLEAN else 100, rows)
             .astype(WIRE_DTYPES[kind])
@@ -137,12 +147,15 @@ def test_packed_fragments_read_the_same_columns(seed: int, monkeypatch: pytest.M
             nulls = rng.bytes(len(kinds) * ((rows + 7) // 8))
         times = np.arange(rows, dtype=">i8").tobytes()
         fragments.append(Fragment(0, layout, rows, times, body, nulls))
-    packed = PackedFragments(layout, fragments)
+    decoder = BlockDecoder(layout, fragments, np.empty(1000, np.uint8))
     expected = decode_columns(layout, fragments, range(len(kinds)))
-    for column, (values, valid) in enumerate(expected):
-        got = packed.column(column)
-        assert got.values.dtype == values.dtype
-        assert got.values.tolist() == values.tolist()
-        assert (got.valid is None) == (valid is None)
-        if valid is not None:
-            assert got.valid.tolist() == valid.tolist()
+    for lo, hi in ((0, 3), (3, 4), (4, 6), (6, 9), (9, 12), (13, 15), (12, 13)):
+        block = decoder.block(lo, hi)
+        for column in range(lo, hi):
+            assert block.dtype == expected[column].values.dtype
+            assert block[column - lo].tolist() == expected[column].values.tolist()
+    for column, (_, valid) in enumerate(expected):
+        got = decoder.valid(column)
+        assert (got is None) == (valid is None)
+        if got is not None and valid is not None:
+            assert got.tolist() == valid.tolist()

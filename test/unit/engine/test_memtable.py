@@ -79,9 +79,10 @@ def test_flush_groups_hold_each_series_once_a_slot() -> None:
     table.append([make_fragment(B, [(1, [11, 11])])])
     found = []
     for group in flush_groups(table, DroppedSeries([(3, 4)])):
-        for series_id, _, run in group.columns:
-            assert run.times is group.times
-            found.append((series_id, run.times.tolist(), run.values.tolist()))
+        for block in group.blocks:
+            assert block.valid is None
+            for series_id, values in zip(block.series_ids, block.values.tolist(), strict=True):
+                found.append((series_id, group.times.tolist(), values))
     assert sorted(found) == [(1, [1, 2], [10, 20]), (2, [1, 2], [11, 20])]
 
 

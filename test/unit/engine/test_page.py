@@ -6,7 +6,8 @@ import pytest
 from iotdb_engine import DataType
 from iotdb_engine.page import (
     INLINE_BYTES,
-    encode_chunk_pages,
+    EncodedColumn,
+    PageEncoder,
     extremes,
     pack_chunk,
     pack_times,
@@ -14,14 +15,16 @@ from iotdb_engine.page import (
     unpack_page,
     unpack_times_page,
 )
+from iotdb_engine.types import BATCH_DTYPES
 
 TIMES = np.arange(0, 200, 2, dtype=np.int64)
 VALUES = np.arange(100, dtype=np.float64)
 VALID = (np.arange(100) % 3 != 0) & (np.arange(100) // 10 != 4)
 
 
-def packed(valid: np.ndarray | None = VALID) -> tuple[int | None, bytes, bytes]:
-    return encode_chunk_pages(DataType.DOUBLE, TIMES, VALUES, valid, 10)
+def packed(valid: np.ndarray | None = VALID) -> EncodedColumn:
+    encoder = PageEncoder(DataType.DOUBLE, 1, level=1)
+    return encoder.encode(TIMES, VALUES[np.newaxis], valid, 10)[0]
 
 
 def test_a_chunk_comes_back_page_by_page() -> None:
@@ -51,9 +54,9 @@ def test_a_chunk_comes_back_page_by_page() -> None:
 
 def test_a_long_chunk_has_its_pages_in_another_record() -> None:
     values = np.random.default_rng(1).normal(size=1000)
-    _, table, body = encode_chunk_pages(
-        DataType.DOUBLE, np.arange(1000, dtype=np.int64), values, None, 100
-    )
+    encoder = PageEncoder(DataType.DOUBLE, 1, level=1)
+    times = np.arange(1000, dtype=np.int64)
+    _, table, body = encoder.encode(times, values[np.newaxis], None, 100)[0]
     assert len(body) > INLINE_BYTES
     record, data = pack_chunk(DataType.DOUBLE, 1, 0, table, body)
     assert data == body
@@ -112,4 +115,38 @@ def test_every_flipped_bit_and_cut_of_times_is_noticed() -> None:
     ],
 )
 def test_extremes_leave_nan_out(values: list[float], expected: tuple[float, ...]) -> None:
-    np.testing.assert_equal(extremes(np.array(values)), expected)
+    found = extremes(np.array([values, [0.0] * len(values)]))
+    np.testing.assert_equal([part[0] for part in found], expected)
+    assert [part[1] for part in found] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("level", [1, 8])
+@pytest.mark.parametrize("kind", [DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE])
+def test_columns_of_every_sort_share_a_block(kind: DataType, level: int) -> None:
+    """Decimals, whole numbers, noise, NaN, and a column that changes its nature on the way."""
+    rng = np.random.default_rng(3)
+    n = 40_000
+    walk = np.cumsum(rng.normal(0, 1, n))
+    changing = np.round(walk, 1)
+    changing[n // 2 :] = walk[n // 2 :]
+    columns = [np.round(walk, 2), np.round(walk), rng.normal(0, 1e3, n), changing, walk * 1e6]
+    block = np.array(columns).astype(BATCH_DTYPES[kind])
+    if block.dtype.kind == "f":
+        block[2, 77] = np.nan
+        block[1, 5] = -0.0
+        block[0, -1] = np.inf
+    encoder = PageEncoder(kind, len(block), level)
+    times = np.arange(n, dtype=np.int64)
+    for lo in (0, n // 2):
+        part = block[:, lo : lo + n // 2]
+        for column, made in zip(
+            part, encoder.encode(times[lo : lo + n // 2], part, None, 3000), strict=True
+        ):
+            record, data = pack_chunk(kind, 1, 0, made.table, made.body)
+            chunk = unpack_chunk(record)
+            assert data is not None
+            pages = [unpack_page(kind, page, data)[0] for page in chunk.pages]
+            assert np.concatenate(pages).tobytes() == column.tobytes()
+            assert chunk.pages["first"].tolist() == column[::3000].tolist()
+            lowest = [np.fmin.reduce(column[at : at + 3000]) for at in range(0, len(column), 3000)]
+            assert chunk.pages["minimum"].tolist() == lowest
