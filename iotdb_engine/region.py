@@ -247,6 +247,11 @@ class Region:
         if size and self._budget.add(size):
             self._pressure()
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether a write would have to wait now, because memory is over its budget."""
+        return self._budget.over
+
     def _make_room(self, index: int) -> None:
         if self._entry_depth:
             return

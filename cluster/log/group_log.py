@@ -254,6 +254,15 @@ class GroupLog:
             raise LogTruncated(self.group_id, lo, hi, self._base + 1, self.last_index) from None
         return found + cached
 
+    def cached_entries(self, lo: LogIndex, hi: LogIndex) -> list[Entry]:
+        """Return the entries [lo, hi), or none unless all are in memory. Never waits for a disk."""
+        with self._lock:
+            last = self._base + len(self._terms)
+            start = lo - (last - len(self._cache) + 1)
+            if start < 0 or not lo <= hi <= last + 1:
+                return []
+            return self._cache[start : start + hi - lo]
+
     def compact(self, up_to: LogIndex) -> None:
         """Drop the entries up to and including `up_to`, which nobody will need again.
 

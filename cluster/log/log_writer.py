@@ -210,9 +210,7 @@ class LogWriter:
             self._marked_closed = False
             self.batches += 1
             self.bytes += self._offset - start
-            if self._options.sync == "always":
-                self._sync()
-            elif self._synced == start:
+            if self._options.sync == "periodic" and self._synced == start:
                 self._next_sync = time.monotonic() + self._options.sync_interval_ms / 1000
         for op, placed in zip(batch, positions, strict=True):
             op.group.written_durably(op, placed)
@@ -282,10 +280,18 @@ class LogWriter:
     def _write_parts(self, parts: list[bytes], offset: int) -> None:
         if self._offset - offset < _JOIN_BELOW_BYTES * len(parts):
             parts = [b"".join(parts)]
+        always = self._options.sync == "always"
+        if always and len(parts) <= _IOV_MAX:
+            write_fully(self._files.pwritev_durably, self._fd, parts, offset)
+            self.syncs += 1
+            self._synced = self._offset
+            return
         for start in range(0, len(parts), _IOV_MAX):
             chunk = parts[start : start + _IOV_MAX]
-            write_fully(self._files, self._fd, chunk, offset)
+            write_fully(self._files.pwritev, self._fd, chunk, offset)
             offset += sum(map(len, chunk))
+        if always:
+            self._sync()
 
     def _sync(self) -> None:
         self._files.fdatasync(self._fd)
@@ -364,7 +370,7 @@ class LogWriter:
             self._sync()
         if not self._marked_closed:
             record = pack_record(self._seed, self._synced, RecordType.CLOSED, 0, 0, 0)
-            write_fully(self._files, self._fd, [record], self._offset)
+            write_fully(self._files.pwritev, self._fd, [record], self._offset)
             self._offset += len(record)
             self._sync()
             self._files.truncate(self._fd, self._offset)

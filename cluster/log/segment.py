@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,10 +63,19 @@ def sequence_or_none(name: str) -> int | None:
     return int(match[1], 16) if match else None
 
 
-def write_fully(files: FileOps, fd: int, parts: Sequence[bytes], offset: int) -> None:
-    """Write all of `parts` at `offset`, going on after short writes."""
+def write_fully(
+    write: Callable[[int, Sequence[bytes], int], int],
+    fd: int,
+    parts: Sequence[bytes],
+    offset: int,
+) -> None:
+    """Write all of `parts` at `offset`, going on after short writes.
+
+    Args:
+        write: `FileOps.pwritev` or `FileOps.pwritev_durably`.
+    """
     total = sum(map(len, parts))
-    done = files.pwritev(fd, parts, offset)
+    done = write(fd, parts, offset)
     while done < total:
         if done <= 0:
             raise OSError("the system wrote nothing and reported no error")
@@ -79,7 +88,7 @@ def write_fully(files: FileOps, fd: int, parts: Sequence[bytes], offset: int) ->
                 rest.append(part[skip:] if skip else part)
                 skip = 0
         parts, offset, total = rest, offset + done, total - done
-        done = files.pwritev(fd, parts, offset)
+        done = write(fd, parts, offset)
 
 
 def checkpoint_records(
@@ -125,7 +134,7 @@ def create_segment(
     else:
         fd = files.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
-        write_fully(files, fd, [header, records], 0)
+        write_fully(files.pwritev, fd, [header, records], 0)
         files.fdatasync(fd)
         files.rename(unfinished, path)
         files.sync_directory(directory)

@@ -6,7 +6,7 @@ import logging
 from typing import Any, NamedTuple
 
 from cluster.errors import StatusCode
-from cluster.plan.codec import decode_plan
+from cluster.plan.codec import decode_plan, insert_fragment_count
 from cluster.plan.plans import (
     CreateSeriesPlan,
     DeleteDataPlan,
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _DROPPED_SERIES = b"dropped/series/"
 _DROPPED_GROUP = b"dropped/group/"
 _MAX_LIVE_LAYOUTS = 65536
+_QUICK_FRAGMENTS = range(1, 65)
 
 
 class InsertOutcome(NamedTuple):
@@ -82,6 +83,10 @@ class DataMachine:
         outcome = handler(plan, entry.index)  # type: ignore[operator]
         self._applied = entry.index
         return outcome
+
+    def is_quick(self, entry: Entry) -> bool:
+        """Whether this is an insert of few fragments, and the engine has room for it."""
+        return insert_fragment_count(entry.data) in _QUICK_FRAGMENTS and not self._region.holds_back
 
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is a data plan with sound fragments."""

@@ -50,6 +50,10 @@ class MetaMachine:
                 listener()
         return outcome
 
+    def is_quick(self, entry: Entry) -> bool:
+        """Meta plans are rare, and some wait for a flush: none is quick."""
+        return False
+
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is a meta plan."""
         if not isinstance(plan, get_args(MetaPlan)):

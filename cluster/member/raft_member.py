@@ -255,9 +255,12 @@ class RaftMember:
                 return None
             request_id, waiter = self._replies.open()
             pending = self._step_locked(Received(make(request_id)), request_id)
-            if not pending and request_id in self._replies:
+            unanswered = not pending and request_id in self._replies
+            if unanswered:
                 self._replies.forget(request_id)
-                return None
+        self._applier.catch_up()
+        if unanswered:
+            return None
         if not waiter.wait(timeout_s):
             with self._lock:
                 self._replies.forget(request_id)
@@ -354,9 +357,13 @@ class RaftMember:
         with self._lock:
             if not self._stopped:
                 self._step_locked(event, 0)
+        self._applier.catch_up()
 
     def _step_locked(self, event: Event, request_id: int) -> bool:
-        """Step and route; True when the answer to `request_id` is held for durability."""
+        """Step and route; True when the answer to `request_id` is held for durability.
+
+        The caller lets the applier catch up when it has given the lock back.
+        """
         assert self._lock.locked()
         try:
             effects = self._core.step(event)
@@ -432,6 +439,7 @@ class RaftMember:
             for index, term in due.reports:
                 if not self._stopped:
                     self._step_locked(Persisted(index, term), 0)
+        self._applier.catch_up()
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
         with self._lock:

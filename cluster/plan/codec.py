@@ -168,6 +168,14 @@ def _encode_insert(plan: InsertPlan) -> bytes:
     return b"".join(parts)
 
 
+def insert_fragment_count(data: bytes) -> int:
+    """Return how many fragments an encoded InsertPlan has, by its header; 0 for another plan."""
+    if len(data) < 6 or data[0] != PlanType.INSERT:
+        return 0
+    count: int = _COUNT.unpack_from(data, 2)[0]
+    return count
+
+
 def _decode_insert(data: bytes | memoryview) -> InsertPlan:
     if len(data) < 6:
         raise ValueError("malformed plan: cut off")

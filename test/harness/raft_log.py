@@ -38,6 +38,11 @@ class FaultyDisk(FileOps):
             return super().pwritev(fd, [joined[: max(1, len(joined) // 2)]], offset)
         return super().pwritev(fd, parts, offset)
 
+    def pwritev_durably(self, fd, parts, offset):
+        written = self.pwritev(fd, parts, offset)
+        self.fdatasync(fd)
+        return written
+
     def fdatasync(self, fd):
         self.sync_calls += 1
         self.events.append("sync")
