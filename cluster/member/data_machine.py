@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cluster.errors import StatusCode
-from cluster.plan.codec import decode_plan, insert_fragment_count
+from cluster.member.group_machine import GroupMachine
+from cluster.plan.codec import insert_fragment_count
 from cluster.plan.plans import (
     CreateSeriesPlan,
     DeleteDataPlan,
     DeleteSeriesPlan,
+    DigestPlan,
     DropStorageGroupDataPlan,
     FlushPlan,
     InsertPlan,
@@ -19,8 +21,6 @@ from cluster.raft.types import Entry, LogIndex
 from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS
 from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
 from iotdb_engine import Layout, Region, check_fragment
-
-logger = logging.getLogger(__name__)
 
 _DROPPED_SERIES = b"dropped/series/"
 _DROPPED_GROUP = b"dropped/group/"
@@ -34,7 +34,7 @@ class InsertOutcome(NamedTuple):
     refused: tuple[int, ...]
 
 
-class DataMachine:
+class DataMachine(GroupMachine):
     """Applies data plans to one engine region.
 
     A dropped series' id is never used again, and its drop is remembered: a coordinator whose schema
@@ -42,9 +42,20 @@ class DataMachine:
     cache has no invalidation).
     """
 
+    schema: SchemaTree
+
     def __init__(self, region: Region) -> None:
-        self._region = region
-        self._applied = LogIndex(region.applied_index)
+        self._apply_by_type: dict[type, Callable[[Any, LogIndex], Any]] = {
+            InsertPlan: self._insert,
+            DeleteDataPlan: self._delete_data,
+            CreateSeriesPlan: self._create_series,
+            DeleteSeriesPlan: self._delete_series,
+            DropStorageGroupDataPlan: self._drop_storage_groups,
+            FlushPlan: self._flush,
+        }
+        super().__init__(region)
+
+    def _load(self, region: Region) -> None:
         self.schema = SchemaTree.load(region.scan(KEY_PREFIX))
         self._dropped_series = {
             int.from_bytes(key[len(_DROPPED_SERIES) :], "big")
@@ -55,34 +66,12 @@ class DataMachine:
             for key, _ in region.scan(_DROPPED_GROUP)
         }
         self._live_layouts: set[Layout] = set()
-        self._apply_by_type = {
-            InsertPlan: self._insert,
-            DeleteDataPlan: self._delete_data,
-            CreateSeriesPlan: self._create_series,
-            DeleteSeriesPlan: self._delete_series,
-            DropStorageGroupDataPlan: self._drop_storage_groups,
-            FlushPlan: self._flush,
-        }
 
-    @property
-    def region(self) -> Region:
-        """The engine region with this group's points."""
-        return self._region
-
-    @property
-    def applied_index(self) -> LogIndex:
-        """Everything up to here has been applied."""
-        return self._applied
-
-    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
-        """Apply a data plan and return its outcome."""
-        plan = decode_plan(entry.data)
+    def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
         handler = self._apply_by_type.get(type(plan))
         if handler is None:
             raise TypeError(f"a data group can't apply a {type(plan).__name__}")
-        outcome = handler(plan, entry.index)  # type: ignore[operator]
-        self._applied = entry.index
-        return outcome
+        return handler(plan, index)
 
     def is_quick(self, entry: Entry) -> bool:
         """Whether this is an insert of few fragments, and the engine has room for it."""
@@ -90,16 +79,11 @@ class DataMachine:
 
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is a data plan with sound fragments."""
-        if type(plan) not in self._apply_by_type:
+        if type(plan) not in self._apply_by_type and type(plan) is not DigestPlan:
             raise ValueError(f"a data group can't apply a {type(plan).__name__}")
         if isinstance(plan, InsertPlan):
             for fragment in plan.fragments:
                 check_fragment(fragment)
-
-    def skip(self, index: LogIndex) -> None:
-        """Note an entry without effect."""
-        self._region.mark_applied(index)
-        self._applied = index
 
     def _is_live(self, layout: Layout) -> bool:
         if layout in self._live_layouts:

@@ -38,8 +38,8 @@ class DataMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
-            durable_index=lambda: region.durable_index,
+            durable_index=lambda: self.machine.durable_index,
             rng=rng,
             deps=deps,
         )
-        region.on_durable(lambda _index: self.maybe_compact())
+        self.machine.on_durable(lambda _index: self.maybe_compact())

@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, get_args
 
-from cluster.plan.codec import decode_plan
+from cluster.member.group_machine import GroupMachine
 from cluster.plan.plans import MetaPlan, SetPartitionTablePlan
 from cluster.raft.types import Entry, LogIndex
 from cluster.schema.meta_state import MetaState
 from iotdb_engine import Region
 
-logger = logging.getLogger(__name__)
 
-
-class MetaMachine:
+class MetaMachine(GroupMachine):
     """Applies meta plans; persists what they change in the same region as its applied index."""
 
-    def __init__(self, region: Region) -> None:
-        self._region = region
-        self._applied = LogIndex(region.applied_index)
-        self.state = MetaState.load(region.scan(b""))
-        self._table_listeners: list[Callable[[], None]] = []
+    state: MetaState
 
-    @property
-    def applied_index(self) -> LogIndex:
-        """Everything up to here has been applied."""
-        return self._applied
+    def __init__(self, region: Region) -> None:
+        self._table_listeners: list[Callable[[], None]] = []
+        self._told_table = b""
+        super().__init__(region)
+        self._told_table = self.state.partition_table
 
     def on_table_changed(self, listener: Callable[[], None]) -> None:
         """Call `listener` from the applier after a new partition table is in."""
         self._table_listeners.append(listener)
 
-    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
-        """Apply a meta plan and return its Outcome."""
-        plan = decode_plan(entry.data)
-        before = self.state.partition_table
-        outcome, puts = self.state.apply(plan, entry.index)  # type: ignore[arg-type]
+    def adopt(self, region: Region) -> None:
+        """Also tell of the partition table that came with the state."""
+        super().adopt(region)
+        self._tell_table()
+
+    def _load(self, region: Region) -> None:
+        self.state = MetaState.load(region.scan(b""))
+
+    def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
+        outcome, puts = self.state.apply(plan, index)
         if puts:
-            self._region.put(puts, entry.index)
+            self._region.put(puts, index)
         else:
-            self._region.mark_applied(entry.index)
-        self._applied = entry.index
-        if isinstance(plan, SetPartitionTablePlan) and self.state.partition_table != before:
+            self._region.mark_applied(index)
+        return outcome
+
+    def _after(self, plan: Any) -> None:  # noqa: ANN401
+        if isinstance(plan, SetPartitionTablePlan) and self.state.partition_table:
             # a restart must find the table without its neighbours' help, so it is stored at once
             self._region.flush(wait=True)
+            self._tell_table()
+
+    def _tell_table(self) -> None:
+        table = self.state.partition_table
+        if table != self._told_table:
+            self._told_table = table
             for listener in self._table_listeners:
                 listener()
-        return outcome
 
     def is_quick(self, entry: Entry) -> bool:
         """Meta plans are rare, and some wait for a flush: none is quick."""
@@ -58,8 +64,3 @@ class MetaMachine:
         """Raise ValueError unless `plan` is a meta plan."""
         if not isinstance(plan, get_args(MetaPlan)):
             raise ValueError(f"the meta group can't apply a {type(plan).__name__}")
-
-    def skip(self, index: LogIndex) -> None:
-        """Note an entry without effect."""
-        self._region.mark_applied(index)
-        self._applied = index

@@ -82,11 +82,11 @@ class MetaMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
-            durable_index=lambda: region.durable_index,
+            durable_index=lambda: self.machine.durable_index,
             rng=rng,
             deps=deps,
         )
-        region.on_durable(lambda _index: self.maybe_compact())
+        self.machine.on_durable(lambda _index: self.maybe_compact())
         self.heartbeat_cargo = self._shipping = TableShipping(
             lambda: self.machine.state.partition_table
         )

@@ -1,7 +1,8 @@
 """Byte form of plans in the Raft log and on the wire, and of the outcomes that cross the wire.
 
-A plan is `type u8 | version u8 | body`. The body of most plans is a JSON object with exactly the
-plan's fields. An InsertPlan, by far the most frequent, is binary, big-endian:
+A plan is `type u8 | version u8 | body`, perhaps after a request id (`cluster.plan.request_id`). The
+body of most plans is a JSON object with exactly the plan's fields. An InsertPlan, by far the most
+frequent, is binary, big-endian:
 
     fragment count u32, then for each fragment
     slot u16 | row count u32 | layout length u32 | values length u32 | nulls length u32
@@ -30,6 +31,7 @@ from cluster.plan.plans import (
     DeleteDataPlan,
     DeleteSeriesPlan,
     DeleteStorageGroupsPlan,
+    DigestPlan,
     DropStorageGroupDataPlan,
     FlushPlan,
     InsertPlan,
@@ -39,12 +41,14 @@ from cluster.plan.plans import (
     SetStorageGroupPlan,
     SetUserPlan,
 )
+from cluster.plan.request_id import HEADER_BYTES, MARKER, RequestId, split_request
 from cluster.schema.meta_state import Outcome
 from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
 from cluster.schema.tree import SeriesOutcome
 from iotdb_engine.types import SERIES_ID_MAX, SLOT_MAX, WIRE_DTYPES, DataType, Fragment, Layout
 
 FORMAT_VERSION = 1
+_REQUEST_MARKER = bytes((MARKER,))
 
 
 class PlanType(IntEnum):
@@ -61,6 +65,7 @@ class PlanType(IntEnum):
     INSERT = 19
     DELETE_DATA = 20
     FLUSH = 21
+    DIGEST = 64
 
 
 # ---- insert ----
@@ -154,8 +159,8 @@ _VIEW_FROM_BYTES = 4096
 """Values from this size on are not copied: the memory table shares them with the log's cache."""
 
 
-def _encode_insert(plan: InsertPlan) -> bytes:
-    parts: list[bytes | memoryview] = [_INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
+def _encode_insert(plan: InsertPlan, prefix: bytes) -> bytes:
+    parts: list[bytes | memoryview] = [prefix, _INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
     for slot, layout, row_count, times, values, nulls in plan.fragments:
         layout_bytes = _layouts.encoded(layout)
         parts += (
@@ -170,9 +175,10 @@ def _encode_insert(plan: InsertPlan) -> bytes:
 
 def insert_fragment_count(data: bytes) -> int:
     """Return how many fragments an encoded InsertPlan has, by its header; 0 for another plan."""
-    if len(data) < 6 or data[0] != PlanType.INSERT:
+    at = HEADER_BYTES if data[:1] == _REQUEST_MARKER else 0
+    if len(data) < at + 6 or data[at] != PlanType.INSERT:
         return 0
-    count: int = _COUNT.unpack_from(data, 2)[0]
+    count: int = _COUNT.unpack_from(data, at + 2)[0]
     return count
 
 
@@ -324,6 +330,7 @@ _FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] = {
         {"series_ids": _ids, "t_min": _time, "t_max": _time},
     ),
     PlanType.FLUSH: (FlushPlan, {}),
+    PlanType.DIGEST: (DigestPlan, {}),
 }
 _NUMBERS = {cls: number for number, (cls, _) in _FIELDS.items()}
 
@@ -354,32 +361,41 @@ def _spec_plain(spec: SeriesSpec) -> list[Any]:
     ]
 
 
-def encode_plan(plan: Plan) -> bytes:
+def encode_plan(plan: Plan, request: RequestId | None = None) -> bytes:
     """Return the byte form of a plan; see the module's text. Thread-safe.
+
+    Args:
+        plan: any plan.
+        request: whose plan it is, so that it is applied once (`cluster.plan.request_id`).
 
     Raises:
         TypeError: not a plan.
         ValueError, struct.error: a field is out of its range.
     """
+    prefix = b"" if request is None else request.encode()
     if type(plan) is InsertPlan:
-        return _encode_insert(plan)
+        return _encode_insert(plan, prefix)
     if isinstance(plan, SetPartitionTablePlan):
-        return bytes((PlanType.SET_PARTITION_TABLE, FORMAT_VERSION)) + plan.table
+        return prefix + bytes((PlanType.SET_PARTITION_TABLE, FORMAT_VERSION)) + plan.table
     number = _NUMBERS.get(type(plan))
     if number is None:
         raise TypeError(f"{type(plan).__name__} is not a plan")
     fields = dict(vars(plan))
     if isinstance(plan, CreateSeriesPlan):
         fields["specs"] = [_spec_plain(spec) for spec in plan.specs]
-    return bytes((number, FORMAT_VERSION)) + _dump(fields)
+    return prefix + bytes((number, FORMAT_VERSION)) + _dump(fields)
 
 
 def decode_plan(data: bytes | memoryview) -> Plan:
     """Read a plan back; large columns are views of `data`, which must not change. Thread-safe.
 
+    A request id before it is checked and passed over.
+
     Raises:
         ValueError: malformed, or of a release that this one does not know.
     """
+    if data[:1] == _REQUEST_MARKER:
+        data = split_request(data)[1]
     if len(data) < 2:
         raise ValueError("malformed plan: cut off")
     if data[1] != FORMAT_VERSION:

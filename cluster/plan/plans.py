@@ -120,12 +120,24 @@ class FlushPlan:
     """Have every replica of the group write its memtables to disk; no effect on the state."""
 
 
+# ---- any group ----
+
+
+@dataclass(frozen=True)
+class DigestPlan:
+    """Have every replica remember its state as of this entry, to be compared with the others.
+
+    No effect on the state. Its outcome is the index of the entry.
+    """
+
+
 MetaPlan: TypeAlias = (
     SetStorageGroupPlan
     | DeleteStorageGroupsPlan
     | SetPartitionTablePlan
     | RegisterNodePlan
     | SetUserPlan
+    | DigestPlan
 )
 DataPlan: TypeAlias = (
     CreateSeriesPlan
@@ -134,5 +146,6 @@ DataPlan: TypeAlias = (
     | InsertPlan
     | DeleteDataPlan
     | FlushPlan
+    | DigestPlan
 )
 Plan: TypeAlias = MetaPlan | DataPlan

@@ -83,6 +83,7 @@ def test_numbers_are_frozen() -> None:
         "INSERT": 19,
         "DELETE_DATA": 20,
         "FLUSH": 21,
+        "DIGEST": 64,
     }
     assert encode_plan(InsertPlan((FRAGMENT,))) == (
         b"\x13\x01\x00\x00\x00\x01"

@@ -1,0 +1,120 @@
+"""What the state machines of all kinds of groups have in common.
+
+A machine's whole state is in its engine region: key-value records and points, and the table of
+requests, which is stored with each flush. So it can be compared with its replicas, and be
+replaced by the state of another one, without knowing what kind it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cluster.member.digest import DigestBook
+from cluster.member.request_table import KEY_PREFIX as REQUESTS_PREFIX
+from cluster.member.request_table import RequestTable
+from cluster.plan.codec import decode_plan
+from cluster.plan.plans import DigestPlan
+from cluster.plan.request_id import split_request
+from cluster.raft.types import Entry, LogIndex
+from iotdb_engine import Region
+from iotdb_engine.picture import RegionPicture
+
+
+class GroupMachine:
+    """Applies the entries of one group to its region: each request once.
+
+    Subclasses load their part in `_load`, and apply their plans in `_apply`.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self.digests = DigestBook()
+        self._durable_listeners: list[Callable[[int], None]] = []
+        self._adopt(region)
+
+    # ---- for subclasses ----
+
+    def _load(self, region: Region) -> None:
+        """Take the state that is stored in `region`."""
+        raise NotImplementedError
+
+    def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
+        """Apply a plan of this kind of group and return its outcome; no waiting."""
+        raise NotImplementedError
+
+    def _after(self, plan: Any) -> None:  # noqa: ANN401
+        """Do what may wait, once a plan is applied."""
+
+    # ---- for the member ----
+
+    @property
+    def region(self) -> Region:
+        """The engine region with this group's state; another one after `adopt`."""
+        return self._region
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Everything up to here has been applied."""
+        return self._applied
+
+    @property
+    def durable_index(self) -> int:
+        """The state up to here is on disk without the log."""
+        return self._region.durable_index
+
+    def on_durable(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` from the flush thread with each new durable index."""
+        self._durable_listeners.append(listener)
+        self._region.on_durable(listener)
+
+    def adopt(self, region: Region) -> None:
+        """Go on with another region, which has the place of the present one in the engine.
+
+        Nothing may be applied meanwhile. Readers get the new state from the moment of return.
+        """
+        self._adopt(region)
+        for listener in self._durable_listeners:
+            region.on_durable(listener)
+
+    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
+        """Apply a plan entry and return its outcome; one applied before is not applied again."""
+        request, body = split_request(entry.data)
+        if request is None:
+            plan = decode_plan(body)
+            outcome = self._apply_any(plan, entry.index)
+        else:
+            known = self._requests.find(request)
+            if known is not None:
+                self.skip(entry.index)
+                return known.outcome
+            plan = decode_plan(body)
+            # one step for flushes: what is stored of the table fits what is stored of the rest
+            with self._region.entry():
+                outcome = self._apply_any(plan, entry.index)
+                self._requests.note(request, outcome, entry.index)
+        self._applied = entry.index
+        if type(plan) is DigestPlan:
+            self.digests.mark(RegionPicture(self._region), self._requests.digest())
+        else:
+            self._after(plan)
+        return outcome
+
+    def skip(self, index: LogIndex) -> None:
+        """Note an entry without effect."""
+        self._region.mark_applied(index)
+        self._applied = index
+
+    # ---- inside ----
+
+    def _apply_any(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
+        if type(plan) is DigestPlan:
+            self._region.mark_applied(index)
+            return int(index)
+        return self._apply(plan, index)
+
+    def _adopt(self, region: Region) -> None:
+        self._load(region)
+        self._requests = RequestTable(region.scan(REQUESTS_PREFIX))
+        region.on_freeze(self._requests.late_puts)
+        self._region = region
+        self._applied = LogIndex(region.applied_index)
