@@ -73,6 +73,9 @@ def write_fully(
 
     Args:
         write: `FileOps.pwritev` or `FileOps.pwritev_durably`.
+        fd: of the file.
+        parts: written one after another.
+        offset: of the first of them.
     """
     total = sum(map(len, parts))
     done = write(fd, parts, offset)
