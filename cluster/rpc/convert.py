@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -118,13 +118,51 @@ def record_values(values: bytes) -> tuple[tuple[DataType, ...], bytes, tuple[int
     return tuple(types), b"".join(parts), tuple(nulls)
 
 
+class TabletTypes(NamedTuple):
+    """What the types of a tablet's columns say about its bytes.
+
+    Attributes:
+        physical: how the columns are stored.
+        widths: bytes of each column's values, 0 for TEXT.
+        row_width: bytes of a row, without its texts.
+        fixed: there is no TEXT column: `row_width` is what every row takes.
+    """
+
+    physical: tuple[DataType, ...]
+    widths: tuple[int, ...]
+    row_width: int
+    fixed: bool
+
+
+def tablet_types(wire_types: Sequence[int]) -> TabletTypes:
+    """Look up the wire numbers of the columns' types; clients repeat themselves, so it is cached.
+
+    Raises:
+        ClusterError: WRITE_PROCESS_ERROR, naming the column with an unknown type.
+    """
+    try:
+        return _tablet_types(bytes(wire_types))
+    except (ValueError, KeyError):
+        for number, wire_type in enumerate(wire_types):
+            if wire_type not in PHYSICAL_TYPES:
+                raise _bad(f"column {number} has unknown type {wire_type}") from None
+        raise
+
+
+@lru_cache(maxsize=1024)
+def _tablet_types(numbers: bytes) -> TabletTypes:
+    physical = tuple(PHYSICAL_TYPES[number] for number in numbers)
+    widths = tuple(_WIDTHS[data_type] for data_type in physical)
+    return TabletTypes(physical, widths, sum(widths), _TEXT not in widths)
+
+
 def tablet_to_fragment_parts(
-    types: Sequence[int], size: int, timestamps: bytes, values: bytes
+    types: TabletTypes, size: int, timestamps: bytes, values: bytes
 ) -> tuple[bytes, bytes]:
     """Check a tablet's bytes and split them (client-protocol 5.2, 5.3).
 
     Args:
-        types: wire numbers of the columns' types.
+        types: of the columns.
         size: rows, at least 1.
         timestamps: size x i64 big-endian.
         values: the columns, then perhaps a null section in any of the clients' forms.
@@ -139,19 +177,17 @@ def tablet_to_fragment_parts(
         raise _bad(f"a tablet has at least one row, this one says {size}")
     if len(timestamps) != 8 * size:
         raise _bad(f"{size} rows need {8 * size} bytes of timestamps, not {len(timestamps)}")
-    at = 0
     end = len(values)
-    for number, wire_type in enumerate(types):
-        data_type = PHYSICAL_TYPES.get(wire_type)
-        if data_type is None:
-            raise _bad(f"column {number} has unknown type {wire_type}")
-        width = _WIDTHS[data_type]
-        at = at + size * width if width else _skip_texts(values, at, size, number)
-        if at > end:
-            raise _bad(f"column {number}: the values end {at - end} bytes too early")
+    at = size * types.row_width
+    if not types.fixed or at > end:
+        at = 0
+        for number, width in enumerate(types.widths):
+            at = at + size * width if width else _skip_texts(values, at, size, number)
+            if at > end:
+                raise _bad(f"column {number}: the values end {at - end} bytes too early")
     if at == end:
         return values, b""
-    return values[:at], _read_nulls(values[at:], len(types), size)
+    return values[:at], _read_nulls(values[at:], len(types.widths), size)
 
 
 def _skip_texts(values: bytes, at: int, size: int, number: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.coordinator.inserter import InsertItem
 from cluster.errors import OK, ClusterError, Status, StatusCode
-from cluster.rpc.convert import PHYSICAL_TYPES, record_values, tablet_to_fragment_parts
+from cluster.rpc.convert import record_values, tablet_to_fragment_parts, tablet_types
 from cluster.rpc.gen.client.ttypes import (
     TSInsertRecordReq,
     TSInsertRecordsOfOneDeviceReq,
@@ -226,7 +226,7 @@ class InsertMethods(HandlerBase):
 
 
 def _check_lengths(*lists: Sequence[Any] | None) -> None:
-    if any(item is None for item in lists) or len({len(item or ()) for item in lists}) > 1:
+    if None in lists or len({len(item or ()) for item in lists}) > 1:
         raise ClusterError(
             StatusCode.ILLEGAL_PARAMETER,
             f"the lists of the request differ in length: {[len(item or ()) for item in lists]}",
@@ -264,11 +264,8 @@ def _tablet(
     aligned: bool,
 ) -> InsertItem:
     _check_lengths(measurements, types)
-    body, nulls = tablet_to_fragment_parts(types, size, timestamps, values)
-    try:
-        physical = tuple(PHYSICAL_TYPES[number] for number in types)
-    except KeyError as error:
-        raise ClusterError(
-            StatusCode.ILLEGAL_PARAMETER, f"{device}: unknown data type {error}"
-        ) from error
-    return InsertItem(device, tuple(measurements), physical, size, timestamps, body, nulls, aligned)
+    known = tablet_types(types)
+    body, nulls = tablet_to_fragment_parts(known, size, timestamps, values)
+    return InsertItem(
+        device, tuple(measurements), known.physical, size, timestamps, body, nulls, aligned
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cluster.rpc.convert import tablet_to_fragment_parts
+from cluster.rpc.convert import tablet_to_fragment_parts, tablet_types
 from iotdb_client.errors import DataError
 from iotdb_client.tablet import encode_columns, encode_times
 from iotdb_client.types import DataType
@@ -58,7 +58,7 @@ def test_the_server_reads_what_the_driver_writes():
     ]
     data = encode_columns(list("abcdef"), kinds, columns, 3)
     values, nulls = tablet_to_fragment_parts(
-        list(map(int, kinds)), 3, encode_times([1, 2, 3]), data
+        tablet_types(list(map(int, kinds))), 3, encode_times([1, 2, 3]), data
     )
     assert data.startswith(values)
     expected = [[cell is None for cell in column] for column in columns]

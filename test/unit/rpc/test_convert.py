@@ -15,6 +15,7 @@ from cluster.rpc.convert import (
     encode_tsblock,
     record_values,
     tablet_to_fragment_parts,
+    tablet_types,
 )
 from iotdb_engine.types import BATCH_DTYPES, Column, ColumnBatch, DataType
 
@@ -82,7 +83,7 @@ def test_record_malformed(values, number):
 def test_tablet_example():
     columns = h("00000007 00000000 00000009 | 01 00 00 | 00000002 6869 00000000 00000000")
     section = h("01 02 | 01 02 | 01 02")
-    assert tablet_to_fragment_parts([1, 0, 5], 3, TIMES_3, columns + section) == (
+    assert tablet_to_fragment_parts(tablet_types([1, 0, 5]), 3, TIMES_3, columns + section) == (
         columns,
         h("02 02 02"),
     )
@@ -90,12 +91,17 @@ def test_tablet_example():
 
 def test_tablet_without_section():
     values = h("00000001 00000002 | 01 00 | 00000001 61 00000002 6263")
-    assert tablet_to_fragment_parts([1, 0, 5], 2, TIMES_3[:16], values) == (values, b"")
+    assert tablet_to_fragment_parts(tablet_types([1, 0, 5]), 2, TIMES_3[:16], values) == (
+        values,
+        b"",
+    )
 
 
 def test_tablet_nine_rows():
     columns = bytes(9 * 4 * 2)
-    assert tablet_to_fragment_parts([1, 1], 9, bytes(72), columns + h("01 49 00 | 00")) == (
+    assert tablet_to_fragment_parts(
+        tablet_types([1, 1]), 9, bytes(72), columns + h("01 49 00 | 00")
+    ) == (
         columns,
         h("4900 0000"),
     )
@@ -103,7 +109,9 @@ def test_tablet_nine_rows():
 
 def test_tablet_eight_rows_has_a_spare_byte():
     columns = bytes(8 * 4 * 2)
-    assert tablet_to_fragment_parts([1, 1], 8, bytes(64), columns + h("01 80 00 | 00")) == (
+    assert tablet_to_fragment_parts(
+        tablet_types([1, 1]), 8, bytes(64), columns + h("01 80 00 | 00")
+    ) == (
         columns,
         h("80 00"),
     )
@@ -112,9 +120,9 @@ def test_tablet_eight_rows_has_a_spare_byte():
 def test_tablet_eight_rows_without_spare_byte():
     # Node: ceil(size / 8)
     columns = bytes(8 * 4 * 2)
-    assert tablet_to_fragment_parts([1, 1], 8, bytes(64), columns + h("01 80 | 01 01"))[1] == h(
-        "80 01"
-    )
+    assert tablet_to_fragment_parts(
+        tablet_types([1, 1]), 8, bytes(64), columns + h("01 80 | 01 01")
+    )[1] == h("80 01")
 
 
 def test_tablet_capacity_sized_bitmaps():
@@ -122,34 +130,43 @@ def test_tablet_capacity_sized_bitmaps():
     columns = bytes(3 * 4 * 3)
     full = bytes(126)
     section = b"\x01" + b"\x02" + full[1:] + b"\x00" + b"\x01" + b"\x04" + full[1:]
-    assert tablet_to_fragment_parts([1, 1, 1], 3, bytes(24), columns + section)[1] == h("02 00 04")
+    assert tablet_to_fragment_parts(tablet_types([1, 1, 1]), 3, bytes(24), columns + section)[
+        1
+    ] == h("02 00 04")
 
 
 def test_tablet_section_without_a_null_is_none():
     columns = bytes(3 * 4 * 2)
     for section in ("00 00", "01 00 | 00", "01 f8 | 01 f8"):  # bits behind the last row
-        assert tablet_to_fragment_parts([1, 1], 3, bytes(24), columns + h(section)) == (
+        assert tablet_to_fragment_parts(
+            tablet_types([1, 1]), 3, bytes(24), columns + h(section)
+        ) == (
             columns,
             b"",
         )
 
 
 def test_tablet_bits_behind_the_last_row_are_cleared():
-    assert tablet_to_fragment_parts([1], 3, bytes(24), bytes(12) + h("01 fa"))[1] == h("02")
+    assert tablet_to_fragment_parts(tablet_types([1]), 3, bytes(24), bytes(12) + h("01 fa"))[
+        1
+    ] == h("02")
 
 
 def test_tablet_of_a_table():
     values = h(
         "00000002 7231 00000002 7231 | 00000002 6d31 00000000 | 3fc00000 40200000 | 00 | 01 02 | 00"
     )
-    body, nulls = tablet_to_fragment_parts([11, 11, 3], 2, bytes(16), values)
+    body, nulls = tablet_to_fragment_parts(tablet_types([11, 11, 3]), 2, bytes(16), values)
     assert body == values[:-4]
     assert nulls == h("00 02 00")
 
 
 def test_tablet_newer_types_have_physical_widths():
     values = bytes(8 * 2) + bytes(4 * 2) + h("00000000 00000001 61") + h("00000000 00000000")
-    assert tablet_to_fragment_parts([8, 9, 10, 11], 2, bytes(16), values) == (values, b"")
+    assert tablet_to_fragment_parts(tablet_types([8, 9, 10, 11]), 2, bytes(16), values) == (
+        values,
+        b"",
+    )
 
 
 def test_tablet_equal_and_different_text_lengths():
@@ -157,7 +174,10 @@ def test_tablet_equal_and_different_text_lengths():
     different = b"".join(struct.pack(">i", n % 7) + b"abcdefg"[: n % 7] for n in range(100))
     for texts in (equal, different, bytes(400)):
         values = texts + bytes(100)
-        assert tablet_to_fragment_parts([5, 0], 100, bytes(800), values) == (values, b"")
+        assert tablet_to_fragment_parts(tablet_types([5, 0]), 100, bytes(800), values) == (
+            values,
+            b"",
+        )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +201,7 @@ def test_tablet_equal_and_different_text_lengths():
 )
 def test_tablet_malformed(types, size, times, values, text):
     with pytest.raises(ClusterError, match=text) as caught:
-        tablet_to_fragment_parts(types, size, bytes(times), values)
+        tablet_to_fragment_parts(tablet_types(types), size, bytes(times), values)
     assert caught.value.status is StatusCode.WRITE_PROCESS_ERROR
 
 
@@ -201,7 +221,9 @@ def test_tablet_null_forms_agree(size, nulls, form):
     )
     columns = bytes(size * 4 * len(masks))
     expected = b"".join(mask.to_bytes(least, "little") for mask in masks) if any(masks) else b""
-    assert tablet_to_fragment_parts([1] * len(masks), size, bytes(8 * size), columns + section) == (
+    assert tablet_to_fragment_parts(
+        tablet_types([1] * len(masks)), size, bytes(8 * size), columns + section
+    ) == (
         columns,
         expected,
     )
