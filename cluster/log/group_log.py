@@ -74,7 +74,9 @@ class WriteOp:
         self.crcs: list[int] = crcs if crcs is not None else []
         self.hi = 0
         if persist is not None:
-            self.hard_state, self.truncate_from, self.entries = persist
+            self.hard_state = persist.hard_state
+            self.truncate_from = persist.truncate_from
+            self.entries = persist.entries
             if self.entries:
                 if crcs is None:
                     self.crcs = [zlib.crc32(entry.data) for entry in self.entries]
@@ -190,7 +192,7 @@ class GroupLog:
             ValueError: the entries don't follow the log's end, an entry that was compacted
                 would be truncated, or the payload is above 1 GiB; nothing was changed.
         """
-        _, truncate_from, entries = persist
+        truncate_from, entries = persist.truncate_from, persist.entries
         sizes = [len(entry.data) for entry in entries]
         payload_bytes = sum(sizes)
         op = WriteOp(self, persist, None, payload_bytes, on_durable, crcs)

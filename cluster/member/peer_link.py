@@ -78,9 +78,6 @@ class PeerLink:
         """Queue a message; returns at once."""
         with self._wake:
             if isinstance(message, Heartbeat):
-                waiting = self._heartbeats.get(member.group_id)
-                if waiting is not None and waiting[1].read_context > message.read_context:
-                    message = message._replace(read_context=waiting[1].read_context)
                 self._heartbeats[member.group_id] = (member, message)
             else:
                 self._others[member.group_id, type(message)] = (member, message)

@@ -56,6 +56,7 @@ from cluster.raft.types import (
     NodeId,
     RaftConfig,
     Role,
+    SnapshotMeta,
     Term,
 )
 from cluster.rpc.client_pool import RpcChannel
@@ -129,9 +130,8 @@ class RaftMember:
         self._machine = machine
         self._deps = deps
         self._lock = threading.Lock()
-        self._core = RaftCore(
-            config, membership, log.hard_state, log.base, log.metas(), machine.applied_index, rng
-        )
+        base = SnapshotMeta(*log.base, membership)
+        self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
         self._proposals = Proposals(group_id)
         self._reads = Reads(group_id)
         self._replies = Replies()

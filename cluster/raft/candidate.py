@@ -43,7 +43,7 @@ def campaign(s: RaftState, *, pre: bool, transfer: bool = False) -> None:
         return
     out = s.fx.send if pre else s.fx.send_after_persist
     for peer in s.members:
-        if peer != s.node_id and peer not in s.membership.learners:
+        if peer != s.node_id and s.membership.may_vote(peer):
             out.append(
                 VoteRequest(s.node_id, peer, term, s.log.last_index, s.log.last_term, pre, transfer)
             )
@@ -53,10 +53,14 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
     """Answer a (pre-)vote request.
 
     While a leader is heard, requests are refused without a look at their term: a member that
-    doesn't hear it must not disturb those who do (thesis 4.2.3). A transfer of leadership is
-    the exception, since the leader itself asked for it.
+    doesn't hear it must not disturb those who do (thesis 4.2.3), and the leader may be reading on
+    the strength of it (thesis 6.4.1). A transfer of leadership is the exception, since
+    the leader itself asked for it. A leader refuses too: check-quorum would have made it step down
+    if nobody followed it.
+
+    A learner answers like anybody else: it may have been given a vote without knowing yet.
     """
-    if m.term > s.term and not m.transfer and _has_live_leader(s):
+    if m.term > s.term and not m.transfer and (s.role is Role.LEADER or s.promise_left):
         s.answer(VoteResponse(s.node_id, m.frm, s.term, False, m.pre, m.id))
         return
     if m.pre:
@@ -106,7 +110,14 @@ def on_timeout_now(s: RaftState, m: TimeoutNow) -> None:
         return
     if m.term > s.term:
         become_follower(s, m.term, m.frm)
-    if s.role is not Role.LEADER and s.is_voter:
+    s.wants_transfer = True
+    maybe_campaign_for_transfer(s)
+
+
+def maybe_campaign_for_transfer(s: RaftState) -> None:
+    """Campaign if a TimeoutNow of this term asks for it and the membership in force allows it."""
+    if s.wants_transfer and s.role is not Role.LEADER and s.may_campaign:
+        s.wants_transfer = False
         campaign(s, pre=False, transfer=True)
 
 
@@ -116,9 +127,3 @@ def _on_won(s: RaftState) -> None:
         return
     others: list[NodeId] = [v for v, granted in s.votes.items() if granted and v != s.node_id]
     leader.become_leader(s, may_append=bool(others))
-
-
-def _has_live_leader(s: RaftState) -> bool:
-    if s.role is Role.LEADER:
-        return True  # check-quorum would have made us step down otherwise
-    return s.leader != NO_NODE and s.elapsed < s.config.election_ticks

@@ -9,7 +9,8 @@ Events go in, effects come out; the caller owns threads, clock, network and disk
 
 Messages may be lost, repeated, delayed and reordered. Sections of the Raft thesis (Ongaro, 2014)
 are named where they are implemented: `candidate.py` 3.4, 3.6.1, 4.2.3, 9.6; `follower.py` 3.5;
-`leader.py` 3.5, 3.6.2, 3.10, 6.2, 6.4, 10.2.1.
+`leader.py` 3.5, 3.6.2, 3.10, 5.1, 6.2, 6.4, 10.2.1; `membership.py` and `reconfigure.py` 4, 5.3.
+`docs/consensus.md` tells the whole.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cluster.raft import candidate, follower, invariants, leader
+from cluster.raft import candidate, follower, invariants, leader, reconfigure
 from cluster.raft.effects import Effects
 from cluster.raft.events import (
     Applied,
+    ChangeMembership,
     Event,
     Persisted,
     Propose,
     ReadRequest,
     Received,
+    SnapshotFailed,
+    SnapshotInstalled,
+    SnapshotSent,
     Tick,
     TransferLeadership,
     Unreachable,
@@ -42,6 +47,7 @@ from cluster.raft.messages import (
 )
 from cluster.raft.state import RaftState
 from cluster.raft.types import (
+    NO_NODE,
     EntryMeta,
     HardState,
     LogIndex,
@@ -49,6 +55,7 @@ from cluster.raft.types import (
     NodeId,
     RaftConfig,
     Role,
+    SnapshotMeta,
     Term,
 )
 
@@ -58,11 +65,13 @@ class RaftCore:
 
     Args:
         config: behaviour of this member.
-        membership: who votes.
+        base: index and term just before the first entry kept in the log, (0, 0) for a whole log,
+            and the membership in force there: for a whole log that of the group's founding, or
+            UNKNOWN_MEMBERSHIP in a member that joins. Store it whenever the log is compacted
+            (`snapshot_meta`) or started anew (`Persist.snapshot`).
         hard_state: term and vote as last made durable.
-        first: (index, term) just before the first entry kept in the log; (0, 0) for a whole log.
-        entries: what the log has after `first`, consecutive, all durable.
-        applied: the state machine is durable up to here; the commit index starts here.
+        entries: what the log has after `base`, consecutive, all durable.
+        applied: the state machine is durable up to here.
         rng: source of the election jitter.
 
     Raises:
@@ -73,14 +82,13 @@ class RaftCore:
     def __init__(
         self,
         config: RaftConfig,
-        membership: Membership,
+        base: SnapshotMeta,
         hard_state: HardState,
-        first: tuple[LogIndex, Term],
         entries: Iterable[EntryMeta],
         applied: LogIndex,
         rng: random.Random,
     ) -> None:
-        self._state = RaftState(config, membership, hard_state, first, entries, applied, rng)
+        self._state = RaftState(config, base, hard_state, entries, applied, rng)
 
     def step(self, event: Event) -> Effects:
         """Take one event and return everything that is to be done about it.
@@ -100,10 +108,56 @@ class RaftCore:
         invariants.check(s, before)
         return effects
 
+    # ---- snapshots and compaction ----
+
     def compact(self, up_to: LogIndex) -> None:
-        """Forget the entries <= `up_to`, which must be applied; purely in memory."""
-        assert up_to <= self._state.applied, (up_to, self._state.applied)
-        self._state.log.compact(up_to)
+        """Forget the entries <= `up_to`, which must be applied; purely in memory.
+
+        A follower that needs one of them is sent a snapshot.
+        """
+        s = self._state
+        assert up_to <= s.applied, (up_to, s.applied)
+        s.log.compact(up_to)
+        s.memberships.compact(up_to)
+
+    def compaction_point(self, keep_bytes: int) -> LogIndex:
+        """Return up to where the log may be dropped as far as the group is concerned.
+
+        That is what every member has; on a leader, what every member has that was heard from within
+        an election time-out (one that is being sent a snapshot has what the snapshot covers).
+        But no more than `keep_bytes` of applied entries are kept for anybody: a member that is too
+        far behind gets a snapshot. The caller lowers it to what its state machine has durably
+        stored.
+        """
+        s = self._state
+        index = s.compact_to
+        if s.lead is not None:
+            index = max(index, leader.needed_by_the_living(s, s.lead))
+        index = max(index, s.log.base_index)
+        if index < s.applied and s.log.bytes_between(index, s.applied) > keep_bytes:
+            index = s.log.tail_start(s.applied, keep_bytes)
+        return LogIndex(min(index, s.applied))
+
+    def snapshot_meta(self, index: LogIndex) -> SnapshotMeta:
+        """Return what describes a snapshot of the state at `index`, or a log that starts behind it.
+
+        Args:
+            index: applied, and not compacted: in [first_index - 1, applied].
+        """
+        s = self._state
+        term = s.log.term_of(index)
+        assert term is not None, (index, s.log.base_index, s.log.last_index)
+        assert index <= s.applied, (index, s.applied)
+        return SnapshotMeta(index, term, s.memberships.at(index))
+
+    def wants_snapshot(self, meta: SnapshotMeta) -> bool:
+        """Whether this member should install a snapshot that it is offered.
+
+        No when its log has as much already, or it leads. The answer may change with any step: ask
+        again just before the state machine is replaced, and apply nothing from then until
+        SnapshotInstalled.
+        """
+        return self._state.lead is None and meta.index > self._state.commit
 
     # ---- read-only views ----
 
@@ -164,8 +218,25 @@ class RaftCore:
 
     @property
     def membership(self) -> Membership:
-        """Who votes."""
+        """The membership in force."""
         return self._state.membership
+
+    @property
+    def change_is_pending(self) -> bool:
+        """Whether a change of membership is under way: appended and not applied, or joint."""
+        s = self._state
+        return s.membership.is_joint or s.memberships.latest_index > s.applied
+
+    @property
+    def transfer_target(self) -> NodeId:
+        """Who leadership is being handed to, or NO_NODE."""
+        lead = self._state.lead
+        return NO_NODE if lead is None else lead.transfer_to
+
+    def holds_lease(self, late_ticks: int = 0) -> bool:
+        """Whether a read would be answered without a round trip; see ReadRequest."""
+        s = self._state
+        return s.lead is not None and leader.holds_lease(s, s.lead, late_ticks)
 
     def term_of(self, index: LogIndex) -> Term | None:
         """Return the term of the entry at `index`, or of the position before the first kept one.
@@ -180,12 +251,11 @@ class RaftCore:
         followers = {}
         if s.lead is not None:
             for progress in s.lead.followers:
-                is_stuck = s.log.term_of(progress.next_index - 1) is None
                 followers[int(progress.node_id)] = {
                     "match": int(progress.match),
                     "next": int(progress.next_index),
-                    "state": "needs snapshot" if is_stuck else progress.state.value,
-                    "active": progress.active,
+                    "state": progress.state.value,
+                    "active": progress.quiet_ticks < s.config.election_ticks,
                 }
         return {
             "node": int(s.node_id),
@@ -200,11 +270,16 @@ class RaftCore:
             "last": int(s.log.last_index),
             "compact_to": int(s.compact_to),
             "voters": [int(v) for v in s.membership.voters],
+            "outgoing": [int(v) for v in s.membership.outgoing],
+            "learners": [int(v) for v in s.membership.learners],
+            "transfer_to": int(self.transfer_target),
+            "lease": self.holds_lease(),
             "followers": followers,
         }
 
 
 def _on_tick(s: RaftState, event: Tick) -> None:
+    s.now += event.intervals
     if s.lead is not None:
         leader.tick(s, s.lead)
     elif follower.tick(s):
@@ -218,17 +293,16 @@ def _on_received(s: RaftState, event: Received) -> None:
     _MESSAGE_HANDLERS[type(message)](s, message)
 
 
-def _on_applied(s: RaftState, event: Applied) -> None:
-    if event.index > s.applied:
-        s.applied = event.index
-
-
 _EVENT_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
     Tick: _on_tick,
     Received: _on_received,
     Propose: leader.on_propose,
     Persisted: leader.on_persisted,
-    Applied: _on_applied,
+    Applied: reconfigure.on_applied,
+    ChangeMembership: reconfigure.on_change_membership,
+    SnapshotSent: leader.on_snapshot_sent,
+    SnapshotFailed: leader.on_snapshot_failed,
+    SnapshotInstalled: reconfigure.on_snapshot_installed,
     ReadRequest: leader.on_read_request,
     Unreachable: leader.on_unreachable,
     TransferLeadership: leader.on_transfer,

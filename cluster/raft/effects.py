@@ -12,7 +12,16 @@ from enum import Enum
 from typing import NamedTuple
 
 from cluster.raft.messages import Message
-from cluster.raft.types import Entry, HardState, LogIndex, NodeId, Role, Term
+from cluster.raft.types import (
+    Entry,
+    HardState,
+    LogIndex,
+    Membership,
+    NodeId,
+    Role,
+    SnapshotMeta,
+    Term,
+)
 
 
 class Persist(NamedTuple):
@@ -22,11 +31,14 @@ class Persist(NamedTuple):
         hard_state: new term and vote, or None when unchanged.
         truncate_from: drop every entry with index >= this first; 0: nothing to drop.
         entries: to append, consecutive.
+        snapshot: drop the whole log and start it anew just behind this position; then
+            `truncate_from` is 0 and `entries` is empty.
     """
 
     hard_state: HardState | None
     truncate_from: LogIndex
     entries: tuple[Entry, ...]
+    snapshot: SnapshotMeta | None = None
 
 
 class SendAppend(NamedTuple):
@@ -46,6 +58,23 @@ class SendAppend(NamedTuple):
     compact_to: LogIndex
 
 
+class SendSnapshot(NamedTuple):
+    """Stream a snapshot of this member's state machine to a follower.
+
+    The entries that the follower needs are compacted. Until the shell reports SnapshotSent or
+    SnapshotFailed (exactly one of them, unless leadership is lost or the follower is named in
+    Effects.cancelled_snapshots), nothing else is sent to it but heartbeats.
+
+    Attributes:
+        min_index: the snapshot must cover this index. The log behind it should not be compacted
+            before the follower has it (`RaftCore.compaction_point` sees to that).
+    """
+
+    to: NodeId
+    term: Term
+    min_index: LogIndex
+
+
 class Proposed(NamedTuple):
     """A proposal was appended as entries [first_index, first_index + count) of `term`."""
 
@@ -60,11 +89,20 @@ class RejectReason(Enum):
     NOT_LEADER = "not leader"
     STALE_TERM = "term has changed"
     TOO_MANY_UNCOMMITTED = "too many uncommitted bytes"
+    TOO_MANY_UNAPPLIED = "too many committed bytes wait to be applied"
     TRANSFERRING = "leadership is being transferred"
+    CHANGE_PENDING = "another change of the membership is under way"
+    UNEXPECTED_MEMBERSHIP = "the membership is not the expected one"
+    UNCHANGED = "the membership is so already"
+    NOT_CAUGHT_UP = "a new voter's log is not complete enough yet"
+    NO_VOTER = "the node has no vote in this group"
 
 
 class Rejected(NamedTuple):
-    """A proposal was refused; `leader` is the leader if one is known, else NO_NODE."""
+    """An event that asked for something was refused.
+
+    `leader` is the leader if one is known, else NO_NODE.
+    """
 
     reason: RejectReason
     leader: NodeId
@@ -103,7 +141,12 @@ class Effects:
         appends: replication to followers; may leave now.
         commit: the commit index has moved to this value, or None.
         compact_to: every member has durably stored the entries up to here, or None if unchanged.
-        proposed, rejected: outcome of a Propose event; exactly one is set after such an event.
+        proposed, rejected: outcome of a Propose or ChangeMembership event; exactly one is set
+            after such an event. A TransferLeadership may be rejected too.
+        snapshots: snapshots to be streamed to followers.
+        cancelled_snapshots: followers whose snapshot is not needed any more: the stream may stop,
+            and no report is due.
+        membership: the membership that took effect in this step, or None.
         reads, reads_rejected: outcomes of earlier or this ReadRequest.
         role_changed: the last change in this step, or None.
     """
@@ -116,6 +159,9 @@ class Effects:
     compact_to: LogIndex | None = None
     proposed: Proposed | None = None
     rejected: Rejected | None = None
+    snapshots: list[SendSnapshot] = field(default_factory=list)
+    cancelled_snapshots: list[NodeId] = field(default_factory=list)
+    membership: Membership | None = None
     reads: list[ReadReady] = field(default_factory=list)
     reads_rejected: list[ReadRejected] = field(default_factory=list)
     role_changed: RoleChanged | None = None

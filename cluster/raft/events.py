@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from cluster.raft.messages import Message
-from cluster.raft.types import EntryKind, LogIndex, NodeId, Term
+from cluster.raft.types import (
+    NO_NODE,
+    EntryKind,
+    LogIndex,
+    Membership,
+    NodeId,
+    SnapshotMeta,
+    Term,
+)
 
 
 class Tick(NamedTuple):
-    """One unit of time has passed."""
+    """Time has passed: `intervals` ticks, by the monotonic clock, since the last Tick.
+
+    More than one when the shell was late or the process was stopped. For time-outs a late Tick
+    counts once (what was stopped did not hear its peers either, and must not campaign for that),
+    for the age of a lease it counts in full.
+    """
+
+    intervals: int = 1
 
 
 class Received(NamedTuple):
@@ -22,6 +37,7 @@ class Propose(NamedTuple):
     """A client of the leader wants `payloads` appended as consecutive entries, all or none.
 
     Attributes:
+        kind: NOOP or PLAN.
         expected_term: refuse unless this is the current term; 0: any.
     """
 
@@ -33,6 +49,9 @@ class Propose(NamedTuple):
 class Persisted(NamedTuple):
     """The log writer made durable everything up to the entry (index, term).
 
+    For a Persist with entries that is its last entry; for one with a snapshot, the snapshot's
+    position; one with only a hard state is not reported.
+
     A late report for an entry that was truncated meanwhile must be harmless: the core checks
     the term.
     """
@@ -42,7 +61,10 @@ class Persisted(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """The state machine has applied every entry up to `index`."""
+    """The state machine has applied every entry up to `index`.
+
+    Memberships among them take effect now, not when they were appended (etcd's rule).
+    """
 
     index: LogIndex  # type: ignore[assignment]
 
@@ -50,10 +72,15 @@ class Applied(NamedTuple):
 class ReadRequest(NamedTuple):
     """A linearizable read wants to know from which applied index it may be served (thesis 6.4).
 
-    `id` names it in ReadReady or ReadRejected; unique per core.
+    Attributes:
+        id: names it in ReadReady or ReadRejected; unique per core.
+        late_ticks: whole ticks that are due by the monotonic clock, as read *after* the request
+            came in, and that no Tick has reported yet. It keeps a process that was stopped from
+            answering out of a lease that has run out meanwhile.
     """
 
     id: int
+    late_ticks: int = 0
 
 
 class Unreachable(NamedTuple):
@@ -63,11 +90,90 @@ class Unreachable(NamedTuple):
 
 
 class TransferLeadership(NamedTuple):
-    """Hand leadership to `target` once its log is complete (thesis 3.10)."""
+    """Hand leadership to `target` once its log is complete (thesis 3.10).
+
+    Refused with Effects.rejected when this is not the leader or the target has no vote. Given up
+    after an election time-out; until it ends, proposals are refused.
+    """
 
     target: NodeId
 
 
+class ChangeMembership(NamedTuple):
+    """Make the group's members these (thesis 4; etcd's ConfChangeV2).
+
+    The outcome is Effects.proposed (one entry) or Effects.rejected. When more than one vote
+    changes, the entry begins a joint change, and the leader of the day ends it by itself with
+    a second entry. It is done when Effects.membership shows the target, on any member.
+
+    Attributes:
+        voters, learners: the target; any order, no node twice, at least one voter.
+        expected: refuse unless the present membership is this one; None: whatever it is.
+        expected_term: as in Propose.
+        even_if_behind: also give a vote to one that has not caught up yet. The group may then
+            be unable to commit until it has.
+    """
+
+    voters: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...] = ()
+    expected: Membership | None = None
+    expected_term: Term = Term(0)
+    even_if_behind: bool = False
+
+
+class SnapshotSent(NamedTuple):
+    """The follower `to` has durably installed a snapshot at `index`, or said that it needs none.
+
+    Ends what an Effects.snapshots order of `term` began. To be given even if the follower's own
+    AppendResponse was stepped too.
+    """
+
+    to: NodeId
+    term: Term
+    index: LogIndex  # type: ignore[assignment]
+
+
+class SnapshotFailed(NamedTuple):
+    """The snapshot ordered for `to` in `term` was not made, not delivered, or not installed.
+
+    The follower is asked again after its next sign of life, and then ordered a new one if it still
+    needs it.
+    """
+
+    to: NodeId
+    term: Term
+
+
+class SnapshotInstalled(NamedTuple):
+    """This member's state machine *is now* the snapshot `meta`, durably.
+
+    Contract: `RaftCore.wants_snapshot(meta)` was true when the shell began to install, and the
+    shell applied nothing since. Entries may have come in and been committed meanwhile. Where the
+    log doesn't continue the snapshot, Effects.persist tells to start it anew behind `meta`.
+    At a restart between the state machine's install and the log's new start, the shell gives
+    the core a log that starts at the state machine's `meta`.
+
+    Attributes:
+        frm, id: who sent the snapshot and gets an AppendResponse with that id when the log is
+            durable too; NO_NODE: nobody.
+    """
+
+    meta: SnapshotMeta
+    frm: NodeId = NO_NODE
+    id: int = 0
+
+
 Event: TypeAlias = (
-    Tick | Received | Propose | Persisted | Applied | ReadRequest | Unreachable | TransferLeadership
+    Tick
+    | Received
+    | Propose
+    | Persisted
+    | Applied
+    | ReadRequest
+    | Unreachable
+    | TransferLeadership
+    | ChangeMembership
+    | SnapshotSent
+    | SnapshotFailed
+    | SnapshotInstalled
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from cluster.raft.effects import ReadRejected
+from cluster.raft.membership import decode_membership
 from cluster.raft.messages import (
     AppendRequest,
     AppendResponse,
     Heartbeat,
     HeartbeatResponse,
 )
+from cluster.raft.progress import ProgressState
 from cluster.raft.state import RaftState
-from cluster.raft.types import NO_NODE, Entry, LogIndex, NodeId, Role, Term
+from cluster.raft.types import NO_NODE, Entry, EntryKind, LogIndex, NodeId, Role, Term
 
 
 def become_follower(s: RaftState, term: Term, leader: NodeId) -> None:
@@ -20,16 +22,24 @@ def become_follower(s: RaftState, term: Term, leader: NodeId) -> None:
         s.set_hard_state(term, NO_NODE)
     if s.lead is not None:
         s.fx.reads_rejected.extend(ReadRejected(i, leader) for i in s.lead.reads.drain())
+        s.fx.cancelled_snapshots.extend(
+            p.node_id for p in s.lead.followers if p.state is ProgressState.SNAPSHOT
+        )
         s.lead = None
     s.role = Role.FOLLOWER
     s.leader = leader
     s.votes = {}
     s.is_pre_vote = False
+    s.wants_transfer = False
     s.reset_election_timer()
 
 
 def follow(s: RaftState, term: Term, leader: NodeId) -> None:
-    """Take note of a sign of life of the leader of `term`, which is not older than ours."""
+    """Take note of a sign of life of the leader of `term`, which is not older than ours.
+
+    From now on, for an election time-out, it gives no vote to another (thesis 4.2.3, 6.4.1).
+    """
+    s.promise_left = s.config.election_ticks
     if term > s.term or s.role is Role.ELECTOR:
         become_follower(s, term, leader)
         return
@@ -97,7 +107,10 @@ def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
 
 
 def check_entries(m: AppendRequest) -> None:
-    """Check that the entries follow `prev` and one another (ValueError if not)."""
+    """Check that the entries follow `prev` and one another (ValueError if not).
+
+    Also that what says it is a membership is one: once appended, that could not be refused.
+    """
     index, term = m.prev_index, m.prev_term
     for entry in m.entries:
         if entry.index != index + 1 or not term <= entry.term <= m.term:
@@ -105,6 +118,8 @@ def check_entries(m: AppendRequest) -> None:
                 f"append of term {m.term} from node {m.frm}: entry {entry.index} of term "
                 f"{entry.term} can't follow entry {index} of term {term}"
             )
+        if entry.kind == EntryKind.MEMBERSHIP:
+            decode_membership(entry.data)
         index, term = entry.index, entry.term
 
 
@@ -158,4 +173,6 @@ def conflict_hint(s: RaftState, m: AppendRequest) -> tuple[LogIndex, Term]:
 def tick(s: RaftState) -> bool:
     """Let a tick pass without a leader's word; returns whether it is time to campaign."""
     s.elapsed += 1
-    return s.elapsed >= s.timeout and s.is_voter
+    if s.promise_left:
+        s.promise_left -= 1
+    return s.elapsed >= s.timeout and not s.promise_left and s.may_campaign

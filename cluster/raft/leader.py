@@ -1,30 +1,45 @@
 """What a leader does: replicate, commit, confirm reads, hand over.
 
-Thesis 3.5, 3.6, 3.10, 6.2, 6.4, 10.2.1.
+Thesis 3.5, 3.6, 3.10, 6.2, 6.4, 10.2.1. Changes of membership are in `reconfigure.py`.
 """
 
 from __future__ import annotations
 
 from cluster.raft.effects import (
     Proposed,
+    ReadReady,
     ReadRejected,
     Rejected,
     RejectReason,
     SendAppend,
+    SendSnapshot,
 )
 from cluster.raft.events import (
     Persisted,
     Propose,
     ReadRequest,
+    SnapshotFailed,
+    SnapshotSent,
     TransferLeadership,
     Unreachable,
 )
 from cluster.raft.follower import become_follower
+from cluster.raft.membership import encode_membership
 from cluster.raft.messages import AppendResponse, Heartbeat, HeartbeatResponse, TimeoutNow
 from cluster.raft.progress import Progress, ProgressState
 from cluster.raft.quorum import has_quorum, joint_committed_index
 from cluster.raft.state import Leadership, RaftState
-from cluster.raft.types import NO_NODE, NO_TERM, Entry, EntryKind, LogIndex, NodeId, Role
+from cluster.raft.types import (
+    NO_INDEX,
+    NO_NODE,
+    NO_TERM,
+    Entry,
+    EntryKind,
+    LogIndex,
+    NodeId,
+    Role,
+    Term,
+)
 
 _PROBE_MAX_BYTES = 64 << 10
 """A probe carries entries only up to this size: it may be refused, and is repeated."""
@@ -38,7 +53,8 @@ def become_leader(s: RaftState, *, may_append: bool) -> None:
     """Lead the present term, and open it with a no-op entry.
 
     Without an entry of its own term the leader could neither commit what earlier leaders left
-    (thesis 3.6.2) nor serve reads (thesis 6.4).
+    (thesis 3.6.2) nor serve reads (thesis 6.4). The very first entry of a group says who founded
+    it, so that a member that joins later learns the memberships from the log alone.
     """
     assert s.role is Role.ELECTOR
     assert not s.is_pre_vote
@@ -49,7 +65,11 @@ def become_leader(s: RaftState, *, may_append: bool) -> None:
     term_start = LogIndex(s.log.last_index + 1)
     lead = s.lead = Leadership(s.node_id, s.members, term_start, may_append)
     lead.progress[s.node_id].match = s.persisted
-    s.append((Entry(term_start, s.term, EntryKind.NOOP, b""),))
+    if s.log.last_index == NO_INDEX:
+        opening = Entry(term_start, s.term, EntryKind.MEMBERSHIP, encode_membership(s.membership))
+    else:
+        opening = Entry(term_start, s.term, EntryKind.NOOP, b"")
+    s.append((opening,))
     broadcast_heartbeat(s, lead)
     for progress in lead.followers:
         send_appends(s, lead, progress)
@@ -66,32 +86,57 @@ def on_propose(s: RaftState, event: Propose) -> None:
     """
     if not event.payloads:
         raise ValueError("nothing to propose")
+    if event.kind == EntryKind.MEMBERSHIP:
+        raise ValueError("a membership is changed by ChangeMembership")
     lead = s.lead
-    reason = None
-    if lead is None:
-        reason = RejectReason.NOT_LEADER
-    elif event.expected_term not in (NO_TERM, s.term):
-        reason = RejectReason.STALE_TERM
-    elif lead.transfer_to != NO_NODE:
-        reason = RejectReason.TRANSFERRING
-    else:
-        uncommitted = s.log.bytes_between(s.commit, s.log.last_index)
-        if uncommitted:
-            # with nothing uncommitted a single proposal always passes, however large
-            uncommitted += sum([len(payload) for payload in event.payloads])
-            if uncommitted > s.config.max_uncommitted_bytes:
-                reason = RejectReason.TOO_MANY_UNCOMMITTED
+    reason = refusal(s, event.expected_term) or _overload(s, event.payloads)
     if reason is not None or lead is None:
         s.fx.rejected = Rejected(reason or RejectReason.NOT_LEADER, s.leader)
         return
+    append_own(s, lead, event.kind, event.payloads)
+
+
+def refusal(s: RaftState, expected_term: Term) -> RejectReason | None:
+    """Return why nothing may be appended here now, whatever it is; None when it may.
+
+    A caller that prepared its proposal while this member led an earlier term must not have it
+    appended in a later one (etcd's guard is the entry's term; here it is the proposal's).
+    """
+    lead = s.lead
+    if lead is None:
+        return RejectReason.NOT_LEADER
+    if expected_term not in (NO_TERM, s.term):
+        return RejectReason.STALE_TERM
+    if lead.transfer_to != NO_NODE:
+        return RejectReason.TRANSFERRING  # thesis 3.10, step 1
+    return None
+
+
+def _overload(s: RaftState, payloads: tuple[bytes, ...]) -> RejectReason | None:
+    log = s.log
+    uncommitted = log.bytes_between(s.commit, log.last_index)
+    if uncommitted:
+        # with nothing uncommitted a single proposal always passes, however large
+        uncommitted += sum([len(payload) for payload in payloads])
+        if uncommitted > s.config.max_uncommitted_bytes:
+            return RejectReason.TOO_MANY_UNCOMMITTED
+    if log.bytes_between(s.applied, s.commit) >= s.config.max_unapplied_bytes:
+        return RejectReason.TOO_MANY_UNAPPLIED
+    return None
+
+
+def append_own(
+    s: RaftState, lead: Leadership, kind: EntryKind, payloads: tuple[bytes, ...]
+) -> None:
+    """Append entries of this term and send them where the window is open."""
     first = LogIndex(s.log.last_index + 1)
     s.append(
         [
-            Entry(LogIndex(index), s.term, event.kind, payload)
-            for index, payload in enumerate(event.payloads, first)
+            Entry(LogIndex(index), s.term, kind, payload)
+            for index, payload in enumerate(payloads, first)
         ]
     )
-    s.fx.proposed = Proposed(first, len(event.payloads), s.term)
+    s.fx.proposed = Proposed(first, len(payloads), s.term)
     for progress in lead.followers:
         send_appends(s, lead, progress)
 
@@ -118,17 +163,15 @@ def on_persisted(s: RaftState, event: Persisted) -> None:
 def send_appends(s: RaftState, lead: Leadership, progress: Progress) -> None:
     """Send what the follower lacks, as far as its window is open.
 
-    A follower that needs entries which are no longer in the log gets nothing: it needs a snapshot.
+    A follower that needs entries which are no longer in the log gets a snapshot.
     """
-    if not lead.may_append:
+    if not lead.may_append or progress.state is ProgressState.SNAPSHOT:
         return
     if progress.state is ProgressState.PROBE:
         _send_probe(s, progress)
         return
     config = s.config
     log = s.log
-    if progress.next_index <= log.base_index:
-        return
     window = config.max_inflight_bytes - log.bytes_between(progress.match, progress.next_index - 1)
     while progress.next_index <= log.last_index and window > 0:
         lo = progress.next_index
@@ -158,6 +201,9 @@ def _emit_append(s: RaftState, progress: Progress, lo: LogIndex, hi: LogIndex) -
     prev_index = LogIndex(lo - 1)
     prev_term = s.log.term_of(prev_index)
     if prev_term is None:
+        # compacted (thesis 5.1): the state machine itself has to be sent
+        progress.become_snapshot(s.log.base_index)
+        s.fx.snapshots.append(SendSnapshot(progress.node_id, s.term, s.log.base_index))
         return False
     progress.commit_sent = s.commit
     s.fx.appends.append(
@@ -183,7 +229,7 @@ def on_append_response(s: RaftState, m: AppendResponse) -> None:
         return
     if m.match_index > s.log.last_index:
         raise ValueError(f"node {m.frm} acknowledges {m.match_index}, last is {s.log.last_index}")
-    progress.active = True
+    progress.quiet_ticks = 0
     progress.silent_ticks = 0
     progress.lost_tail_hints = 0
     if not m.success:
@@ -254,13 +300,28 @@ def note_compactable(s: RaftState, lead: Leadership) -> None:
     s.note_compact_to(min(s.commit, min([p.match for p in lead.progress.values()])))
 
 
+def needed_by_the_living(s: RaftState, lead: Leadership) -> LogIndex:
+    """Return up to where every member that is heard from has the log, or is being sent it."""
+    index = s.commit
+    for progress in lead.progress.values():
+        if progress.state is ProgressState.SNAPSHOT:
+            index = min(index, max(progress.match, progress.pending_index))
+        elif progress.quiet_ticks < s.config.election_ticks:
+            index = min(index, progress.match)
+    return index
+
+
 # ---- heartbeats, time ----
 
 
 def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
-    """Send a sign of life to all, with the number of the read round under way."""
+    """Send a sign of life to all, with the number of this round."""
     lead.heartbeat_elapsed = 0
-    context = lead.reads.context
+    context = lead.beat = lead.beat + 1
+    if s.config.lease_reads:
+        lead.beats.append((context, s.now))
+        while lead.beats[0][1] < s.now - s.config.lease_ticks:
+            lead.beats.popleft()
     for progress in lead.followers:
         s.fx.send.append(
             Heartbeat(
@@ -285,9 +346,13 @@ def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
     progress = lead.progress.get(m.frm)
     if progress is None:
         return
-    progress.active = True
-    if lead.reads.ack(m.frm, m.read_context):
-        maybe_close_read_round(s, lead)
+    progress.quiet_ticks = 0
+    if m.read_context <= lead.beat:  # else it is not of this term, whatever it claims
+        _note_confirmed(lead, progress, m.read_context)
+        if lead.reads.ack(m.frm, m.read_context):
+            maybe_close_read_round(s, lead)
+    if progress.state is ProgressState.SNAPSHOT:
+        return
     if m.last_index < progress.match:
         # It acknowledged more than it has. Never mind how; `match` stays, since commits already
         # rest on it, but what was lost is sent again.
@@ -313,8 +378,8 @@ def on_unreachable(s: RaftState, event: Unreachable) -> None:
     if s.lead is None:
         return
     progress = s.lead.progress.get(event.peer)
-    if progress is None or event.peer == s.node_id:
-        return
+    if progress is None or event.peer == s.node_id or progress.state is ProgressState.SNAPSHOT:
+        return  # the fate of a snapshot is reported by itself
     if progress.state is ProgressState.REPLICATE:
         progress.become_probe(progress.match + 1)
     progress.paused = True
@@ -324,36 +389,103 @@ def tick(s: RaftState, lead: Leadership) -> None:
     """Let a tick pass: heartbeats, check-quorum (thesis 6.2), end of a stuck transfer."""
     for progress in lead.followers:
         progress.silent_ticks += 1
+        progress.quiet_ticks += 1
     if lead.transfer_to != NO_NODE:
         lead.transfer_elapsed += 1
         if lead.transfer_elapsed >= s.config.election_ticks:
             lead.transfer_to = NO_NODE
-    lead.quorum_elapsed += 1
-    if lead.quorum_elapsed >= s.config.election_ticks:
-        lead.quorum_elapsed = 0
-        heard: dict[NodeId, bool] = {s.node_id: True}
-        for progress in lead.followers:
-            if progress.active:
-                heard[progress.node_id] = True
-                progress.active = False
-        if not has_quorum(heard, s.membership):
-            become_follower(s, s.term, NO_NODE)
-            return
+    if not hears_quorum(s, lead):
+        become_follower(s, s.term, NO_NODE)
+        return
     lead.heartbeat_elapsed += 1
     if lead.heartbeat_elapsed >= s.config.heartbeat_ticks:
         broadcast_heartbeat(s, lead)
+
+
+def hears_quorum(s: RaftState, lead: Leadership) -> bool:
+    """Whether a quorum was heard from within the last election time-out."""
+    heard: dict[NodeId, bool] = {s.node_id: True}
+    for progress in lead.followers:
+        if progress.quiet_ticks < s.config.election_ticks:
+            heard[progress.node_id] = True
+    return has_quorum(heard, s.membership)
+
+
+# ---- snapshots ----
+
+
+def on_snapshot_sent(s: RaftState, event: SnapshotSent) -> None:
+    """The follower has the snapshot: go on behind it. A probe finds out whether that is so."""
+    lead, progress = _in_snapshot(s, event.to, event.term)
+    if lead is not None and progress is not None:
+        progress.become_probe(max(progress.match, min(event.index, s.log.last_index)) + 1)
+        send_appends(s, lead, progress)
+
+
+def on_snapshot_failed(s: RaftState, event: SnapshotFailed) -> None:
+    """Ask the follower again, after its next sign of life."""
+    _, progress = _in_snapshot(s, event.to, event.term)
+    if progress is not None:
+        progress.become_probe(progress.match + 1)
+        progress.paused = True
+
+
+def _in_snapshot(s: RaftState, to: NodeId, term: Term) -> tuple[Leadership | None, Progress | None]:
+    """Return leadership and progress if a snapshot to `to` is on its way in this `term`."""
+    lead = s.lead
+    if lead is None or term != s.term:
+        return None, None
+    progress = lead.progress.get(to)
+    if progress is None or progress.state is not ProgressState.SNAPSHOT:
+        return None, None
+    return lead, progress
 
 
 # ---- reads ----
 
 
 def on_read_request(s: RaftState, event: ReadRequest) -> None:
-    """Take a linearizable read, or refuse it when this is not the leader."""
-    if s.lead is None:
+    """Take a linearizable read, or refuse it when this is not the leader.
+
+    While the lease holds, nobody else can have committed anything: answer at once (thesis 6.4.1).
+    """
+    lead = s.lead
+    if lead is None:
         s.fx.reads_rejected.append(ReadRejected(event.id, s.leader))
-        return
-    s.lead.reads.add(event.id)
-    maybe_open_read_round(s, s.lead)
+    elif holds_lease(s, lead, event.late_ticks):
+        s.fx.reads.append(ReadReady(event.id, s.commit))
+    else:
+        lead.reads.add(event.id)
+        maybe_open_read_round(s, lead)
+
+
+def _note_confirmed(lead: Leadership, progress: Progress, number: int) -> None:
+    """Take note when the round of heartbeats that `progress` answered was sent."""
+    for beat, clock in lead.beats:
+        if beat == number:
+            progress.confirmed_clock = max(progress.confirmed_clock, clock)
+            return
+
+
+def holds_lease(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
+    """Whether no other leader can exist yet, by the clock alone (thesis 6.4.1).
+
+    A quorum answered heartbeats sent at `start` or later. Each of them votes for nobody else for an
+    election time-out after that (`promise_left`, `RaftConfig.lease_ticks`), and every other
+    quorum has one of them. A transfer is a way around the promise, so it ends the lease; for good
+    once its TimeoutNow is out, which may arrive at any time.
+
+    What was committed before this term is known only once an entry of the term is (thesis 6.4).
+    """
+    if not s.config.lease_reads or lead.lease_void or lead.transfer_to != NO_NODE:
+        return False
+    if s.commit < lead.term_start:
+        return False
+    now = s.now + late_ticks
+    clocks = {p.node_id: LogIndex(p.confirmed_clock) for p in lead.followers}
+    clocks[s.node_id] = LogIndex(now)
+    start = joint_committed_index(clocks, s.membership)
+    return now - start < s.config.lease_ticks
 
 
 def maybe_open_read_round(s: RaftState, lead: Leadership) -> None:
@@ -365,7 +497,7 @@ def maybe_open_read_round(s: RaftState, lead: Leadership) -> None:
     reads = lead.reads
     if reads.is_round_open or not reads.has_waiting or s.commit < lead.term_start:
         return
-    reads.open_round(s.node_id, s.commit)
+    reads.open_round(s.node_id, s.commit, lead.beat + 1)
     if not maybe_close_read_round(s, lead):
         broadcast_heartbeat(s, lead)
 
@@ -388,11 +520,15 @@ def is_confirmed(s: RaftState, lead: Leadership) -> bool:
 
 
 def on_transfer(s: RaftState, event: TransferLeadership) -> None:
-    """Begin to hand leadership over; without effect when `target` can't lead (thesis 3.10)."""
+    """Begin to hand leadership over, or refuse when `target` can't lead (thesis 3.10)."""
     lead = s.lead
-    if lead is None or event.target == s.node_id or lead.transfer_to == event.target:
+    if lead is None:
+        s.fx.rejected = Rejected(RejectReason.NOT_LEADER, s.leader)
         return
     if event.target not in s.membership.voters:
+        s.fx.rejected = Rejected(RejectReason.NO_VOTER, s.leader)
+        return
+    if event.target == s.node_id or lead.transfer_to == event.target:
         return
     lead.transfer_to = event.target
     lead.transfer_elapsed = 0
@@ -403,5 +539,9 @@ def on_transfer(s: RaftState, event: TransferLeadership) -> None:
 def _maybe_finish_transfer(s: RaftState, lead: Leadership) -> None:
     if lead.transfer_to == NO_NODE:
         return
-    if lead.progress[lead.transfer_to].match == s.log.last_index:
+    target = lead.progress.get(lead.transfer_to)
+    if target is None:
+        lead.transfer_to = NO_NODE  # removed meanwhile
+    elif target.match == s.log.last_index:
+        lead.lease_void = True
         s.fx.send.append(TimeoutNow(s.node_id, lead.transfer_to, s.term))

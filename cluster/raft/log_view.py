@@ -6,7 +6,7 @@ bytes lie between two indices" and "where does a batch of n bytes end" need no l
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 from cluster.raft.types import LogIndex, Term
@@ -102,6 +102,17 @@ class LogView:
         limit = self._ends[lo - 1 - base] + max_bytes
         hi = base + bisect_right(self._ends, limit, lo - base)
         return LogIndex(max(hi, lo + 1))
+
+    def tail_start(self, up_to: int, max_bytes: int) -> LogIndex:
+        """Return the lowest `after` so that the entries (after, up_to] hold at most `max_bytes`.
+
+        Args:
+            up_to: in [base_index, last_index].
+            max_bytes: payload bytes; 0 or more.
+        """
+        base = self.base_index
+        assert base <= up_to <= self.last_index, (base, up_to, self.last_index)
+        return LogIndex(base + bisect_left(self._ends, self._ends[up_to - base] - max_bytes))
 
     def last_at_or_below_term(self, index: int, term: int) -> tuple[LogIndex, Term]:
         """Return the highest position <= `index` whose term is <= `term`, and that term.

@@ -85,7 +85,9 @@ class Heartbeat(NamedTuple):
 
     Attributes:
         commit: min(leader's commit, what the follower is known to have).
-        read_context: number of the newest read round that an answer confirms; 0: none.
+        read_context: number of this round of heartbeats in the term; an answer confirms the
+            leadership for every read that came before it, and renews the lease from when it was
+            sent. A request that replaces an older one in a queue keeps its own number.
     """
 
     frm: NodeId

@@ -16,6 +16,12 @@ class ProgressState(Enum):
     REPLICATE = "replicate"
     """The logs agree up to `match`: a pipeline of appends, limited by bytes in flight."""
 
+    SNAPSHOT = "snapshot"
+    """The follower needs entries that are compacted: a snapshot is on its way, and nothing else."""
+
+
+_LONG_AGO = -(1 << 60)
+
 
 class Progress:
     """One member as its leader sees it; the leader has one for itself too.
@@ -27,20 +33,25 @@ class Progress:
             tail is being repaired; in PROBE it may be anywhere in [1, last + 1].
         paused: in PROBE, a probe is under way, or the peer was unreachable: wait for a sign of
             life before the next one.
-        active: heard from since the last check-quorum (thesis 6.2).
+        quiet_ticks: ticks since anything was heard from it (thesis 6.2).
+        confirmed_clock: when, by the leader's clock, the newest round of heartbeats that it
+            answered was sent; its promise to vote for nobody else is that young (thesis 6.4.1).
+        pending_index: in SNAPSHOT, what the snapshot covers at least.
         silent_ticks: ticks since the last append answer, while anything is in flight.
         commit_sent: highest commit index that was sent with an append.
         lost_tail_hints: consecutive heartbeat answers that claimed a log shorter than `match`.
     """
 
     __slots__ = (
-        "active",
         "commit_sent",
+        "confirmed_clock",
         "lost_tail_hints",
         "match",
         "next_index",
         "node_id",
         "paused",
+        "pending_index",
+        "quiet_ticks",
         "silent_ticks",
         "state",
     )
@@ -51,7 +62,9 @@ class Progress:
         self.next_index = next_index
         self.state = ProgressState.PROBE
         self.paused = False
-        self.active = False
+        self.quiet_ticks = 0
+        self.confirmed_clock = _LONG_AGO
+        self.pending_index = LogIndex(0)
         self.silent_ticks = 0
         self.commit_sent = LogIndex(0)
         self.lost_tail_hints = 0
@@ -71,12 +84,23 @@ class Progress:
         self.paused = False
         self.silent_ticks = 0
 
+    def become_snapshot(self, pending_index: LogIndex) -> None:
+        """The follower needs a snapshot that covers `pending_index`: send nothing else."""
+        self.state = ProgressState.SNAPSHOT
+        self.pending_index = pending_index
+        self.paused = False
+        self.silent_ticks = 0
+
     def on_success(self, match_index: LogIndex) -> bool:
         """Take an acknowledgement; returns whether `match` moved."""
         moved = match_index > self.match
         if moved:
             self.match = match_index
-        if self.state is ProgressState.PROBE:
+        if self.state is ProgressState.SNAPSHOT:
+            # at or behind the compacted part: by the snapshot, or by an append that came late
+            if match_index >= self.pending_index:
+                self.become_replicate(match_index + 1)
+        elif self.state is ProgressState.PROBE:
             # an older answer than the probe's own says nothing about where the probe stands
             if match_index >= self.next_index - 1:
                 self.become_replicate(match_index + 1)
@@ -86,6 +110,8 @@ class Progress:
 
     def is_stale_refusal(self, prev_index: LogIndex) -> bool:
         """Whether a refusal of `prev_index` is older than what is known by now."""
+        if self.state is ProgressState.SNAPSHOT:
+            return True
         if self.state is ProgressState.PROBE:
             return prev_index != self.next_index - 1
         return prev_index <= self.match

@@ -14,16 +14,17 @@ from cluster.raft.types import LogIndex, NodeId
 
 
 class ReadRounds:
-    """Reads of one leadership, in rounds numbered from 1.
+    """Reads of one leadership, in rounds.
 
-    A round number can't be mistaken for that of an earlier leadership: answers carry the term,
-    and a node leads a term at most once.
+    A round is named by the number of the first heartbeat that is sent after it began. The number
+    can't be mistaken for one of an earlier leadership: answers carry the term, and a node leads
+    a term at most once.
     """
 
-    __slots__ = ("_acks", "_index", "_round", "_waiting", "context")
+    __slots__ = ("_acks", "_context", "_index", "_round", "_waiting")
 
     def __init__(self) -> None:
-        self.context = 0
+        self._context = 0
         self._index = LogIndex(0)
         self._round: list[int] = []
         self._waiting: list[int] = []
@@ -48,18 +49,24 @@ class ReadRounds:
         """Let a read wait for the next round."""
         self._waiting.append(read_id)
 
-    def open_round(self, own_id: NodeId, commit: LogIndex) -> None:
-        """Start a round for all that wait; `commit` is what they will read at."""
+    def open_round(self, own_id: NodeId, commit: LogIndex, context: int) -> None:
+        """Start a round for all that wait.
+
+        Args:
+            own_id: confirms at once.
+            commit: what they will read at.
+            context: number of the next heartbeat.
+        """
         assert not self._round
         assert self._waiting
-        self.context += 1
+        self._context = context
         self._round, self._waiting = self._waiting, []
         self._index = commit
         self._acks = {own_id: True}
 
     def ack(self, node_id: NodeId, context: int) -> bool:
         """Take a confirmation; returns whether it concerns the open round."""
-        if not self._round or context < self.context:
+        if not self._round or context < self._context:
             return False
         self._acks[node_id] = True
         return True

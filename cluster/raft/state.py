@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cluster.raft.effects import Effects, Persist, RoleChanged
 from cluster.raft.log_view import LogView
+from cluster.raft.membership import MembershipHistory, check_membership, decode_membership
 from cluster.raft.messages import Message
 from cluster.raft.progress import Progress
 from cluster.raft.read_index import ReadRounds
@@ -20,19 +21,23 @@ from cluster.raft.types import (
     NO_INDEX,
     NO_NODE,
     Entry,
+    EntryKind,
     EntryMeta,
     HardState,
     LogIndex,
-    Membership,
     NodeId,
     RaftConfig,
     Role,
+    SnapshotMeta,
     Term,
 )
 
 
 class PendingWrite(NamedTuple):
-    """A Persist with entries that is not yet reported durable."""
+    """A Persist with entries or a snapshot that is not yet reported durable.
+
+    A snapshot drops what earlier writes have behind it: a truncation from there.
+    """
 
     last_index: LogIndex
     last_term: Term
@@ -50,14 +55,20 @@ class Leadership:
         may_append: whether appends may leave. False only for a group whose leader elected itself
             alone, until its hard state is durable: see `candidate.campaign`.
         transfer_to: who leadership is being handed to, or NO_NODE.
+        lease_void: a TimeoutNow of this term is out. Its receiver may campaign at any time, and
+            voters then break the promise that the lease rests on (thesis 6.4.1): no lease any more.
+        beat: number of the last round of heartbeats.
+        beats: (number, clock when sent) of the rounds that may still renew the lease.
     """
 
     __slots__ = (
+        "beat",
+        "beats",
         "followers",
         "heartbeat_elapsed",
+        "lease_void",
         "may_append",
         "progress",
-        "quorum_elapsed",
         "reads",
         "term_start",
         "transfer_elapsed",
@@ -74,9 +85,11 @@ class Leadership:
         self.term_start = term_start
         self.may_append = may_append
         self.heartbeat_elapsed = 0
-        self.quorum_elapsed = 0
         self.transfer_to = NO_NODE
         self.transfer_elapsed = 0
+        self.lease_void = False
+        self.beat = 0
+        self.beats: deque[tuple[int, int]] = deque()
         self.reads = ReadRounds()
 
 
@@ -94,8 +107,15 @@ class RaftState:
             *and* durable here, so that the state machine never runs ahead of the local log.
         persisted: highest index of the log in memory that is known to be durable here.
         applied: what the state machine reported.
+        memberships: those along the log, applied or not.
+        membership: the one in force: that of the log up to `applied`.
+        now: clock of this member in ticks, late ones included; a lease's age is measured by it.
         elapsed: ticks since the leader was heard, or since the campaign began.
         timeout: ticks at which `elapsed` leads to a campaign.
+        promise_left: for so many ticks more no vote is given but on the leader's own wish: a leader
+            was heard (thesis 4.2.3), and may hold a lease that rests on it (thesis 6.4.1). It
+            stands whatever term shows up meanwhile.
+        wants_transfer: a TimeoutNow of this term waits for a membership to be applied.
         compact_to: every member has the entries up to here; see Effects.compact_to.
         votes: answers in the present campaign; meaningful while ELECTOR.
         is_pre_vote: whether the present campaign is still the pre-vote (thesis 9.6).
@@ -121,37 +141,42 @@ class RaftState:
         "log",
         "members",
         "membership",
+        "memberships",
         "node_id",
+        "now",
         "persisted",
+        "promise_left",
         "rng",
         "role",
         "term",
         "timeout",
         "vote",
         "votes",
+        "wants_transfer",
     )
 
     def __init__(
         self,
         config: RaftConfig,
-        membership: Membership,
+        base: SnapshotMeta,
         hard_state: HardState,
-        first: tuple[LogIndex, Term],
         entries: Iterable[EntryMeta],
         applied: LogIndex,
         rng: random.Random,
     ) -> None:
-        _check_config(config, membership)
+        check_config(config)
+        check_membership(base.membership)
         self.config = config
-        self.membership = membership
-        self.members = sorted({*membership.voters, *membership.outgoing, *membership.learners})
         self.node_id = config.node_id
         self.rng = rng
-        self.log = LogView(*first)
+        self.log = LogView(base.index, base.term)
+        self.memberships = MembershipHistory(base.index, base.membership)
         for meta in entries:
             if meta.index != self.log.last_index + 1 or meta.term < self.log.last_term:
                 raise ValueError(f"entry {meta} can't follow {self.log.last_index}")
             self.log.append(meta.term, meta.size_bytes)
+            if meta.membership is not None:
+                self.memberships.append(meta.index, meta.membership)
         if not self.log.base_index <= applied <= self.log.last_index:
             raise ValueError(
                 f"applied index {applied} lies outside the log, which has entries "
@@ -163,16 +188,26 @@ class RaftState:
         self.role = Role.FOLLOWER
         self.leader = NO_NODE
         self.lead: Leadership | None = None
-        self.commit = self.commit_told = self.applied = applied
+        self.commit_told = self.applied = applied
+        # an entry with a membership is appended only when the one before it is committed
+        self.commit = max(applied, self.memberships.proven_index)
+        self.membership = self.memberships.at(applied)
+        self.members = self.membership.members()
         self.persisted = self.log.last_index
         self.compact_to = NO_INDEX
         self.votes: dict[NodeId, bool] = {}
         self.is_pre_vote = False
+        self.now = 0
         self.elapsed = 0
         self.timeout = 0
         self.reset_election_timer()
         if config.first_campaign_ticks > 0:
             self.timeout = config.first_campaign_ticks
+        # A member that was stopped may have promised its leader just before. One that has seen no
+        # term yet has promised nothing, and one that decides alone can't deceive anybody.
+        promised = config.lease_reads and self.term > 0 and not self.is_sole_voter
+        self.promise_left = config.election_ticks if promised else 0
+        self.wants_transfer = False
         self.hard_changed = False
         self._truncate_from = NO_INDEX
         self._appended: list[Entry] = []
@@ -185,8 +220,16 @@ class RaftState:
 
     @property
     def is_voter(self) -> bool:
-        """Whether this node may campaign."""
-        return self.node_id in self.membership.voters or self.node_id in self.membership.outgoing
+        """Whether this node's vote counts."""
+        return self.membership.may_vote(self.node_id)
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this node may ask for votes: not under a membership that is known to be replaced.
+
+        See `membership.py`, rule 3.
+        """
+        return self.is_voter and not self.memberships.has_between(self.applied, self.commit)
 
     @property
     def is_sole_voter(self) -> bool:
@@ -205,11 +248,16 @@ class RaftState:
         self._truncate_from = NO_INDEX
         self._appended = []
         self._seen = (self.role, self.term, self.leader)
+        self.tell_commit()  # after a start, when the log proves a higher one than was applied
 
     def end_step(self) -> Effects:
         """Finish and return the effects of the step."""
         fx = self.fx
-        if self._appended or self.hard_changed:
+        if fx.persist is not None:
+            assert not self._appended
+            if self.hard_changed:
+                fx.persist = fx.persist._replace(hard_state=HardState(self.term, self.vote))
+        elif self._appended or self.hard_changed:
             fx.persist = Persist(
                 HardState(self.term, self.vote) if self.hard_changed else None,
                 self._truncate_from,
@@ -263,6 +311,8 @@ class RaftState:
         append = self.log.append
         for entry in entries:
             append(entry.term, len(entry.data))
+            if entry.kind == EntryKind.MEMBERSHIP:
+                self.memberships.append(entry.index, decode_membership(entry.data))
         self._appended.extend(entries)
 
     def truncate_from(self, index: LogIndex) -> None:
@@ -277,9 +327,24 @@ class RaftState:
         )
         assert not self._appended
         self.log.truncate_from(index)
+        self.memberships.truncate_from(index)
         self._truncate_from = index
         if self.persisted >= index:
             self.persisted = LogIndex(index - 1)
+
+    def restart_log(self, meta: SnapshotMeta) -> None:
+        """Drop the whole log and start it anew behind a snapshot, in this step's write."""
+        assert not self._appended
+        assert self.commit < meta.index, (
+            f"node {self.node_id}: everything up to {self.commit} is committed, but the snapshot "
+            f"at {meta.index} of term {meta.term} is not part of it"
+        )
+        self.log = LogView(meta.index, meta.term)
+        self.memberships.restart(meta.index, meta.membership)
+        self.persisted = meta.index
+        self.fx.persist = Persist(None, NO_INDEX, (), meta)
+        self._pending.append(PendingWrite(meta.index, meta.term, LogIndex(meta.index + 1)))
+        self._pending_rewrites += 1
 
     def commit_to(self, index: LogIndex) -> None:
         """Raise the commit index; a lower one is old news."""
@@ -329,7 +394,8 @@ class RaftState:
         return True
 
 
-def _check_config(config: RaftConfig, membership: Membership) -> None:
+def check_config(config: RaftConfig) -> None:
+    """Raise ValueError when settings contradict one another."""
     if config.node_id == NO_NODE:
         raise ValueError("node_id 0 means 'no node'")
     if config.heartbeat_ticks < 1 or config.election_ticks <= 2 * config.heartbeat_ticks:
@@ -337,7 +403,19 @@ def _check_config(config: RaftConfig, membership: Membership) -> None:
             f"election_ticks={config.election_ticks} must be > 2 * heartbeat_ticks="
             f"{config.heartbeat_ticks}, which must be >= 1"
         )
-    if min(config.max_append_bytes, config.max_inflight_bytes, config.max_uncommitted_bytes) < 1:
-        raise ValueError("max_append_bytes, max_inflight_bytes, max_uncommitted_bytes must be >= 1")
-    if not membership.voters:
-        raise ValueError("a group needs at least one voter")
+    for name in (
+        "max_append_bytes",
+        "max_inflight_bytes",
+        "max_uncommitted_bytes",
+        "max_unapplied_bytes",
+    ):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be >= 1")
+    if config.max_clock_drift_ticks < 0:
+        raise ValueError("max_clock_drift_ticks must be >= 0")
+    if config.lease_reads and config.lease_ticks <= config.heartbeat_ticks:
+        raise ValueError(
+            f"a lease of {config.lease_ticks} ticks (election_ticks={config.election_ticks} - 1 - "
+            f"max_clock_drift_ticks={config.max_clock_drift_ticks}) would run out between two "
+            f"heartbeats, {config.heartbeat_ticks} ticks apart"
+        )

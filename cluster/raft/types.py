@@ -48,14 +48,6 @@ class Entry(NamedTuple):
     data: bytes
 
 
-class EntryMeta(NamedTuple):
-    """What the core remembers of an entry: its payload stays in the log."""
-
-    index: LogIndex  # type: ignore[assignment]
-    term: Term
-    size_bytes: int
-
-
 class HardState(NamedTuple):
     """What must be durable before it is acted on (thesis 3.8): term and vote.
 
@@ -71,17 +63,49 @@ INITIAL_HARD_STATE = HardState(NO_TERM, NO_NODE)
 
 @dataclass(frozen=True)
 class Membership:
-    """Who votes in a group.
+    """Who takes part in a group, and who votes.
 
     Attributes:
-        voters: sorted, unique, at least one.
-        outgoing: voters of the old configuration while a joint change is under way; else empty.
-        learners: receive entries, have no vote.
+        voters: sorted, unique. Empty only in a new member that has not learned yet whose group it
+            is in: it takes entries and a snapshot, and never campaigns.
+        outgoing: voters of the old configuration while a joint change is under way (thesis 4.3):
+            every decision then needs a majority of both. Else empty.
+        learners: receive entries, have no vote (thesis 4.2.1). A voter that is being made a learner
+            is in `outgoing` too until the change is over.
     """
 
     voters: tuple[NodeId, ...]
     outgoing: tuple[NodeId, ...] = ()
     learners: tuple[NodeId, ...] = ()
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether a joint change is under way."""
+        return bool(self.outgoing)
+
+    def may_vote(self, node_id: NodeId) -> bool:
+        """Whether `node_id` counts in a vote."""
+        return node_id in self.voters or node_id in self.outgoing
+
+    def members(self) -> tuple[NodeId, ...]:
+        """Return everybody, sorted and unique."""
+        return tuple(sorted({*self.voters, *self.outgoing, *self.learners}))
+
+
+UNKNOWN_MEMBERSHIP = Membership(())
+
+
+class EntryMeta(NamedTuple):
+    """What the core remembers of an entry: its payload stays in the log.
+
+    `membership` is what a MEMBERSHIP entry carries (`membership.decode_membership`); None for
+    every other kind.
+    """
+
+    index: LogIndex  # type: ignore[assignment]
+    term: Term
+    size_bytes: int
+    membership: Membership | None = None
 
 
 class SnapshotMeta(NamedTuple):
@@ -105,6 +129,15 @@ class RaftConfig:
         max_append_bytes: payload bytes in one SendAppend (one larger entry still goes alone).
         max_inflight_bytes: payload bytes sent to one follower and not yet acknowledged.
         max_uncommitted_bytes: a leader refuses proposals above this many uncommitted bytes.
+        max_unapplied_bytes: a leader refuses proposals while this many committed bytes wait for its
+            own state machine.
+        lease_reads: whether a leader answers reads from its lease (thesis 6.4.1), without a round
+            trip. All members of a group must have the same value: with it a member that starts
+            keeps the promise that it may have given before, and votes for nobody during its first
+            `election_ticks`.
+        max_clock_drift_ticks: while `election_ticks` pass on one member, the tick counts of any two
+            differ by no more than this. The lease is shorter by it; a larger drift makes
+            lease reads stale. Of no meaning without `lease_reads`.
         first_campaign_ticks: when > 0, the very first election time-out is this short: the
             original favours a group's header as its first leader. 0: no favour.
     """
@@ -115,4 +148,16 @@ class RaftConfig:
     max_append_bytes: int = 4 << 20
     max_inflight_bytes: int = 16 << 20
     max_uncommitted_bytes: int = 64 << 20
+    max_unapplied_bytes: int = 64 << 20
+    lease_reads: bool = False
+    max_clock_drift_ticks: int = 2
     first_campaign_ticks: int = 0
+
+    @property
+    def lease_ticks(self) -> int:
+        """How long a confirmed round of heartbeats keeps a lease, from when it was sent.
+
+        A follower's promise not to vote for another holds for `election_ticks`, of which the first
+        may be short by up to one tick, as may the leader's reading of its clock; and clocks drift.
+        """
+        return self.election_ticks - 1 - self.max_clock_drift_ticks

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from cluster.raft.core import RaftCore
-from cluster.raft.effects import Effects, SendAppend
+from cluster.raft.effects import Effects, SendAppend, SendSnapshot
 from cluster.raft.events import (
     Applied,
     Event,
@@ -18,6 +18,7 @@ from cluster.raft.events import (
     Received,
     Tick,
 )
+from cluster.raft.membership import decode_membership
 from cluster.raft.messages import AppendRequest, Message
 from cluster.raft.types import (
     Entry,
@@ -29,12 +30,18 @@ from cluster.raft.types import (
     NodeId,
     RaftConfig,
     Role,
+    SnapshotMeta,
     Term,
 )
 
 
 class Peer:
-    """One core with a log in memory and a disk that may be held back."""
+    """One core with a log in memory and a disk that may be held back.
+
+    Attributes:
+        entries: the log behind `base`.
+        snapshots: orders for snapshots, as they came.
+    """
 
     def __init__(
         self,
@@ -46,39 +53,48 @@ class Peer:
         vote: int = 0,
         applied: int = 0,
         config: RaftConfig | None = None,
+        base: SnapshotMeta | None = None,
+        entries: Sequence[Entry] = (),
     ) -> None:
-        self.entries = [
+        self.base = base or SnapshotMeta(LogIndex(0), Term(0), membership)
+        self.entries = list(entries) or [
             Entry(LogIndex(i), Term(t), EntryKind.PLAN, b"%d/%d" % (i, t))
-            for i, t in enumerate(terms, 1)
+            for i, t in enumerate(terms, self.base.index + 1)
         ]
+        terms = [self.base.term, *(entry.term for entry in self.entries)]
         self.core = RaftCore(
             config or RaftConfig(NodeId(node_id), heartbeat_ticks=1, election_ticks=10),
-            membership,
+            self.base,
             HardState(Term(max([term, *terms])), NodeId(vote)),
-            (LogIndex(0), Term(0)),
-            [EntryMeta(e.index, e.term, len(e.data)) for e in self.entries],
-            LogIndex(applied),
+            [meta_of(e) for e in self.entries],
+            LogIndex(applied or self.base.index),
             random.Random(node_id),
         )
         self.hold_disk = False
         self.sent: list[Message] = []
+        self.snapshots: list[SendSnapshot] = []
         self.last = Effects()
         self.told = applied
-        self._writes: list[tuple[Entry | None, list[Message]]] = []
+        self._writes: list[tuple[tuple[LogIndex, Term] | None, list[Message]]] = []
 
     def step(self, event: Event) -> Effects:
         """Step, and do what is asked; messages end in `sent`."""
         fx = self.last = self.core.step(event)
         if fx.persist is not None:
+            if fx.persist.snapshot is not None:
+                self.base = fx.persist.snapshot
+                self.entries.clear()
             if fx.persist.truncate_from:
-                del self.entries[fx.persist.truncate_from - 1 :]
+                del self.entries[fx.persist.truncate_from - self.base.index - 1 :]
             self.entries.extend(fx.persist.entries)
-            last = fx.persist.entries[-1] if fx.persist.entries else None
+            last = fx.persist.entries[-1] if fx.persist.entries else fx.persist.snapshot
+            last = None if last is None else (last.index, last.term)
             self._writes.append((last, list(fx.send_after_persist)))
         elif fx.send_after_persist:
             self._writes.append((None, list(fx.send_after_persist)))
         self.sent.extend(fx.send)
         self.sent.extend(self._request(order) for order in fx.appends)
+        self.snapshots.extend(fx.snapshots)
         if fx.commit is not None:
             self.told = fx.commit
             self.step(Applied(fx.commit))
@@ -92,7 +108,13 @@ class Peer:
             last, messages = self._writes.pop(0)
             self.sent.extend(messages)
             if last is not None:
-                self.step(Persisted(last.index, last.term))
+                self.step(Persisted(*last))
+
+    def compact(self, up_to: int) -> None:
+        """Drop the log up to there, as a shell does."""
+        self.base = self.core.snapshot_meta(LogIndex(up_to))
+        self.core.compact(LogIndex(up_to))
+        self.entries = [entry for entry in self.entries if entry.index > up_to]
 
     def terms(self) -> list[int]:
         """Terms of the log in memory."""
@@ -105,10 +127,17 @@ class Peer:
             order.term,
             order.prev_index,
             order.prev_term,
-            tuple(self.entries[order.lo - 1 : order.hi - 1]),
+            tuple(e for e in self.entries if order.lo <= e.index < order.hi),
             order.commit,
             order.compact_to,
         )
+
+
+def meta_of(entry: Entry) -> EntryMeta:
+    """Return what a log tells the core of an entry at a start."""
+    is_membership = entry.kind == EntryKind.MEMBERSHIP
+    membership = decode_membership(entry.data) if is_membership else None
+    return EntryMeta(entry.index, entry.term, len(entry.data), membership)
 
 
 class Lockstep:

@@ -126,7 +126,7 @@ def _open_read_round_at_once(s: RaftState, lead: Leadership) -> None:
     """Don't wait for an entry of the own term."""
     reads = lead.reads
     if not reads.is_round_open and reads.has_waiting:
-        reads.open_round(s.node_id, s.commit)
+        reads.open_round(s.node_id, s.commit, lead.beat + 1)
         leader.broadcast_heartbeat(s, lead)
 
 
@@ -135,7 +135,7 @@ def _only_confirm_reads(s: RaftState, m: HeartbeatResponse) -> None:
     lead = s.lead
     if lead is None or m.term != s.term:
         return
-    lead.progress[m.frm].active = True
+    lead.progress[m.frm].quiet_ticks = 0
     if lead.reads.ack(m.frm, m.read_context):
         leader.maybe_close_read_round(s, lead)
 
@@ -210,7 +210,9 @@ MUTATIONS: dict[str, Mutation] = {
         20,
     ),
     "read without a quorum round": Mutation(
-        lambda: _patch(leader, "is_confirmed", lambda s, lead: lead.reads.is_round_open), 20
+        lambda: _patch(leader, "is_confirmed", lambda s, lead: lead.reads.is_round_open),
+        50,
+        harsh=True,
     ),
     "read before the own term is committed": Mutation(
         lambda: _patch(leader, "maybe_open_read_round", _open_read_round_at_once), 20

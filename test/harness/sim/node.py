@@ -18,6 +18,7 @@ from cluster.raft.types import (
     NodeId,
     RaftConfig,
     Role,
+    SnapshotMeta,
     Term,
 )
 from harness.sim.checkers import next_hash
@@ -71,9 +72,8 @@ class SimNode:
         self.proposals: dict[LogIndex, tuple[Term, bytes]] = {}
         self.core = self._core_class(
             self._config,
-            self._membership,
+            SnapshotMeta(*disk.base, self._membership),
             disk.recover_hard_state(),
-            disk.base,
             [EntryMeta(e.index, e.term, len(e.data)) for e in self.entries],
             self.machine_index,
             random.Random(self._rng.getrandbits(32)),

@@ -24,6 +24,7 @@ from cluster.raft.types import (
     Membership,
     RaftConfig,
     Role,
+    SnapshotMeta,
 )
 from harness.sim.lockstep import Lockstep, Peer, group
 
@@ -43,7 +44,12 @@ def test_time_outs_are_random_within_one_and_two_election_times():
     seen = []
     for seed in range(200):
         core = RaftCore(
-            RaftConfig(1, 1, 10), THREE, INITIAL_HARD_STATE, (0, 0), [], 0, random.Random(seed)
+            RaftConfig(1, 1, 10),
+            SnapshotMeta(0, 0, THREE),
+            INITIAL_HARD_STATE,
+            [],
+            0,
+            random.Random(seed),
         )
         ticks = 0
         while core.role is Role.FOLLOWER:

@@ -21,12 +21,14 @@ def test_a_read_waits_for_a_quorum():
     leader = net.elect(1)
     net.propose(1, b"a")
     assert leader.step(ReadRequest(7)).reads == []
-    assert read_contexts(leader) == [1, 1, 1, 1]
-    assert leader.step(answer(2, 1)).reads == []
-    assert leader.step(answer(2, 1)).reads == []  # the same one again
-    assert leader.step(answer(9, 1)).reads == []  # no member
-    assert leader.step(answer(3, 0)).reads == []  # sent before the read
-    assert leader.step(answer(3, 1)).reads == [(7, 2)]
+    # the election's heartbeats were the first round
+    assert read_contexts(leader) == [2, 2, 2, 2]
+    assert leader.step(answer(2, 2)).reads == []
+    assert leader.step(answer(2, 2)).reads == []  # the same one again
+    assert leader.step(answer(9, 2)).reads == []  # no member
+    assert leader.step(answer(3, 1)).reads == []  # sent before the read
+    assert leader.step(answer(3, 3)).reads == []  # never sent in this term
+    assert leader.step(answer(3, 2)).reads == [(7, 2)]
 
 
 def test_reads_during_a_round_share_the_next_one():
@@ -37,21 +39,21 @@ def test_reads_during_a_round_share_the_next_one():
     leader.step(ReadRequest(2))
     leader.step(ReadRequest(3))
     assert leader.sent == []
-    effects = leader.step(answer(2, 1))
+    effects = leader.step(answer(2, 2))
     assert effects.reads == [(1, 1)]
-    assert read_contexts(leader) == [2, 2]
-    assert leader.step(answer(3, 1)).reads == []
-    assert leader.step(answer(3, 2)).reads == [(2, 1), (3, 1)]
+    assert read_contexts(leader) == [3, 3]
+    assert leader.step(answer(3, 2)).reads == []
+    assert leader.step(answer(3, 3)).reads == [(2, 1), (3, 1)]
 
 
-def test_a_lost_round_is_repeated_by_the_next_heartbeat():
+def test_what_a_lost_round_would_have_confirmed_the_next_heartbeat_confirms():
     net = group(3)
     leader = net.elect(1)
     leader.step(ReadRequest(1))
     leader.sent.clear()
     leader.step(Tick())
-    assert read_contexts(leader) == [1, 1]
-    assert leader.step(answer(2, 1)).reads == [(1, 1)]
+    assert read_contexts(leader) == [3, 3]
+    assert leader.step(answer(2, 3)).reads == [(1, 1)]
 
 
 def test_a_new_leader_serves_no_read_before_an_entry_of_its_own():

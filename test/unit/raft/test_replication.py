@@ -24,7 +24,16 @@ from cluster.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from cluster.raft.types import Entry, EntryKind, EntryMeta, HardState, Membership, RaftConfig, Role
+from cluster.raft.types import (
+    Entry,
+    EntryKind,
+    EntryMeta,
+    HardState,
+    Membership,
+    RaftConfig,
+    Role,
+    SnapshotMeta,
+)
 from harness.sim.lockstep import Lockstep, Peer, group
 
 THREE = Membership((1, 2, 3))
@@ -63,7 +72,7 @@ def test_entries_are_acknowledged_only_when_durable():
     peer.hold_disk = True
     effects = peer.step(Received(AppendRequest(1, 2, 1, 0, 0, (entry(1, 1),), 0, id=9)))
     assert effects.send == []
-    assert effects.persist == (HardState(1, 0), 0, (entry(1, 1),))
+    assert effects.persist == (HardState(1, 0), 0, (entry(1, 1),), None)
     assert effects.send_after_persist == [AppendResponse(2, 1, 1, True, 1, 0, id=9)]
 
 
@@ -85,7 +94,7 @@ def test_a_delayed_request_does_not_cut_what_came_after_it():
 def test_a_conflict_truncates_from_there():
     peer = follower([1, 1, 2, 2])
     effects = peer.step(Received(AppendRequest(1, 2, 3, 1, 1, (entry(2, 1), entry(3, 3)), 0)))
-    assert effects.persist == (HardState(3, 0), 3, (entry(3, 3),))
+    assert effects.persist == (HardState(3, 0), 3, (entry(3, 3),), None)
     assert peer.terms() == [1, 1, 3]
     assert peer.core.persisted_index == 3
 
@@ -363,21 +372,6 @@ def test_compaction_follows_the_slowest_member_and_all_learn_of_it():
     assert [p.core.status()["compact_to"] for p in net.peers.values()] == [2, 2, 2]
 
 
-def test_a_follower_behind_the_leaders_log_needs_a_snapshot_and_does_not_disturb():
-    peer = Peer(1, THREE, terms=[1, 1, 1], applied=3)
-    peer.core.compact(3)
-    while peer.core.role is not Role.ELECTOR:
-        peer.step(Tick())
-    peer.step(Received(VoteResponse(2, 1, 2, True, True)))
-    peer.step(Received(VoteResponse(2, 1, 2, True, False)))
-    effects = peer.step(Received(AppendResponse(3, 1, 2, False, 0, 3, 1, 1)))
-    assert effects.appends == []
-    assert peer.core.status()["followers"][3]["state"] == "needs snapshot"
-    assert peer.step(Received(HeartbeatResponse(3, 1, 2, 0, 1))).appends == []
-    ack(peer, 2, 4)
-    assert peer.core.commit == 4
-
-
 # ---- the paper's figures ----
 
 FIGURE_7 = {
@@ -483,16 +477,18 @@ def test_a_core_starts_from_what_is_durable():
         ({"config": RaftConfig(2, 5, 10)}, "election_ticks"),
         ({"config": RaftConfig(0)}, "node_id"),
         ({"config": RaftConfig(2, max_append_bytes=0)}, "max_append_bytes"),
-        ({"membership": Membership(())}, "voter"),
+        ({"config": RaftConfig(2, max_unapplied_bytes=0)}, "max_unapplied_bytes"),
+        ({"config": RaftConfig(2, max_clock_drift_ticks=-1)}, "max_clock_drift_ticks"),
+        ({"config": RaftConfig(2, 3, 8, lease_reads=True, max_clock_drift_ticks=4)}, "lease of 3"),
+        ({"base": SnapshotMeta(0, 0, Membership((2, 1)))}, "sorted"),
         ({"hard_state": HardState(1, 0)}, "term 1 is older"),
     ],
 )
 def test_contradicting_arguments_are_refused(changes, message):
     arguments = {
         "config": RaftConfig(2),
-        "membership": THREE,
+        "base": SnapshotMeta(0, 0, THREE),
         "hard_state": HardState(2, 0),
-        "first": (0, 0),
         "entries": [EntryMeta(1, 1, 5), EntryMeta(2, 2, 5)],
         "applied": 0,
         "rng": random.Random(0),
@@ -517,3 +513,19 @@ def test_a_send_append_is_for_one_follower_and_term():
     peer.step(Received(VoteRequest(3, 1, 9, 9, 9, transfer=True)))
     assert peer.core.role is Role.FOLLOWER
     assert ack(peer, 2, 2).commit is None
+
+
+def test_proposals_are_refused_while_too_much_waits_for_the_state_machine():
+    peer = lead(config=RaftConfig(1, 1, 10, max_unapplied_bytes=8))
+    peer.core.step(Propose((b"12345",)))
+    peer.core.step(Persisted(2, 1))
+    peer.core.step(Received(AppendResponse(2, 1, 1, True, 2, 2)))
+    assert (peer.core.commit, peer.core.applied) == (2, 1)
+    peer.core.step(Propose((b"12345",)))
+    peer.core.step(Persisted(3, 1))
+    peer.core.step(Received(AppendResponse(2, 1, 1, True, 3, 3)))
+    refused = peer.core.step(Propose((b"1",)))
+    assert refused.rejected.reason is RejectReason.TOO_MANY_UNAPPLIED
+    assert refused.persist is None
+    peer.core.step(Applied(2))
+    assert peer.core.step(Propose((b"1",))).proposed is not None
