@@ -22,6 +22,7 @@ from cluster.auth.users import hash_password
 from cluster.config.identity import Identity, load_or_create_identity, seed_node_ids
 from cluster.config.settings import ConfigError, Settings
 from cluster.coordinator.coordinator import Coordinator
+from cluster.coordinator.wiring import cluster_coordinator
 from cluster.errors import ClusterError
 from cluster.heartbeat.meta_heartbeat_thread import MetaHeartbeatThread
 from cluster.log.node_log import LogOptions, NodeLog
@@ -283,7 +284,7 @@ class ClusterMain:
             raft_config=lambda favoured: self._raft_config(favoured=favoured),
             rng=random.Random(self._rng.getrandbits(64)),
         )
-        self.coordinator = Coordinator(
+        self.coordinator = cluster_coordinator(
             settings=self.settings,
             node_id=self.identity.node_id,
             meta_member=self.meta_member,

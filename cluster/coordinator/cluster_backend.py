@@ -21,6 +21,7 @@ from cluster.plan.reads import (
     AggregateRead,
     MatchDevicesRead,
     MatchSeriesRead,
+    NodesRead,
     RowsRead,
     decode_aggregates,
     encode_read,
@@ -28,7 +29,7 @@ from cluster.plan.reads import (
 from cluster.query.result import limited, slice_batch
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
-from cluster.schema.paths import PathPattern
+from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from iotdb_engine import Aggregate, ColumnBatch, DataType
 from iotdb_engine.aggregate import merge_aggregates
@@ -36,6 +37,7 @@ from iotdb_engine.aggregate import merge_aggregates
 T = TypeVar("T")
 
 _ROWS_PER_CALL = 65536
+_EVERYTHING = PathPattern(("root", "**"))
 
 _SeriesKey = tuple[tuple[int, DataType], ...]
 
@@ -54,11 +56,13 @@ class ClusterBackend:
         router: PlanRouter,
         storage_groups: StorageGroups,
         deadline: Deadline,
+        now: int,
     ) -> None:
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
         self._deadline = deadline
+        self._now = now
         self._synced = False
 
     def storage_groups(self, pattern: PathPattern) -> list[str]:
@@ -109,6 +113,7 @@ class ClusterBackend:
     ) -> Iterator[ColumnBatch]:
         """Stream the rows of series of one storage group."""
         storage_group = series[0].storage_group
+        t_min = max(t_min, self._first_alive(storage_group))
         key: _SeriesKey = tuple((info.series_id, info.data_type) for info in series)
         slots = self._router.data_slots(storage_group)
         streams = [
@@ -123,11 +128,12 @@ class ClusterBackend:
 
     def aggregate(self, series: Sequence[SeriesInfo], t_min: int, t_max: int) -> list[Aggregate]:
         """Return one aggregate per series, merged over the groups that hold its points."""
-        places: dict[tuple[GroupId, tuple[int, ...] | None], list[int]] = defaultdict(list)
+        places: dict[tuple[GroupId, tuple[int, ...] | None, int], list[int]] = defaultdict(list)
         for number, info in enumerate(series):
+            first = max(t_min, self._first_alive(info.storage_group))
             slots = self._router.data_slots(info.storage_group)
             for group in self._router.data_groups(info.storage_group):
-                places[group.group_id, slots].append(number)
+                places[group.group_id, slots, first].append(number)
 
         def call(group_id: GroupId, request: AggregateRead) -> Callable[[], list[Aggregate]]:
             return lambda: self._access.read(
@@ -135,7 +141,7 @@ class ClusterBackend:
                 encode_read(request),
                 self._deadline,
                 lambda member: member.machine.region.aggregate(
-                    request.series, t_min, t_max, slots=request.slots
+                    request.series, request.t_min, request.t_max, slots=request.slots
                 ),
                 decode_aggregates,
             )
@@ -147,11 +153,11 @@ class ClusterBackend:
                     AggregateRead(
                         tuple((series[n].series_id, series[n].data_type) for n in numbers),
                         slots,
-                        t_min,
+                        first,
                         t_max,
                     ),
                 )
-                for (group_id, slots), numbers in places.items()
+                for (group_id, slots, first), numbers in places.items()
             ]
         )
         parts: dict[int, list[Aggregate]] = defaultdict(list)
@@ -162,7 +168,41 @@ class ClusterBackend:
                 parts[number].append(aggregate)
         return [reduce(merge_aggregates, parts[number]) for number in range(len(series))]
 
+    def node_types(self, pattern: PathPattern, level: int | None = None) -> dict[str, str]:
+        """Return the nodes whose path matches, with their kind; `level` as in SchemaTree."""
+
+        def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[list[str]]]:
+            request = NodesRead(sg_ids, pattern.nodes, pattern.prefix, level)
+            return lambda: self._access.read(
+                group_id,
+                encode_read(request),
+                self._deadline,
+                lambda member: [
+                    [path, kind]
+                    for path, kind in member.machine.schema.node_types(
+                        pattern, sg_ids, level
+                    ).items()
+                ],
+                decode_result,
+            )
+
+        found = {path: kind for path, kind in self._from_schema_groups(pattern, read)}  # noqa: C416 - lists, not pairs
+        for ref in self._storage_groups.matching(_EVERYTHING):
+            nodes = split_path(ref.path)
+            for depth in range(1, len(nodes) + 1):
+                if not pattern.matches(nodes[:depth]):
+                    continue
+                if level is None:
+                    path = join_path(nodes[:depth])
+                    found[path] = "SG INTERNAL" if depth < len(nodes) else "DATABASE"
+                elif depth > level:
+                    found.setdefault(join_path(nodes[: level + 1]), "")
+        return found
+
     # ---- inside ----
+
+    def _first_alive(self, storage_group: str) -> int:
+        return self._storage_groups.first_alive(storage_group, self._now)
 
     def _sync(self) -> None:
         if not self._synced:

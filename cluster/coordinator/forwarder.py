@@ -92,6 +92,16 @@ class Forwarder:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
 
+    def tell_others(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> None:
+        """Run a read on every other member of a group, whoever leads; failures are passed over."""
+        for node_id in self._members_of(group_id):
+            if node_id == self._node_id or deadline.expired:
+                continue
+            try:
+                self._ask(group_id, node_id, _READ_METHOD, payload, deadline, lambda _: None)
+            except ClusterError as error:
+                logger.debug("group %d: node %d: %s", group_id, node_id, error)
+
     def _on_leader(
         self,
         group_id: GroupId,

@@ -12,7 +12,7 @@ from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import DataPlan, MetaPlan
-from cluster.plan.reads import AppliedIndexRead, ResolveRead, encode_read
+from cluster.plan.reads import AppliedIndexRead, AwaitAppliedRead, ResolveRead, encode_read
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.series import SeriesInfo
@@ -20,6 +20,7 @@ from cluster.schema.series import SeriesInfo
 T = TypeVar("T")
 
 _FAN_OUT_THREADS = 16
+_ANNOUNCE_S = 1.0
 
 
 class GroupsAccess:
@@ -55,6 +56,15 @@ class GroupsAccess:
             decode_result,
         )
         self._meta.await_applied(index, deadline)
+
+    def announce_meta(self, deadline: Deadline) -> None:
+        """Return when the reachable nodes have applied what this one has of the meta group.
+
+        Statements that follow through any of them then see a change that was just made. A node that
+        does not answer soon is passed over: it catches up before it serves anything strong.
+        """
+        request = encode_read(AwaitAppliedRead(int(self._meta.applied_index)))
+        self._forwarder.tell_others(META_GROUP_ID, request, deadline.earlier(_ANNOUNCE_S))
 
     def resolve(
         self,

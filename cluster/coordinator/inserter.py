@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from cluster.coordinator.groups_access import GroupsAccess
-from cluster.coordinator.plan_router import PlanRouter, take_columns
+from cluster.coordinator.plan_router import PlanRouter, take_columns, take_rows
 from cluster.coordinator.schema_cache import (
     DeviceSchema,
     LayoutKey,
@@ -17,6 +19,7 @@ from cluster.coordinator.schema_cache import (
     StorageGroupRef,
 )
 from cluster.coordinator.storage_groups import StorageGroups
+from cluster.coordinator.template_operations import TemplateOperations
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import CreateSeriesPlan, InsertPlan
 from cluster.raft.types import GroupId
@@ -24,7 +27,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import default_encoding
 from cluster.schema.paths import parse_node
 from cluster.schema.series import SeriesSpec
-from iotdb_engine import DataType, Fragment, Layout
+from iotdb_engine import T_MIN, DataType, Fragment, Layout
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +65,17 @@ class Inserter:
         router: PlanRouter,
         storage_groups: StorageGroups,
         cache: SchemaCache,
+        templates: TemplateOperations,
         auto_create: bool,
+        now: Callable[[], int],
     ) -> None:
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
         self._cache = cache
+        self._templates = templates
         self._auto_create = auto_create
+        self._now = now
 
     def insert(self, items: Sequence[InsertItem], deadline: Deadline) -> list[Status]:
         """Write items; a status for each, in order.
@@ -128,6 +135,9 @@ class Inserter:
         series = {
             name: info for name, info in zip(measurements, found, strict=True) if info is not None
         }
+        missing = [name for name in measurements if name not in series]
+        if missing and self._templates.activate_for_insert(device, missing, deadline):
+            return self.device_schema(device, measurements, deadline, fresh=True)
         return self._cache.remember_device(device, DeviceSchema(storage_group, aligned, series))
 
     # ---- inside ----
@@ -140,6 +150,7 @@ class Inserter:
         deadline: Deadline,
     ) -> dict[GroupId, list[tuple[int, Fragment]]]:
         by_group: dict[GroupId, list[tuple[int, Fragment]]] = defaultdict(list)
+        now = self._now()
         for number in todo:
             try:
                 resolved = self._resolve(items[number], deadline)
@@ -147,10 +158,12 @@ class Inserter:
                 statuses[number] = Status(error.status, error.message)
                 continue
             statuses[number] = resolved.status
-            if resolved.fragment is not None:
-                for group_id, piece in self._router.split(
-                    resolved.storage_group.path, resolved.fragment
-                ):
+            fragment = resolved.fragment
+            first = self._storage_groups.first_alive(resolved.storage_group.path, now)
+            if fragment is not None and first != T_MIN:
+                fragment, statuses[number] = _alive_rows(fragment, first, resolved.status)
+            if fragment is not None:
+                for group_id, piece in self._router.split(resolved.storage_group.path, fragment):
                     by_group[group_id].append((number, piece))
         return by_group
 
@@ -298,6 +311,24 @@ def _disagree(item: InsertItem, schema: DeviceSchema) -> bool:
         name in schema.series and schema.series[name].data_type is not data_type
         for name, data_type in zip(item.measurements, item.types, strict=True)
     )
+
+
+def out_of_ttl(time: int, first: int) -> Status:
+    """Return the status of a row that is older than its storage group's time to live."""
+    return Status(
+        StatusCode.OUT_OF_TTL, f"Insertion time [{time}] is less than ttl time bound [{first}]"
+    )
+
+
+def _alive_rows(fragment: Fragment, first: int, status: Status) -> tuple[Fragment | None, Status]:
+    """Return a fragment without the rows before `first`, and the status with that in it."""
+    times = np.frombuffer(fragment.times, ">i8")
+    expired = times < first
+    if not expired.any():
+        return fragment, status
+    refused = out_of_ttl(int(times[expired][0]), first)
+    keep = np.flatnonzero(~expired)
+    return (take_rows(fragment, keep) if len(keep) else None), refused
 
 
 def _fragment(item: InsertItem, layout: Layout) -> Fragment:

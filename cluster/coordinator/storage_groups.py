@@ -7,10 +7,11 @@ from typing import Any
 
 from cluster.coordinator.schema_cache import StorageGroupRef
 from cluster.errors import ClusterError, StatusCode
-from cluster.member.meta_member import MetaMember
 from cluster.plan.plans import SetStorageGroupPlan
 from cluster.rpc.deadline import Deadline
+from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
+from iotdb_engine.types import T_MIN
 
 
 class StorageGroups:
@@ -20,22 +21,25 @@ class StorageGroups:
         execute_meta: applies a meta plan cluster-wide, visible here when it returns.
         sync_meta: makes the local meta state as new as any acknowledged change.
         level: number of nodes after root in an automatically created storage group's path.
+        units_per_ms: of timestamps.
     """
 
     def __init__(
         self,
         *,
-        meta_member: MetaMember,
+        meta_state: Callable[[], MetaState],
         execute_meta: Callable[[SetStorageGroupPlan, Deadline], Any],
         sync_meta: Callable[[Deadline], None],
         auto_create: bool,
         level: int,
+        units_per_ms: int,
     ) -> None:
-        self._meta = meta_member
+        self._meta_state = meta_state
         self._execute_meta = execute_meta
         self._sync_meta = sync_meta
         self._auto_create = auto_create
         self._level = level
+        self._units_per_ms = units_per_ms
 
     def of_device(self, device: str, deadline: Deadline) -> StorageGroupRef:
         """Return the storage group that a device's series belong to, creating it if need be.
@@ -70,21 +74,38 @@ class StorageGroups:
             raise ClusterError(outcome.status, outcome.message)
         return found
 
+    def inside(self, path: str) -> StorageGroupRef | None:
+        """Return the storage group that a path is in or is, as far as this node knows, or None."""
+        return self._find(split_path(path))
+
     def matching(self, pattern: PathPattern) -> list[StorageGroupRef]:
         """Return the storage groups whose own path matches, sorted by path."""
         return [
             StorageGroupRef(path, sg_id)
-            for path, sg_id in self._meta.state.match_storage_groups(pattern)
+            for path, sg_id in self._meta_state().match_storage_groups(pattern)
         ]
 
     def reachable_by(self, pattern: PathPattern) -> list[StorageGroupRef]:
         """Return the storage groups that may own a path that matches, sorted by path."""
         return [
             StorageGroupRef(path, sg_id)
-            for path, sg_id in self._meta.state.match_storage_groups(PathPattern(("root", "**")))
+            for path, sg_id in self._meta_state().match_storage_groups(PathPattern(("root", "**")))
             if pattern.could_match_below(split_path(path))
         ]
 
+    def first_alive(self, path: str, now: int) -> int:
+        """Return the earliest time of a storage group's points that is not past its time to live.
+
+        Args:
+            path: of a storage group or anything in it.
+            now: clock of the one who decides, in units of the precision: one value for a whole
+                query, so that its parts agree whatever clocks the other nodes have.
+        """
+        state = self._meta_state()
+        found = state.storage_group_of(split_path(path))
+        ttl_ms = state.ttl(found[1]) if found is not None else 0
+        return max(T_MIN, now - ttl_ms * self._units_per_ms) if ttl_ms else T_MIN
+
     def _find(self, nodes: tuple[str, ...]) -> StorageGroupRef | None:
-        found = self._meta.state.storage_group_of(nodes)
+        found = self._meta_state().storage_group_of(nodes)
         return StorageGroupRef(*found) if found is not None else None

@@ -9,6 +9,7 @@ from cluster.errors import StatusCode
 from cluster.member.group_machine import GroupMachine
 from cluster.plan.codec import insert_fragment_count
 from cluster.plan.plans import (
+    AlterSeriesPlan,
     CreateSeriesPlan,
     DeleteDataPlan,
     DeleteSeriesPlan,
@@ -49,6 +50,7 @@ class DataMachine(GroupMachine):
             InsertPlan: self._insert,
             DeleteDataPlan: self._delete_data,
             CreateSeriesPlan: self._create_series,
+            AlterSeriesPlan: self._alter_series,
             DeleteSeriesPlan: self._delete_series,
             DropStorageGroupDataPlan: self._drop_storage_groups,
             FlushPlan: self._flush,
@@ -130,6 +132,11 @@ class DataMachine(GroupMachine):
         outcomes, puts = self.schema.create(plan)
         self._put(puts, index)
         return outcomes
+
+    def _alter_series(self, plan: AlterSeriesPlan, index: LogIndex) -> SeriesOutcome:
+        outcome, puts = self.schema.alter(plan)
+        self._put(puts, index)
+        return outcome
 
     def _delete_series(self, plan: DeleteSeriesPlan, index: LogIndex) -> int:
         removed, puts = self.schema.delete(plan.series_ids)

@@ -13,8 +13,10 @@ from cluster.plan.codec import encode_result
 from cluster.plan.reads import (
     AggregateRead,
     AppliedIndexRead,
+    AwaitAppliedRead,
     MatchDevicesRead,
     MatchSeriesRead,
+    NodesRead,
     Read,
     ResolveRead,
     RowsRead,
@@ -28,12 +30,15 @@ _MAX_BATCHES_PER_ANSWER = 16
 
 
 def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
-    """Confirm leadership, then answer from the applied state.
+    """Confirm leadership (but for AwaitAppliedRead), then answer from the applied state.
 
     Raises:
         NotLeader: ask the leader.
         ClusterError: the read can't be served.
     """
+    if isinstance(read, AwaitAppliedRead):
+        member.await_applied(read.index, deadline)
+        return encode_result(None)
     member.read_barrier(deadline)
     if isinstance(read, AppliedIndexRead):
         return encode_result(int(member.applied_index))
@@ -52,6 +57,10 @@ def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
         case MatchDevicesRead():
             pattern = PathPattern(read.pattern, prefix=read.prefix)
             return encode_result(schema.devices(pattern, read.sg_ids))
+        case NodesRead():
+            pattern = PathPattern(read.pattern, prefix=read.prefix)
+            nodes = schema.node_types(pattern, read.sg_ids, read.level)
+            return encode_result([[path, kind] for path, kind in nodes.items()])
         case RowsRead():
             return encode_batches(list(islice(_rows(member, read), _MAX_BATCHES_PER_ANSWER)))
         case AggregateRead():

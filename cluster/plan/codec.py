@@ -21,52 +21,31 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Callable
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from cluster.errors import StatusCode
-from cluster.plan.plans import (
-    CreateSeriesPlan,
-    DeleteDataPlan,
-    DeleteSeriesPlan,
-    DeleteStorageGroupsPlan,
-    DigestPlan,
-    DropStorageGroupDataPlan,
-    FlushPlan,
-    InsertPlan,
-    Plan,
-    RegisterNodePlan,
-    SetPartitionTablePlan,
-    SetStorageGroupPlan,
-    SetUserPlan,
+from cluster.plan.fields import (
+    FORMAT_VERSION,
+    PLAN_FIELDS,
+    PLAN_NUMBERS,
+    PlanType,
+    alias_field,
+    byte_field,
+    flag_field,
+    id_field,
+    pairs_field,
+    plain_fields,
+    text_field,
+    type_field,
 )
+from cluster.plan.plans import InsertPlan, Plan, SetPartitionTablePlan
 from cluster.plan.request_id import HEADER_BYTES, MARKER, RequestId, split_request
 from cluster.schema.meta_state import Outcome
-from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.series import DeviceInfo, SeriesInfo
 from cluster.schema.tree import SeriesOutcome
-from iotdb_engine.types import SERIES_ID_MAX, SLOT_MAX, WIRE_DTYPES, DataType, Fragment, Layout
+from iotdb_engine.types import WIRE_DTYPES, DataType, Fragment, Layout
 
-FORMAT_VERSION = 1
 _REQUEST_MARKER = bytes((MARKER,))
-
-
-class PlanType(IntEnum):
-    """First byte of a plan; frozen, it is in logs."""
-
-    SET_STORAGE_GROUP = 1
-    DELETE_STORAGE_GROUPS = 2
-    SET_PARTITION_TABLE = 3
-    REGISTER_NODE = 4
-    SET_USER = 5
-    CREATE_SERIES = 16
-    DELETE_SERIES = 17
-    DROP_STORAGE_GROUP_DATA = 18
-    INSERT = 19
-    DELETE_DATA = 20
-    FLUSH = 21
-    DIGEST = 64
-
 
 # ---- insert ----
 
@@ -225,116 +204,6 @@ def _decode_insert(data: bytes | memoryview) -> InsertPlan:
 # ---- the other plans ----
 
 
-def _text(value: Any) -> str:  # noqa: ANN401
-    if type(value) is not str:
-        raise ValueError(f"malformed plan: {value!r} is not a text")
-    if not value.isascii():
-        value.encode()  # raises on a lone surrogate, which JSON can spell but no key can hold
-    return value
-
-
-def _flag(value: Any) -> bool:  # noqa: ANN401
-    if type(value) is not bool:
-        raise ValueError(f"malformed plan: {value!r} is not true or false")
-    return value
-
-
-def _integer(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:  # noqa: ANN401
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"malformed plan: {value!r} is not an integer in [{low}, {high}]")
-        return value
-
-    return check
-
-
-_time = _integer(-(1 << 63), (1 << 63) - 1)
-_id = _integer(0, SERIES_ID_MAX)
-_port = _integer(0, SLOT_MAX)
-_byte = _integer(0, 255)
-
-
-def _ids(value: Any) -> tuple[int, ...]:  # noqa: ANN401
-    if type(value) is not list:
-        raise ValueError("malformed plan: ids are not a list")
-    return tuple(map(_id, value))
-
-
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:  # noqa: ANN401
-    if type(value) is not list:
-        raise ValueError("malformed plan: pairs are not a list")
-    return tuple((_text(key), _text(item)) for key, item in value)
-
-
-def _data_type(value: Any) -> DataType:  # noqa: ANN401
-    if type(value) is not int or value not in _TYPES:
-        raise ValueError(f"malformed plan: unknown data type {value!r}")
-    return _TYPES[value]
-
-
-def _alias(value: Any) -> str | None:  # noqa: ANN401
-    return None if value is None else _text(value)
-
-
-def _spec(value: Any) -> SeriesSpec:  # noqa: ANN401
-    name, data_type, encoding, compressor, alias, props, tags, attributes = value
-    return SeriesSpec(
-        _text(name),
-        _data_type(data_type),
-        _byte(encoding),
-        _byte(compressor),
-        _alias(alias),
-        _pairs(props),
-        _pairs(tags),
-        _pairs(attributes),
-    )
-
-
-def _specs(value: Any) -> tuple[SeriesSpec, ...]:  # noqa: ANN401
-    if type(value) is not list:
-        raise ValueError("malformed plan: series are not a list")
-    return tuple(map(_spec, value))
-
-
-_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] = {
-    PlanType.SET_STORAGE_GROUP: (SetStorageGroupPlan, {"path": _text}),
-    PlanType.DELETE_STORAGE_GROUPS: (DeleteStorageGroupsPlan, {"sg_ids": _ids}),
-    PlanType.REGISTER_NODE: (
-        RegisterNodePlan,
-        {
-            "node_id": _id,
-            "incarnation": _text,
-            "internal_ip": _text,
-            "meta_port": _port,
-            "data_port": _port,
-            "rpc_address": _text,
-            "rpc_port": _port,
-        },
-    ),
-    PlanType.SET_USER: (SetUserPlan, {"name": _text, "password_hash": _text}),
-    PlanType.CREATE_SERIES: (
-        CreateSeriesPlan,
-        {
-            "sg_id": _id,
-            "sg_path": _text,
-            "device": _text,
-            "aligned": _flag,
-            "specs": _specs,
-            "if_absent": _flag,
-        },
-    ),
-    PlanType.DELETE_SERIES: (DeleteSeriesPlan, {"series_ids": _ids}),
-    PlanType.DROP_STORAGE_GROUP_DATA: (DropStorageGroupDataPlan, {"sg_ids": _ids}),
-    PlanType.DELETE_DATA: (
-        DeleteDataPlan,
-        {"series_ids": _ids, "t_min": _time, "t_max": _time},
-    ),
-    PlanType.FLUSH: (FlushPlan, {}),
-    PlanType.DIGEST: (DigestPlan, {}),
-}
-_NUMBERS = {cls: number for number, (cls, _) in _FIELDS.items()}
-
-
 def _dump(value: Any) -> bytes:  # noqa: ANN401
     return json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -346,19 +215,6 @@ def _load(data: bytes, what: str) -> Any:  # noqa: ANN401
         return json.loads(data)
     except RecursionError as error:
         raise ValueError(f"malformed {what}: nested too deeply") from error
-
-
-def _spec_plain(spec: SeriesSpec) -> list[Any]:
-    return [
-        spec.measurement,
-        int(spec.data_type),
-        spec.encoding,
-        spec.compressor,
-        spec.alias,
-        spec.props,
-        spec.tags,
-        spec.attributes,
-    ]
 
 
 def encode_plan(plan: Plan, request: RequestId | None = None) -> bytes:
@@ -377,13 +233,10 @@ def encode_plan(plan: Plan, request: RequestId | None = None) -> bytes:
         return _encode_insert(plan, prefix)
     if isinstance(plan, SetPartitionTablePlan):
         return prefix + bytes((PlanType.SET_PARTITION_TABLE, FORMAT_VERSION)) + plan.table
-    number = _NUMBERS.get(type(plan))
+    number = PLAN_NUMBERS.get(type(plan))
     if number is None:
         raise TypeError(f"{type(plan).__name__} is not a plan")
-    fields = dict(vars(plan))
-    if isinstance(plan, CreateSeriesPlan):
-        fields["specs"] = [_spec_plain(spec) for spec in plan.specs]
-    return prefix + bytes((number, FORMAT_VERSION)) + _dump(fields)
+    return prefix + bytes((number, FORMAT_VERSION)) + _dump(plain_fields(plan))
 
 
 def decode_plan(data: bytes | memoryview) -> Plan:
@@ -406,7 +259,7 @@ def decode_plan(data: bytes | memoryview) -> Plan:
     if number == PlanType.SET_PARTITION_TABLE:
         return SetPartitionTablePlan(bytes(data[2:]))
     try:
-        cls, fields = _FIELDS[PlanType(number)]
+        cls, fields = PLAN_FIELDS[PlanType(number)]
         values = _load(bytes(data[2:]), "plan")
         if type(values) is not dict or values.keys() != fields.keys():
             raise ValueError(f"malformed plan: {cls.__name__} has other fields")
@@ -433,6 +286,7 @@ def _info_plain(info: SeriesInfo) -> list[Any]:
         info.props,
         info.tags,
         info.attributes,
+        info.template,
     ]
 
 
@@ -450,20 +304,22 @@ def _info(value: Any) -> SeriesInfo:  # noqa: ANN401
         props,
         tags,
         attributes,
+        template,
     ) = value
     return SeriesInfo(
-        _id(series_id),
-        _text(storage_group),
-        _text(device),
-        _text(measurement),
-        _data_type(data_type),
-        _byte(encoding),
-        _byte(compressor),
-        _flag(aligned),
-        _alias(alias),
-        _pairs(props),
-        _pairs(tags),
-        _pairs(attributes),
+        id_field(series_id),
+        text_field(storage_group),
+        text_field(device),
+        text_field(measurement),
+        type_field(data_type),
+        byte_field(encoding),
+        byte_field(compressor),
+        flag_field(aligned),
+        alias_field(alias),
+        pairs_field(props),
+        pairs_field(tags),
+        pairs_field(attributes),
+        text_field(template),
     )
 
 
@@ -476,7 +332,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, SeriesOutcome):
         return {"o": [_plain(value.info), int(value.status), value.message]}
     if isinstance(value, DeviceInfo):
-        return {"d": [value.path, value.storage_group, value.aligned]}
+        return {"d": [value.path, value.storage_group, value.aligned, value.template]}
     if isinstance(value, Outcome):
         return {"m": [int(value.status), value.message, _plain(value.value)]}
     if isinstance(value, bytes):
@@ -498,13 +354,15 @@ def _value(plain: Any) -> Any:  # noqa: ANN401
         return _info(fields)
     if tag == "o":
         info, status, message = fields
-        return SeriesOutcome(_value(info), StatusCode(status), _text(message))
+        return SeriesOutcome(_value(info), StatusCode(status), text_field(message))
     if tag == "d":
-        path, storage_group, aligned = fields
-        return DeviceInfo(_text(path), _text(storage_group), _flag(aligned))
+        path, storage_group, aligned, template = fields
+        return DeviceInfo(
+            text_field(path), text_field(storage_group), flag_field(aligned), text_field(template)
+        )
     if tag == "m":
         status, message, value = fields
-        return Outcome(StatusCode(status), _text(message), _value(value))
+        return Outcome(StatusCode(status), text_field(message), _value(value))
     if tag == "b":
         return bytes.fromhex(fields)
     raise ValueError(f"malformed result: unknown tag {tag!r}")

@@ -8,9 +8,12 @@ data plans to a data group. `cluster.plan.codec` gives their byte form in the Ra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TypeAlias
 
+from cluster.schema.registry import ContinuousQuery
 from cluster.schema.series import SeriesSpec
+from cluster.schema.templates import TemplateSeries
 from iotdb_engine.types import Fragment
 
 # ---- meta group ----
@@ -18,9 +21,15 @@ from iotdb_engine.types import Fragment
 
 @dataclass(frozen=True)
 class SetStorageGroupPlan:
-    """Create a storage group; refused when it is nested in or contains another one."""
+    """Create a storage group; refused when it is nested in or contains another one.
+
+    Attributes:
+        path: of the storage group.
+        ttl: time to live of its points in ms; 0: for ever.
+    """
 
     path: str
+    ttl: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,14 @@ class DeleteStorageGroupsPlan:
     """Forget storage groups by their ids (unknown ids are ignored)."""
 
     sg_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SetTtlPlan:
+    """Set the time to live of storage groups in ms (unknown ids are ignored); 0: for ever."""
+
+    sg_ids: tuple[int, ...]
+    ttl: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,119 @@ class SetUserPlan:
     password_hash: str
 
 
+class AuthorAction(IntEnum):
+    """What an AuthorPlan does; frozen, it is in logs."""
+
+    CREATE_USER = 1
+    CREATE_ROLE = 2
+    SET_PASSWORD = 3
+    DROP_USER = 4
+    DROP_ROLE = 5
+    GRANT_USER = 6
+    GRANT_ROLE = 7
+    GRANT_ROLE_TO_USER = 8
+    REVOKE_USER = 9
+    REVOKE_ROLE = 10
+    REVOKE_ROLE_FROM_USER = 11
+
+
+@dataclass(frozen=True)
+class AuthorPlan:
+    """Change users, roles or what they may do. Fields that an action does not need are empty."""
+
+    action: AuthorAction
+    user: str = ""
+    role: str = ""
+    password_hash: str = ""
+    privileges: tuple[int, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+class TemplateAction(IntEnum):
+    """What a TemplatePlan does; frozen, it is in logs."""
+
+    CREATE = 1
+    DROP = 2
+    APPEND = 3
+    PRUNE = 4
+    SET = 5
+    UNSET = 6
+
+
+@dataclass(frozen=True)
+class TemplatePlan:
+    """Change a schema template, or where it is set.
+
+    Attributes:
+        action: what to do.
+        name: of the template.
+        path: SET, UNSET: the node; PRUNE: of the measurement below the device.
+        aligned: CREATE only.
+        series: CREATE, APPEND.
+    """
+
+    action: TemplateAction
+    name: str
+    path: str = ""
+    aligned: bool = False
+    series: tuple[TemplateSeries, ...] = ()
+
+
+class RegistryAction(IntEnum):
+    """What is done to something registered by name; frozen, it is in logs."""
+
+    CREATE = 1
+    DROP = 2
+    START = 3
+    STOP = 4
+    CLAIM = 5
+
+
+@dataclass(frozen=True)
+class FunctionPlan:
+    """CREATE or DROP a function."""
+
+    action: RegistryAction
+    name: str
+    class_name: str = ""
+
+
+@dataclass(frozen=True)
+class TriggerPlan:
+    """CREATE, DROP, START or STOP a trigger; all but the name only for CREATE."""
+
+    action: RegistryAction
+    name: str
+    event: str = ""
+    path: str = ""
+    class_name: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class CreateContinuousQueryPlan:
+    """Register a continuous query."""
+
+    query: ContinuousQuery
+
+
+@dataclass(frozen=True)
+class ContinuousQueryPlan:
+    """DROP a continuous query, or CLAIM its run that is due at `due`."""
+
+    action: RegistryAction
+    name: str
+    due: int = 0
+    next_run: int = 0
+
+
+@dataclass(frozen=True)
+class SystemModePlan:
+    """Refuse (or accept again) everything that changes data or schema, cluster-wide."""
+
+    read_only: bool
+
+
 # ---- data groups ----
 
 
@@ -75,6 +205,7 @@ class CreateSeriesPlan:
         specs: what to create.
         if_absent: an existing series of the same type is a success (auto-creation on insert);
             otherwise it is refused with PATH_ALREADY_EXISTS.
+        template: name of the schema template that is being activated, "" when it is none.
     """
 
     sg_id: int
@@ -83,6 +214,37 @@ class CreateSeriesPlan:
     aligned: bool
     specs: tuple[SeriesSpec, ...]
     if_absent: bool
+    template: str = ""
+
+
+class AlterAction(IntEnum):
+    """What an AlterSeriesPlan does; frozen, it is in logs."""
+
+    RENAME = 1
+    SET = 2
+    DROP = 3
+    ADD_TAGS = 4
+    ADD_ATTRIBUTES = 5
+    UPSERT = 6
+
+
+@dataclass(frozen=True)
+class AlterSeriesPlan:
+    """Change tags, attributes or alias of a series (`cluster.schema.alter`).
+
+    Attributes:
+        series_id: of the series.
+        action: what to do.
+        pairs: RENAME: (old, new); DROP: (key, ""); else key and value; UPSERT: of tags.
+        attributes: UPSERT: of attributes.
+        alias: UPSERT: the new alias, None to leave it.
+    """
+
+    series_id: int
+    action: AlterAction
+    pairs: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    alias: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,9 +300,18 @@ MetaPlan: TypeAlias = (
     | RegisterNodePlan
     | SetUserPlan
     | DigestPlan
+    | SetTtlPlan
+    | AuthorPlan
+    | TemplatePlan
+    | FunctionPlan
+    | TriggerPlan
+    | CreateContinuousQueryPlan
+    | ContinuousQueryPlan
+    | SystemModePlan
 )
 DataPlan: TypeAlias = (
     CreateSeriesPlan
+    | AlterSeriesPlan
     | DeleteSeriesPlan
     | DropStorageGroupDataPlan
     | InsertPlan

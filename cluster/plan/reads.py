@@ -20,6 +20,13 @@ class AppliedIndexRead:
 
 
 @dataclass(frozen=True)
+class AwaitAppliedRead:
+    """Answer once an entry is applied on the node that is asked, leader or not."""
+
+    index: int
+
+
+@dataclass(frozen=True)
 class ResolveRead:
     """Look up measurements (or aliases) of a device: (aligned or None, SeriesInfo or None each)."""
 
@@ -47,6 +54,20 @@ class MatchDevicesRead:
 
 
 @dataclass(frozen=True)
+class NodesRead:
+    """Return [path, kind] of the nodes below some storage groups whose path matches a pattern.
+
+    `level`: None, or the number of nodes after root that paths are cut to; see
+    `SchemaTree.node_types`.
+    """
+
+    sg_ids: tuple[int, ...]
+    pattern: tuple[str, ...]
+    prefix: bool
+    level: int | None
+
+
+@dataclass(frozen=True)
 class RowsRead:
     """Return the first rows of series in a time range, aligned; see Region.read."""
 
@@ -69,16 +90,25 @@ class AggregateRead:
 
 
 Read: TypeAlias = (
-    AppliedIndexRead | ResolveRead | MatchSeriesRead | MatchDevicesRead | RowsRead | AggregateRead
+    AppliedIndexRead
+    | AwaitAppliedRead
+    | ResolveRead
+    | MatchSeriesRead
+    | MatchDevicesRead
+    | NodesRead
+    | RowsRead
+    | AggregateRead
 )
 
 _BY_NAME: dict[str, type[Read]] = {
     cls.__name__: cls
     for cls in (
         AppliedIndexRead,
+        AwaitAppliedRead,
         ResolveRead,
         MatchSeriesRead,
         MatchDevicesRead,
+        NodesRead,
         RowsRead,
         AggregateRead,
     )

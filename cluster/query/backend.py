@@ -29,6 +29,14 @@ class QueryBackend(Protocol):
         """Return the devices whose path matches, sorted by path."""
         ...
 
+    def node_types(self, pattern: PathPattern, level: int | None = None) -> dict[str, str]:
+        """Return the nodes of every kind whose path matches: path → kind, as 1.x names it.
+
+        With a level, instead of the matching nodes their ancestors (or they themselves) with that
+        many nodes after root.
+        """
+        ...
+
     def read(
         self,
         series: Sequence[SeriesInfo],

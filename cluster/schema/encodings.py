@@ -7,6 +7,7 @@ and up of compressors are of 1.x clients.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from cluster.errors import ClusterError, StatusCode
@@ -142,4 +143,30 @@ def encoding_problem(data_type: DataType, encoding: int, compressor: int) -> str
         return f"encoding {encoding_name(encoding)} does not support {data_type.name}"
     if compressor not in Compressor._value2member_map_:
         return f"unknown compressor {compressor}"
+    return None
+
+
+def deadband_problem(props: Mapping[str, str]) -> str | None:
+    """Return why the dead-band properties of a series can't be, or None (0.13 `checkSDTFormat`)."""
+    if props.get("loss", "").lower() != "sdt":
+        return None
+    deviation = props.get("compdev")
+    if deviation is None:
+        return "SDT compression deviation is required"
+    try:
+        if float(deviation) < 0:
+            return "SDT compression deviation cannot be negative"
+    except ValueError:
+        return "SDT compression deviation formatting error"
+    bounds = {"minimum": ("compmintime", 0), "maximum": ("compmaxtime", (1 << 63) - 1)}
+    found = {}
+    for name, (key, default) in bounds.items():
+        text = props.get(key)
+        if text is not None and not (text.lstrip("-").isdecimal() and len(text) < 20):
+            return f"SDT compression {name} time formatting error"
+        found[name] = default if text is None else int(text)
+        if found[name] < 0:
+            return f"SDT compression {name} time cannot be negative"
+    if found["maximum"] <= found["minimum"]:
+        return "SDT compression maximum time needs to be greater than compression minimum time"
     return None

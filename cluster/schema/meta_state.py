@@ -1,39 +1,58 @@
 """MetaState: what the meta group replicates, as a value with operations.
 
-Storage groups, users, the node registry and the partition table. `apply` is deterministic; what it
-changes is returned as key-value puts, which the caller stores together with the applied index:
+Storage groups, the node registry and the partition table, and as parts with modules of their own
+users and roles (`cluster.auth.auth_state`), schema templates (`templates`), functions, triggers and
+continuous queries (`registry`). `apply` is deterministic; what it changes is returned as key-value
+puts, which the caller stores together with the applied index:
 
-    sg/<path>       id of the storage group, u64 big-endian
-    user/<name>     password hash, text
+    sg/<path>       id of the storage group, time to live in ms (0: for ever); both u64 big-endian
     node/<node id>  u64 big-endian: the RegisterNodePlan's fields, JSON
     table           the partition table's bytes
+    mode            b"readonly" while changes are refused
+
+and what the parts say of theirs.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cluster.auth.auth_state import AuthState
 from cluster.errors import ClusterError, StatusCode
 from cluster.member.address_book import NodeInfo
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import (
+    AuthorAction,
+    AuthorPlan,
+    ContinuousQueryPlan,
+    CreateContinuousQueryPlan,
     DeleteStorageGroupsPlan,
+    FunctionPlan,
     MetaPlan,
     RegisterNodePlan,
+    RegistryAction,
     SetPartitionTablePlan,
     SetStorageGroupPlan,
+    SetTtlPlan,
     SetUserPlan,
+    SystemModePlan,
+    TemplateAction,
+    TemplatePlan,
+    TriggerPlan,
 )
 from cluster.raft.types import NodeId
 from cluster.schema.paths import PathPattern, join_path, split_path, validate_storage_group
+from cluster.schema.registry import Registry, Trigger
+from cluster.schema.templates import TemplateState
 
 _STORAGE_GROUP = b"sg/"
-_USER = b"user/"
 _NODE = b"node/"
 _TABLE = b"table"
+_MODE = b"mode"
+_READ_ONLY = b"readonly"
 
 Puts = dict[bytes, bytes | None]
 
@@ -66,17 +85,45 @@ class MetaState:
 
     Storage groups are a tree of dictionaries whose leaves are the groups. Walking it takes no lock:
     a single look-up in a dictionary is atomic, and a leaf never becomes an inner node in place.
+
+    Attributes:
+        auth: users and roles.
+        templates: schema templates.
+        registry: functions, triggers, continuous queries.
     """
 
     def __init__(self) -> None:
+        self.auth = AuthState()
+        self.templates = TemplateState()
+        self.registry = Registry()
         self._lock = threading.Lock()
         self._tree: dict[str, Any] = {}
         self._by_id: dict[int, _StorageGroup] = {}
         self._sorted: list[_StorageGroup] | None = []
-        self._users: dict[str, str] = {}
+        self._ttls: dict[int, int] = {}
+        self._read_only = False
         self._nodes: dict[int, RegisterNodePlan] = {}
         self._table = b""
         self._table_version = 0
+        self._handlers: dict[type[Any], Callable[[Any, int], tuple[Outcome, Puts]]] = {
+            SetStorageGroupPlan: self._set_storage_group,
+            DeleteStorageGroupsPlan: lambda plan, _: self._delete_storage_groups(plan.sg_ids),
+            SetTtlPlan: lambda plan, _: self._set_ttl(plan),
+            SetPartitionTablePlan: lambda plan, _: self._set_table(plan.table),
+            RegisterNodePlan: lambda plan, _: self._register(plan),
+            SetUserPlan: lambda plan, _: _done(
+                puts=self.auth.put_user(plan.name, plan.password_hash)
+            ),
+            AuthorPlan: lambda plan, _: _done(puts=_change_auth(self.auth, plan)),
+            TemplatePlan: lambda plan, _: _done(puts=_change_templates(self.templates, plan)),
+            FunctionPlan: lambda plan, _: _done(puts=_change_functions(self.registry, plan)),
+            TriggerPlan: lambda plan, _: _done(puts=_change_triggers(self.registry, plan)),
+            CreateContinuousQueryPlan: lambda plan, _: _done(
+                puts=self.registry.create_query(plan.query)
+            ),
+            ContinuousQueryPlan: lambda plan, _: _done(puts=_change_queries(self.registry, plan)),
+            SystemModePlan: lambda plan, _: self._set_mode(plan),
+        }
 
     @classmethod
     def load(cls, pairs: Iterable[tuple[bytes, bytes]]) -> MetaState:
@@ -96,15 +143,21 @@ class MetaState:
     def _load(self, key: bytes, value: bytes) -> None:
         if key.startswith(_STORAGE_GROUP):
             path = key[len(_STORAGE_GROUP) :].decode()
-            self._add(_StorageGroup(path, int.from_bytes(value, "big")), split_path(path))
-        elif key.startswith(_USER):
-            self._users[key[len(_USER) :].decode()] = value.decode()
+            if len(value) != 16:
+                raise ValueError(f"{len(value)} bytes instead of 16")
+            sg_id = int.from_bytes(value[:8], "big")
+            self._add(_StorageGroup(path, sg_id), split_path(path))
+            self._ttls[sg_id] = int.from_bytes(value[8:], "big")
         elif key.startswith(_NODE):
             plan = RegisterNodePlan(**json.loads(value))
             self._nodes[plan.node_id] = plan
         elif key == _TABLE:
             self._table = value
             self._table_version = SlotPartitionTable.decode(value).version
+        elif key == _MODE:
+            self._read_only = value == _READ_ONLY
+        else:
+            any(part.load(key, value) for part in (self.auth, self.templates, self.registry))
 
     # ---- reading ----
 
@@ -113,14 +166,15 @@ class MetaState:
         """The partition table's byte form; b"" while there is none."""
         return self._table
 
+    @property
+    def read_only(self) -> bool:
+        """Whether everything that changes data or schema is refused (SET SYSTEM TO READONLY)."""
+        return self._read_only
+
     def password_hash(self, user: str) -> str | None:
         """Return a user's stored hash, or None when there is no such user."""
-        return self._users.get(user)
-
-    def users(self) -> list[str]:
-        """Return the users' names, sorted."""
-        with self._lock:
-            return sorted(self._users)
+        found = self.auth.user(user)
+        return found.password_hash if found is not None else None
 
     def nodes(self) -> list[NodeInfo]:
         """Return the registered nodes, by node id."""
@@ -157,6 +211,10 @@ class MetaState:
         """Return (path, id) of a storage group, or None."""
         return self._by_id.get(sg_id)
 
+    def ttl(self, sg_id: int) -> int:
+        """Return the time to live of a storage group's points in ms; 0: for ever."""
+        return self._ttls.get(sg_id, 0)
+
     def match_storage_groups(self, pattern: PathPattern) -> list[tuple[str, int]]:
         """Return (path, id) of the storage groups whose own path matches, sorted by path."""
         if pattern.is_literal:
@@ -180,26 +238,17 @@ class MetaState:
         Returns:
             The outcome, and what to store (None: to delete). A refused plan changes nothing.
         """
+        handler = self._handlers.get(type(plan))
+        if handler is None:
+            raise TypeError(f"the meta group can't apply a {type(plan).__name__}")
         with self._lock:
-            match plan:
-                case SetStorageGroupPlan():
-                    return self._set_storage_group(plan.path, index)
-                case DeleteStorageGroupsPlan():
-                    return self._delete_storage_groups(plan.sg_ids)
-                case SetPartitionTablePlan():
-                    return self._set_table(plan.table)
-                case RegisterNodePlan():
-                    return self._register(plan)
-                case SetUserPlan():
-                    self._users[plan.name] = plan.password_hash
-                    return _done(puts={_USER + plan.name.encode(): plan.password_hash.encode()})
-        raise TypeError(f"the meta group can't apply a {type(plan).__name__}")
+            try:
+                return handler(plan, index)
+            except ClusterError as refusal:
+                return Outcome(refusal.status, refusal.message), {}
 
-    def _set_storage_group(self, path: str, index: int) -> tuple[Outcome, Puts]:
-        try:
-            nodes = validate_storage_group(path)
-        except ClusterError as error:
-            return Outcome(error.status, error.message), {}
+    def _set_storage_group(self, plan: SetStorageGroupPlan, index: int) -> tuple[Outcome, Puts]:
+        nodes = validate_storage_group(plan.path)
         path = join_path(nodes)
         found = self.storage_group_of(nodes)
         if found is not None:
@@ -215,8 +264,30 @@ class MetaState:
             return _refused_as_existing(
                 f"some children of {path} have already been set to storage group"
             )
-        self._add(_StorageGroup(path, index), nodes)
-        return _done(index, {_STORAGE_GROUP + path.encode(): index.to_bytes(8, "big")})
+        group = _StorageGroup(path, index)
+        self._add(group, nodes)
+        self._ttls[index] = plan.ttl
+        return _done(index, self._group_record(group))
+
+    def _group_record(self, group: _StorageGroup) -> Puts:
+        ttl = self._ttls.get(group.sg_id, 0)
+        record = group.sg_id.to_bytes(8, "big") + ttl.to_bytes(8, "big")
+        return {_STORAGE_GROUP + group.path.encode(): record}
+
+    def _set_ttl(self, plan: SetTtlPlan) -> tuple[Outcome, Puts]:
+        if plan.ttl < 0:
+            return Outcome(StatusCode.ILLEGAL_PARAMETER, f"a TTL of {plan.ttl} is negative"), {}
+        puts: Puts = {}
+        for sg_id in plan.sg_ids:
+            group = self._by_id.get(sg_id)
+            if group is not None:
+                self._ttls[sg_id] = plan.ttl
+                puts |= self._group_record(group)
+        return _done(puts=puts)
+
+    def _set_mode(self, plan: SystemModePlan) -> tuple[Outcome, Puts]:
+        self._read_only = plan.read_only
+        return _done(puts={_MODE: _READ_ONLY if plan.read_only else None})
 
     def _delete_storage_groups(self, sg_ids: Sequence[int]) -> tuple[Outcome, Puts]:
         removed = []
@@ -234,7 +305,10 @@ class MetaState:
                 if level:
                     break
             removed.append(sg_id)
+            self._ttls.pop(sg_id, None)
             puts[_STORAGE_GROUP + group.path.encode()] = None
+            puts |= self.templates.unset_within(group.path)
+            puts |= self.registry.drop_triggers_within(group.path)
         self._sorted = None
         return _done(removed, puts)
 
@@ -281,3 +355,82 @@ def _done(
 
 def _refused_as_existing(message: str) -> tuple[Outcome, Puts]:
     return Outcome(StatusCode.PATH_ALREADY_EXISTS, message), {}
+
+
+def _change_auth(auth: AuthState, plan: AuthorPlan) -> Puts:
+    match plan.action:
+        case AuthorAction.CREATE_USER:
+            return auth.create_user(plan.user, plan.password_hash)
+        case AuthorAction.CREATE_ROLE:
+            return auth.create_role(plan.role)
+        case AuthorAction.SET_PASSWORD:
+            return auth.set_password(plan.user, plan.password_hash)
+        case AuthorAction.DROP_USER:
+            return auth.drop_user(plan.user)
+        case AuthorAction.DROP_ROLE:
+            return auth.drop_role(plan.role)
+        case AuthorAction.GRANT_USER:
+            return auth.grant_to_user(plan.user, plan.privileges, plan.paths)
+        case AuthorAction.GRANT_ROLE:
+            return auth.grant_to_role(plan.role, plan.privileges, plan.paths)
+        case AuthorAction.GRANT_ROLE_TO_USER:
+            return auth.grant_role(plan.role, plan.user)
+        case AuthorAction.REVOKE_USER:
+            return auth.revoke_from_user(plan.user, plan.privileges, plan.paths)
+        case AuthorAction.REVOKE_ROLE:
+            return auth.revoke_from_role(plan.role, plan.privileges, plan.paths)
+        case AuthorAction.REVOKE_ROLE_FROM_USER:
+            return auth.revoke_role(plan.role, plan.user)
+
+
+def _change_templates(templates: TemplateState, plan: TemplatePlan) -> Puts:
+    match plan.action:
+        case TemplateAction.CREATE:
+            return templates.create(plan.name, plan.aligned, plan.series)
+        case TemplateAction.DROP:
+            return templates.drop(plan.name)
+        case TemplateAction.APPEND:
+            return templates.append(plan.name, plan.series)
+        case TemplateAction.PRUNE:
+            return templates.prune(plan.name, plan.path)
+        case TemplateAction.SET:
+            return templates.set(plan.name, plan.path)
+        case TemplateAction.UNSET:
+            return templates.unset(plan.name, plan.path)
+
+
+def _change_functions(registry: Registry, plan: FunctionPlan) -> Puts:
+    match plan.action:
+        case RegistryAction.CREATE:
+            return registry.create_function(plan.name, plan.class_name)
+        case RegistryAction.DROP:
+            return registry.drop_function(plan.name)
+    raise _no_such_action(plan)
+
+
+def _change_triggers(registry: Registry, plan: TriggerPlan) -> Puts:
+    match plan.action:
+        case RegistryAction.CREATE:
+            return registry.create_trigger(
+                Trigger(plan.name, plan.event, plan.path, plan.class_name, plan.attributes)
+            )
+        case RegistryAction.DROP:
+            return registry.drop_trigger(plan.name)
+        case RegistryAction.START | RegistryAction.STOP:
+            return registry.switch_trigger(plan.name, started=plan.action is RegistryAction.START)
+    raise _no_such_action(plan)
+
+
+def _change_queries(registry: Registry, plan: ContinuousQueryPlan) -> Puts:
+    match plan.action:
+        case RegistryAction.DROP:
+            return registry.drop_query(plan.name)
+        case RegistryAction.CLAIM:
+            return registry.claim_run(plan.name, plan.due, plan.next_run)
+    raise _no_such_action(plan)
+
+
+def _no_such_action(plan: FunctionPlan | TriggerPlan | ContinuousQueryPlan) -> ClusterError:
+    return ClusterError(
+        StatusCode.ILLEGAL_PARAMETER, f"{plan.action.name} means nothing in {type(plan).__name__}"
+    )

@@ -34,7 +34,10 @@ class SeriesSpec:
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """A series that exists. `device` and `path` are text forms of full paths."""
+    """A series that exists. `device` and `path` are text forms of full paths.
+
+    `template` names the schema template whose activation made it, "" when none did.
+    """
 
     series_id: int
     storage_group: str
@@ -48,6 +51,7 @@ class SeriesInfo:
     props: tuple[tuple[str, str], ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
+    template: str = ""
 
     @property
     def path(self) -> str:
@@ -62,8 +66,9 @@ class SeriesInfo:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device that has at least one series."""
+    """A device that has at least one series. `template`: the one in use on it, or ""."""
 
     path: str
     storage_group: str
     aligned: bool
+    template: str = ""

@@ -2,7 +2,7 @@
 
 Persistent form, one record per series plus one counter per storage group:
 
-    schema/series/<series id u64>  JSON list, see `_record`
+    schema/series/<series id u64>  JSON list, see `series_record`
     schema/next/<sg id u64>        number of the storage group's next series, u64
 
 Numbers are never used again, so what was known of a dropped series can't be taken for another one.
@@ -11,15 +11,15 @@ Numbers are never used again, so what was known of a dropped series can't be tak
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.plan.plans import CreateSeriesPlan
-from cluster.schema.encodings import encoding_problem
+from cluster.plan.plans import AlterSeriesPlan, CreateSeriesPlan
+from cluster.schema.alter import altered, pairs_problem
+from cluster.schema.encodings import deadband_problem, encoding_problem
 from cluster.schema.paths import (
     PathPattern,
     join_path,
@@ -33,14 +33,12 @@ from cluster.schema.series import (
     SeriesInfo,
     SeriesSpec,
 )
-from iotdb_engine.types import DataType
+from cluster.schema.series_record import decode_series, dump_json, encode_series
+from cluster.schema.tree_nodes import Device, Node, descend, find_node, matching_nodes
 
 KEY_PREFIX = b"schema/"
 _SERIES = KEY_PREFIX + b"series/"
 _NEXT = KEY_PREFIX + b"next/"
-
-TAG_ATTRIBUTE_TOTAL_BYTES = 700
-"""0.13 `tag_attribute_total_size`; not configurable, since replicas must decide alike."""
 
 Puts = dict[bytes, bytes | None]
 
@@ -59,28 +57,6 @@ class SeriesOutcome(NamedTuple):
     message: str = ""
 
 
-class _Device:
-    """A device with at least one series."""
-
-    __slots__ = ("aligned", "names", "path", "series")
-
-    def __init__(self, path: str, aligned: bool) -> None:
-        self.path = path
-        self.aligned = aligned
-        self.series: dict[str, SeriesInfo] = {}  # by measurement, in order of creation
-        self.names: dict[str, SeriesInfo] = {}  # by measurement and by alias
-
-
-class _Node:
-    """An inner node of a storage group's tree; lives as long as a device is there or below."""
-
-    __slots__ = ("children", "device")
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.device: _Device | None = None
-
-
 class _Group:
     """A storage group."""
 
@@ -89,12 +65,12 @@ class _Group:
     def __init__(self, path: str) -> None:
         self.path = path
         self.nodes = split_path(path)
-        self.root = _Node()
-        self.devices: dict[str, _Device] = {}
-        self.in_order: list[_Device] | None = []  # sorted by path; None: to be made anew
+        self.root = Node()
+        self.devices: dict[str, Device] = {}
+        self.in_order: list[Device] | None = []  # sorted by path; None: to be made anew
         self.next_number = 0
 
-    def sorted_devices(self) -> list[_Device]:
+    def sorted_devices(self) -> list[Device]:
         if self.in_order is None:
             self.in_order = [self.devices[path] for path in sorted(self.devices)]
         return self.in_order
@@ -127,7 +103,7 @@ class SchemaTree:
         for key, value in pairs:
             try:
                 if key.startswith(_SERIES):
-                    info = _info(int.from_bytes(key[len(_SERIES) :], "big"), value)
+                    info = decode_series(int.from_bytes(key[len(_SERIES) :], "big"), value)
                     tree._add(info.sg_id, info.storage_group, info.device, info.aligned, [info])
                 elif key.startswith(_NEXT):
                     numbers[int.from_bytes(key[len(_NEXT) :], "big")] = value
@@ -199,7 +175,10 @@ class SchemaTree:
         with self._lock:
             return [
                 DeviceInfo(
-                    device.path, next(iter(device.series.values())).storage_group, device.aligned
+                    device.path,
+                    next(iter(device.series.values())).storage_group,
+                    device.aligned,
+                    device.template,
                 )
                 for device, state in self._walk(pattern, sg_ids)
                 if pattern.accepts(state)
@@ -215,9 +194,9 @@ class SchemaTree:
 
     def _walk(
         self, pattern: PathPattern, sg_ids: Collection[int] | None
-    ) -> list[tuple[_Device, int]]:
+    ) -> list[tuple[Device, int]]:
         """Return the devices that a matching path leads to or through, with the state there."""
-        found: list[tuple[_Device, int]] = []
+        found: list[tuple[Device, int]] = []
         walked = 0
         for sg_id in self._groups if sg_ids is None else set(sg_ids):
             group = self._groups.get(sg_id)
@@ -235,10 +214,39 @@ class SchemaTree:
                 )
                 continue
             start = len(found)
-            _descend(pattern, group.root, state, found)
+            descend(pattern, group.root, state, found)
             found[start:] = sorted(found[start:], key=_device_path)
         if walked > 1:
             found.sort(key=_device_path)
+        return found
+
+    def node_types(
+        self, pattern: PathPattern, sg_ids: Collection[int], level: int | None = None
+    ) -> dict[str, str]:
+        """Return the nodes below the storage groups' own whose path matches, with their kind.
+
+        Args:
+            pattern: against paths of nodes of every kind.
+            sg_ids: only in these storage groups.
+            level: None: the matching nodes; else the ancestors, with that many nodes after root,
+                of matching nodes (or they themselves). May then be at or above a storage group.
+
+        Returns:
+            Path → INTERNAL, DEVICE or TIMESERIES, as 1.x names them.
+        """
+        found: dict[str, str] = {}
+        with self._lock:
+            for sg_id in sg_ids:
+                group = self._groups.get(sg_id)
+                if group is None:
+                    continue
+                for path, kind in matching_nodes(pattern, group.root, group.nodes):
+                    if level is None:
+                        found[join_path(path)] = kind
+                    elif len(path) > level:
+                        found[join_path(path[: level + 1])] = "" if len(path) > level + 1 else kind
+                        if len(group.nodes) > level:
+                            break  # its only ancestor at that level is known
         return found
 
     # ---- applying ----
@@ -261,7 +269,7 @@ class SchemaTree:
             if group is None:
                 group = _Group(plan.sg_path)
             device = group.devices.get(plan.device)
-            inner = _find_node(group, plan.device)
+            inner = find_node(group.root, split_path(plan.device)[len(group.nodes) :])
             known = dict(device.names) if device is not None else {}
             number = group.next_number
             outcomes = []
@@ -286,9 +294,9 @@ class SchemaTree:
             if not created:
                 return outcomes, {}
             self._add(plan.sg_id, plan.sg_path, plan.device, plan.aligned, created)
-            puts: Puts = {_series_key(info.series_id): _record(info) for info in created}
+            puts: Puts = {_series_key(info.series_id): encode_series(info) for info in created}
             group = self._groups[plan.sg_id]
-            puts[_NEXT + plan.sg_id.to_bytes(8, "big")] = _dump([group.path, group.next_number])
+            puts[_NEXT + plan.sg_id.to_bytes(8, "big")] = dump_json([group.path, group.next_number])
             return outcomes, puts
 
     def delete(self, series_ids: Iterable[int]) -> tuple[list[SeriesInfo], Puts]:
@@ -312,9 +320,47 @@ class SchemaTree:
                     del device.names[info.alias]
                 if not device.series:
                     _remove_device(group, device)
+                elif info.template:
+                    device.template = next(
+                        (left.template for left in device.series.values() if left.template), ""
+                    )
                 removed.append(info)
                 puts[_series_key(series_id)] = None
         return removed, puts
+
+    def alter(self, plan: AlterSeriesPlan) -> tuple[SeriesOutcome, Puts]:
+        """Change tags, attributes or alias of a series.
+
+        Returns:
+            The series as it is then, or why it was left alone; and what to store.
+        """
+        with self._lock:
+            info = self._by_id.get(plan.series_id)
+            if info is None:
+                return SeriesOutcome(
+                    None, StatusCode.TIMESERIES_NOT_EXIST, "the series was deleted meanwhile"
+                ), {}
+            group = self._groups[info.sg_id]
+            device = group.devices[info.device]
+            try:
+                after = altered(info, plan)
+                if after.alias != info.alias and after.alias is not None:
+                    _check_alias(
+                        after.alias,
+                        info.path,
+                        device,
+                        find_node(group.root, split_path(info.device)[len(group.nodes) :]),
+                    )
+            except ClusterError as refusal:
+                return SeriesOutcome(info, refusal.status, refusal.message), {}
+            device.series[info.measurement] = after
+            device.names[info.measurement] = after
+            if after.alias is not None:
+                device.names[after.alias] = after
+            if info.alias is not None and info.alias != after.alias:
+                del device.names[info.alias]
+            self._by_id[info.series_id] = after
+            return SeriesOutcome(after), {_series_key(info.series_id): encode_series(after)}
 
     def drop_storage_groups(self, sg_ids: Iterable[int]) -> tuple[int, Puts]:
         """Remove whole storage groups; unknown ids are passed over.
@@ -359,7 +405,7 @@ class SchemaTree:
                 StatusCode.METADATA_ERROR,
                 f"storage group {plan.sg_path} has used up its series numbers",
             )
-        node: _Node | None = group.root
+        node: Node | None = group.root
         for number in range(len(sg_nodes), len(nodes)):
             assert node is not None
             if node.device is not None and nodes[number] in node.device.names:
@@ -391,16 +437,19 @@ class SchemaTree:
         found = group.devices.get(device)
         new = found is None
         if found is None:
-            found = _Device(device, aligned)
+            found = Device(device, aligned)
         found.series.update({info.measurement: info for info in infos})
         names = {info.measurement: info for info in infos}
         names.update({info.alias: info for info in infos if info.alias is not None})
         found.names.update(names)
+        found.template = found.template or next(
+            (info.template for info in infos if info.template), ""
+        )
         self._by_id.update({info.series_id: info for info in infos})
         if new:
             node = group.root
             for name in split_path(device)[len(group.nodes) :]:
-                node = node.children.setdefault(name, _Node())
+                node = node.children.setdefault(name, Node())
             node.device = found
             group.in_order = None
             group.devices[device] = found
@@ -409,29 +458,16 @@ class SchemaTree:
         group.next_number = max(group.next_number, last + 1)
 
 
-def _device_path(item: tuple[_Device, int]) -> str:
+def _check_alias(alias: str, path: str, device: Device, inner: Node | None) -> None:
+    validate_measurement_name(alias, f"{device.path}.{alias}")
+    if alias in device.names or (inner is not None and alias in inner.children):
+        raise ClusterError(
+            StatusCode.ALIAS_ALREADY_EXISTS, f"Alias [{alias}] for Path [{path}] already exists"
+        )
+
+
+def _device_path(item: tuple[Device, int]) -> str:
     return item[0].path
-
-
-def _descend(
-    pattern: PathPattern, root: _Node, state: int, found: list[tuple[_Device, int]]
-) -> None:
-    """Collect the devices at and below a node; by hand, as a path's depth has no bound."""
-    todo = [(root, state)]
-    while todo:
-        node, state = todo.pop()
-        if node.device is not None:
-            found.append((node.device, state))
-        literal = pattern.next_literal(state)
-        if literal is not None:
-            child = node.children.get(literal)
-            if child is not None:
-                todo.append((child, pattern.step(state, literal)))
-            continue
-        for name, child in node.children.items():
-            after = pattern.step(state, name)
-            if after:
-                todo.append((child, after))
 
 
 def _matches(pattern: PathPattern, state: int, info: SeriesInfo) -> bool:
@@ -440,16 +476,7 @@ def _matches(pattern: PathPattern, state: int, info: SeriesInfo) -> bool:
     )
 
 
-def _find_node(group: _Group, device: str) -> _Node | None:
-    node: _Node | None = group.root
-    for name in split_path(device)[len(group.nodes) :]:
-        if node is None:
-            return None
-        node = node.children.get(name)
-    return node
-
-
-def _remove_device(group: _Group, device: _Device) -> None:
+def _remove_device(group: _Group, device: Device) -> None:
     del group.devices[device.path]
     group.in_order = None
     names = split_path(device.path)[len(group.nodes) :]
@@ -469,7 +496,7 @@ def _exists(path: str, info: SeriesInfo | None = None) -> SeriesOutcome:
 
 
 def _judge(
-    plan: CreateSeriesPlan, spec: SeriesSpec, known: dict[str, SeriesInfo], inner: _Node | None
+    plan: CreateSeriesPlan, spec: SeriesSpec, known: dict[str, SeriesInfo], inner: Node | None
 ) -> SeriesOutcome | None:
     """Return the outcome of a spec that creates nothing, or None when it is to be created."""
     path = f"{plan.device}.{spec.measurement}"
@@ -496,23 +523,17 @@ def _judge(
             StatusCode.ALIAS_ALREADY_EXISTS,
             f"Alias [{spec.alias}] for Path [{path}] already exists",
         )
-    problem = encoding_problem(spec.data_type, spec.encoding, spec.compressor) or _tag_problem(
-        path, spec
+    problem = encoding_problem(spec.data_type, spec.encoding, spec.compressor) or pairs_problem(
+        path, spec.tags, spec.attributes
     )
-    return SeriesOutcome(None, StatusCode.METADATA_ERROR, problem) if problem else None
-
-
-def _tag_problem(path: str, spec: SeriesSpec) -> str | None:
-    both = {key for key, _ in spec.tags} & {key for key, _ in spec.attributes}
-    if both:
-        return f"Tag and attribute shouldn't have the same property key [{min(both)}]"
-    size = sum(
-        8 + len(key.encode()) + len(value.encode()) for key, value in (*spec.tags, *spec.attributes)
-    )
-    if size > TAG_ATTRIBUTE_TOTAL_BYTES:
-        return (
-            f"the tags and attributes of {path} take {size} bytes, "
-            f"more than {TAG_ATTRIBUTE_TOTAL_BYTES}"
+    if problem is not None:
+        return SeriesOutcome(None, StatusCode.METADATA_ERROR, problem)
+    problem = deadband_problem(dict(spec.props))
+    if problem is not None:
+        return SeriesOutcome(
+            None,
+            StatusCode.ILLEGAL_PARAMETER,
+            f"{problem}. Failed to create timeseries for path {path}",
         )
     return None
 
@@ -531,60 +552,9 @@ def _new_info(plan: CreateSeriesPlan, spec: SeriesSpec, number: int) -> SeriesIn
         props=spec.props,
         tags=spec.tags,
         attributes=spec.attributes,
+        template=plan.template,
     )
 
 
 def _series_key(series_id: int) -> bytes:
     return _SERIES + series_id.to_bytes(8, "big")
-
-
-def _dump(value: Any) -> bytes:  # noqa: ANN401
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _record(info: SeriesInfo) -> bytes:
-    return _dump(
-        [
-            info.storage_group,
-            info.device,
-            info.measurement,
-            int(info.data_type),
-            info.encoding,
-            info.compressor,
-            info.aligned,
-            info.alias,
-            info.props,
-            info.tags,
-            info.attributes,
-        ]
-    )
-
-
-def _info(series_id: int, record: bytes) -> SeriesInfo:
-    (
-        storage_group,
-        device,
-        measurement,
-        data_type,
-        encoding,
-        compressor,
-        aligned,
-        alias,
-        props,
-        tags,
-        attributes,
-    ) = json.loads(record)
-    return SeriesInfo(
-        series_id=series_id,
-        storage_group=sys.intern(storage_group),
-        device=sys.intern(device),
-        measurement=measurement,
-        data_type=DataType(data_type),
-        encoding=encoding,
-        compressor=compressor,
-        aligned=aligned,
-        alias=alias,
-        props=tuple((key, value) for key, value in props),
-        tags=tuple((key, value) for key, value in tags),
-        attributes=tuple((key, value) for key, value in attributes),
-    )

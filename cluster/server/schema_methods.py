@@ -32,14 +32,16 @@ class SchemaMethods(HandlerBase):
     def setStorageGroup(self, sessionId: int, storageGroup: str) -> TSStatus:  # noqa: N802, N803
         """Create a storage group."""
         self.session()
-        return self.wire(self.coordinator.set_storage_group(storageGroup, self.write_deadline()))
+        return self.wire(
+            self.coordinator.schema.set_storage_group(storageGroup, self.write_deadline())
+        )
 
     @answers_status
     def deleteStorageGroups(self, sessionId: int, storageGroup: list[str]) -> TSStatus:  # noqa: N802, N803
         """Drop storage groups."""
         prefix = self.session().prefix_dialect
         return self.wire(
-            self.coordinator.delete_storage_groups(
+            self.coordinator.schema.delete_storage_groups(
                 storageGroup, self.write_deadline(), prefix=prefix
             )
         )
@@ -102,7 +104,7 @@ class SchemaMethods(HandlerBase):
             )
             for number, name in enumerate(req.measurements)
         ]
-        statuses = self.coordinator.create_series(
+        statuses = self.coordinator.schema.create_series(
             req.prefixPath, specs, self.write_deadline(), aligned=True
         )
         return self.wire(first_failure(statuses))
@@ -112,7 +114,7 @@ class SchemaMethods(HandlerBase):
         """Delete series and their points."""
         prefix = self.session().prefix_dialect
         return self.wire_all(
-            self.coordinator.delete_series(path, self.write_deadline(), prefix=prefix)
+            self.coordinator.schema.delete_series(path, self.write_deadline(), prefix=prefix)
         )
 
     @answers_status
@@ -123,7 +125,7 @@ class SchemaMethods(HandlerBase):
         if t_max is None:
             t_min, t_max = T_MIN, req.startTime
         return self.wire(
-            self.coordinator.delete_data(
+            self.coordinator.schema.delete_data(
                 req.paths, t_min, t_max, self.write_deadline(), prefix=prefix
             )
         )
@@ -152,7 +154,7 @@ class SchemaMethods(HandlerBase):
             tags=_pairs(tags),
             attributes=_pairs(attributes),
         )
-        (status,) = self.coordinator.create_series(
+        (status,) = self.coordinator.schema.create_series(
             join_path(nodes[:-1]), [spec], self.write_deadline()
         )
         return status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from cluster.config.settings import Settings
@@ -34,7 +33,6 @@ from iotdb_engine import DataType
 VERSION = "0.13.5"
 """What SHOW VERSION and getProperties say: the release whose behaviour this follows."""
 
-_NS_PER_UNIT = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _SNAPPY = 1
 _SCHEMA_PROBLEMS = (StatusCode.STORAGE_ENGINE_ERROR, StatusCode.ALIGNED_TIMESERIES_ERROR)
 
@@ -55,7 +53,7 @@ class StatementExecutor:
 
     def now(self) -> int:
         """Return the wall clock in units of the timestamp precision."""
-        return time.time_ns() // _NS_PER_UNIT[self._settings.cluster.timestamp_precision]
+        return self._coordinator.now()
 
     def parse(self, sql: str, session: Session) -> Statement:
         """Parse in the session's dialect and time zone."""
@@ -92,26 +90,28 @@ class StatementExecutor:
                     deadline,
                 )
             case SetStorageGroup():
-                return [coordinator.set_storage_group(statement.path, deadline)]
+                return [coordinator.schema.set_storage_group(statement.path, deadline)]
             case DeleteStorageGroup():
                 return [
-                    coordinator.delete_storage_groups(statement.patterns, deadline, prefix=prefix)
+                    coordinator.schema.delete_storage_groups(
+                        statement.patterns, deadline, prefix=prefix
+                    )
                 ]
             case CreateTimeseries():
                 nodes = split_path(statement.path)
-                return coordinator.create_series(
+                return coordinator.schema.create_series(
                     join_path(nodes[:-1]), [_spec(statement, nodes[-1])], deadline
                 )
             case CreateAlignedTimeseries():
-                statuses = coordinator.create_series(
+                statuses = coordinator.schema.create_series(
                     statement.device, statement.columns, deadline, aligned=True
                 )
                 return [first_failure(statuses)]
             case DeleteTimeseries():
-                return coordinator.delete_series(statement.patterns, deadline, prefix=prefix)
+                return coordinator.schema.delete_series(statement.patterns, deadline, prefix=prefix)
             case DeleteData():
                 return [
-                    coordinator.delete_data(
+                    coordinator.schema.delete_data(
                         statement.patterns,
                         statement.t_min,
                         statement.t_max,
@@ -120,7 +120,7 @@ class StatementExecutor:
                     )
                 ]
             case Flush():
-                return [coordinator.flush(statement.paths, deadline)]
+                return [coordinator.schema.flush(statement.paths, deadline)]
             case _ if is_query(statement):
                 raise ClusterError(
                     StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is a query statement."

@@ -19,7 +19,9 @@ from cluster.plan.codec import PlanType, decode_plan, encode_plan
 from cluster.plan.request_id import RequestId
 from cluster.raft.types import Entry, EntryKind, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
+from cluster.schema.registry import ContinuousQuery
 from cluster.schema.series import SeriesSpec
+from cluster.schema.templates import TemplateSeries
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType, Engine, EngineOptions
 
@@ -72,6 +74,11 @@ DATA_SCRIPT: list[plans.Plan] = [
     plans.DeleteSeriesPlan((SERIES[2],)),
     insert(500, 505, 2),  # refused: dropped
     plans.DropStorageGroupDataPlan((77, 78)),
+    create("root.sg.t", (spec(0), spec(1)), if_absent=True, template="t1"),
+    plans.AlterSeriesPlan(
+        SERIES[0], plans.AlterAction.UPSERT, (("place", "vík"),), (("unit", "m"),), "new name"
+    ),
+    plans.AlterSeriesPlan(SERIES[1], plans.AlterAction.RENAME, (("none", "other"),)),  # refused
     plans.DigestPlan(),
 ]
 
@@ -80,6 +87,10 @@ def registration(port: int) -> plans.RegisterNodePlan:
     return plans.RegisterNodePlan(3, "abc", "127.0.0.1", port, port + 1, "127.0.0.1", port + 2)
 
 
+TEMPLATE = (
+    TemplateSeries("", True, SeriesSpec("s1", DataType.INT32, 2, 1)),
+    TemplateSeries("gps", False, SeriesSpec("x", DataType.FLOAT, 8, 1)),
+)
 META_SCRIPT: list[plans.Plan] = [
     plans.SetUserPlan("root", "hash"),
     plans.SetPartitionTablePlan(
@@ -93,6 +104,26 @@ META_SCRIPT: list[plans.Plan] = [
     plans.SetStorageGroupPlan("root.gone"),
     plans.DeleteStorageGroupsPlan((9,)),
     plans.SetUserPlan("root", "another"),
+    plans.SetTtlPlan((5, 7, 99), 3600_000),
+    *(
+        plans.AuthorPlan(action, "anna", "ops1", "hash", (1, 3), ("root.b", "root.a"))
+        for action in plans.AuthorAction
+        if "DROP" not in action.name and "REVOKE" not in action.name
+    ),
+    plans.AuthorPlan(plans.AuthorAction.REVOKE_USER, "anna", "", "", (1,), ("root.b",)),
+    plans.AuthorPlan(plans.AuthorAction.DROP_USER, "root"),  # refused
+    plans.TemplatePlan(plans.TemplateAction.CREATE, "t1", aligned=True, series=TEMPLATE[:1]),
+    plans.TemplatePlan(plans.TemplateAction.APPEND, "t1", series=TEMPLATE[1:]),
+    plans.TemplatePlan(plans.TemplateAction.SET, "t1", "root.a.b.c"),
+    plans.TemplatePlan(plans.TemplateAction.DROP, "t1"),  # refused
+    plans.FunctionPlan(plans.RegistryAction.CREATE, "f", "module:Class"),
+    plans.TriggerPlan(plans.RegistryAction.CREATE, "t", "before insert", "root.a.b", "m:C"),
+    plans.TriggerPlan(plans.RegistryAction.STOP, "t"),
+    plans.CreateContinuousQueryPlan(
+        ContinuousQuery("cq", 1000, 1000, 0, "select", "select into", "root.t", "Z", 1000)
+    ),
+    plans.ContinuousQueryPlan(plans.RegistryAction.CLAIM, "cq", 1000, 2000),
+    plans.SystemModePlan(True),
     plans.DigestPlan(),
 ]
 

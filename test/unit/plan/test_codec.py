@@ -18,21 +18,36 @@ from cluster.plan.codec import (
     encode_result,
 )
 from cluster.plan.plans import (
+    AlterAction,
+    AlterSeriesPlan,
+    AuthorAction,
+    AuthorPlan,
+    ContinuousQueryPlan,
+    CreateContinuousQueryPlan,
     CreateSeriesPlan,
     DeleteDataPlan,
     DeleteSeriesPlan,
     DeleteStorageGroupsPlan,
     DropStorageGroupDataPlan,
     FlushPlan,
+    FunctionPlan,
     InsertPlan,
     Plan,
     RegisterNodePlan,
+    RegistryAction,
     SetPartitionTablePlan,
     SetStorageGroupPlan,
+    SetTtlPlan,
     SetUserPlan,
+    SystemModePlan,
+    TemplateAction,
+    TemplatePlan,
+    TriggerPlan,
 )
 from cluster.schema.meta_state import Outcome
+from cluster.schema.registry import ContinuousQuery
 from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.templates import TemplateSeries
 from cluster.schema.tree import SeriesOutcome
 from iotdb_engine.types import DataType, Fragment, Layout
 
@@ -53,6 +68,22 @@ PLANS: list[Plan] = [
     DropStorageGroupDataPlan(()),
     DeleteDataPlan((1,), -(1 << 63), (1 << 63) - 1),
     FlushPlan(),
+    SetTtlPlan((1, 2), 1000),
+    AuthorPlan(AuthorAction.GRANT_ROLE, role="ops", privileges=(1, 30), paths=("root.a",)),
+    TemplatePlan(
+        TemplateAction.CREATE,
+        "t1",
+        aligned=True,
+        series=(TemplateSeries("gps", True, SeriesSpec("x", DataType.FLOAT, 8, 1)),),
+    ),
+    FunctionPlan(RegistryAction.CREATE, "f", "module:Class"),
+    TriggerPlan(RegistryAction.CREATE, "t", "before insert", "root.a", "m:C", (("k", "v"),)),
+    CreateContinuousQueryPlan(
+        ContinuousQuery("cq", 1000, 1000, -5, "select", "select into", "root.t", "Z", 7)
+    ),
+    ContinuousQueryPlan(RegistryAction.CLAIM, "cq", 7, 1007),
+    SystemModePlan(True),
+    AlterSeriesPlan(5, AlterAction.UPSERT, (("t", "v"),), (("a", "b"),), "alias"),
     InsertPlan(()),
     InsertPlan((FRAGMENT, FRAGMENT._replace(nulls=b"\x01\x02"))),
     InsertPlan(
@@ -84,6 +115,15 @@ def test_numbers_are_frozen() -> None:
         "DELETE_DATA": 20,
         "FLUSH": 21,
         "DIGEST": 64,
+        "ALTER_SERIES": 22,
+        "SET_TTL": 6,
+        "AUTHOR": 7,
+        "TEMPLATE": 8,
+        "FUNCTION": 9,
+        "TRIGGER": 10,
+        "CREATE_CONTINUOUS_QUERY": 11,
+        "CONTINUOUS_QUERY": 12,
+        "SYSTEM_MODE": 13,
     }
     assert encode_plan(InsertPlan((FRAGMENT,))) == (
         b"\x13\x01\x00\x00\x00\x01"
@@ -92,7 +132,7 @@ def test_numbers_are_frozen() -> None:
         + b"t" * 16
         + b"v" * 18
     )
-    assert encode_plan(SetStorageGroupPlan("root.a")) == b'\x01\x01{"path":"root.a"}'
+    assert encode_plan(SetStorageGroupPlan("root.a")) == b'\x01\x01{"path":"root.a","ttl":0}'
 
 
 def test_a_decoded_plan_owns_its_bytes_and_shares_its_layout() -> None:
@@ -163,12 +203,13 @@ def test_malformed_fragments_are_refused() -> None:
         b"",
         b"[]",
         b"{}",
-        b'{"path":1}',
-        b'{"path":"a","more":1}',
-        b'{"path":"\\ud800"}',
-        b'{"path":"\xff"}',
+        b'{"path":1,"ttl":0}',
+        b'{"path":"a","ttl":"0"}',
+        b'{"path":"a","ttl":0,"more":1}',
+        b'{"ttl":0,"path":"\\ud800"}',
+        b'{"ttl":0,"path":"\xff"}',
         b'{"path":' + b"[" * 100_000,
-        b'{"path":"a"} ,',
+        b'{"path":"a","ttl":0} ,',
     ],
 )
 def test_malformed_json_plans_are_refused(body: bytes) -> None:
@@ -189,6 +230,7 @@ def _with_spec(**changes: Any) -> bytes:
         "aligned": False,
         "specs": [spec],
         "if_absent": True,
+        "template": "",
     }
     return bytes((PlanType.CREATE_SERIES, 1)) + json.dumps(fields).encode()
 

@@ -156,7 +156,7 @@ def test_users() -> None:
     stored.apply(SetUserPlan("ann", "h3"))
     for state in (stored.state, stored.reloaded()):
         assert state.password_hash("root") == "h2"
-        assert state.users() == ["ann", "root"]
+        assert state.auth.users() == ["ann", "root"]
 
 
 def test_a_damaged_record_is_named() -> None:

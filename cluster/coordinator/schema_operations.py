@@ -1,0 +1,250 @@
+"""Schema operations over the cluster: storage groups, series, deletion of points, FLUSH."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cluster.coordinator.cluster_backend import ClusterBackend
+from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.plan_router import PlanRouter
+from cluster.coordinator.schema_cache import SchemaCache
+from cluster.coordinator.storage_groups import StorageGroups
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.plan.plans import (
+    AlterAction,
+    AlterSeriesPlan,
+    CreateSeriesPlan,
+    DataPlan,
+    DeleteDataPlan,
+    DeleteSeriesPlan,
+    DeleteStorageGroupsPlan,
+    DropStorageGroupDataPlan,
+    FlushPlan,
+    SetStorageGroupPlan,
+    SetTtlPlan,
+)
+from cluster.raft.types import GroupId
+from cluster.rpc.deadline import Deadline
+from cluster.schema.paths import PathPattern, join_path, split_path
+from cluster.schema.series import SeriesInfo, SeriesSpec
+
+
+class SchemaOperations:
+    """Changes schema where it is owned, and drops data wherever it is; thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        access: GroupsAccess,
+        router: PlanRouter,
+        storage_groups: StorageGroups,
+        cache: SchemaCache,
+        backend: Callable[[Deadline], ClusterBackend],
+    ) -> None:
+        self._access = access
+        self._router = router
+        self._storage_groups = storage_groups
+        self._cache = cache
+        self._backend = backend
+
+    def set_storage_group(self, path: str, deadline: Deadline, *, ttl_ms: int = 0) -> Status:
+        """Create a storage group; `ttl_ms` 0: its points live for ever."""
+        plan = SetStorageGroupPlan(join_path(split_path(path)), ttl_ms)
+        outcome = self._access.execute_meta(plan, deadline)
+        self._access.announce_meta(deadline)
+        return Status(outcome.status, outcome.message)
+
+    def set_ttl(
+        self, pattern: str, ttl_ms: int, deadline: Deadline, *, prefix: bool = False
+    ) -> Status:
+        """Set the time to live of matching storage groups, 0: for ever; no match is a success."""
+        self._access.sync_meta(deadline)
+        refs = self._storage_groups.matching(PathPattern.parse(pattern, prefix=prefix))
+        if not refs:
+            return OK
+        plan = SetTtlPlan(tuple(sorted(ref.sg_id for ref in refs)), ttl_ms)
+        outcome = self._access.execute_meta(plan, deadline)
+        self._access.announce_meta(deadline)
+        return Status(outcome.status, outcome.message)
+
+    def delete_storage_groups(
+        self, patterns: Sequence[str], deadline: Deadline, *, prefix: bool = False
+    ) -> Status:
+        """Drop storage groups with schema and points.
+
+        The meta group forgets them first: from then on nothing of them is visible, whatever becomes
+        of the clean-up in the data groups; ids are never used again.
+        """
+        self._access.sync_meta(deadline)
+        found = {}
+        for text in patterns:
+            refs = self._storage_groups.matching(PathPattern.parse(text, prefix=prefix))
+            if not refs:
+                return Status(StatusCode.TIMESERIES_NOT_EXIST, f"Path [{text}] does not exist")
+            found.update({ref.sg_id: ref for ref in refs})
+        outcome = self._access.execute_meta(DeleteStorageGroupsPlan(tuple(sorted(found))), deadline)
+        if not outcome.ok:
+            return Status(outcome.status, outcome.message)
+        self._access.announce_meta(deadline)
+        self._cache.clear()
+        by_group: dict[GroupId, list[int]] = defaultdict(list)
+        for ref in found.values():
+            owners = {self._router.schema_group(ref.path)}
+            owners.update(group.group_id for group in self._router.data_groups(ref.path))
+            for group_id in owners:
+                by_group[group_id].append(ref.sg_id)
+        return self._on_groups(
+            {
+                group_id: DropStorageGroupDataPlan(tuple(sorted(sg_ids)))
+                for group_id, sg_ids in by_group.items()
+            },
+            deadline,
+        )
+
+    # ---- schema ----
+
+    def create_series(
+        self,
+        device: str,
+        specs: Sequence[SeriesSpec],
+        deadline: Deadline,
+        *,
+        aligned: bool = False,
+    ) -> list[Status]:
+        """Create series of one device; a status for each."""
+        device = join_path(split_path(device))
+        storage_group = self._storage_groups.of_device(device, deadline)
+        plan = CreateSeriesPlan(
+            sg_id=storage_group.sg_id,
+            sg_path=storage_group.path,
+            device=device,
+            aligned=aligned,
+            specs=tuple(specs),
+            if_absent=False,
+        )
+        outcomes = self._access.execute_data(
+            self._router.schema_group(storage_group.path), plan, deadline
+        )
+        self._cache.forget_device(device)
+        return [Status(outcome.status, outcome.message) for outcome in outcomes]
+
+    def alter_series(
+        self,
+        path: str,
+        action: AlterAction,
+        deadline: Deadline,
+        *,
+        pairs: Sequence[tuple[str, str]] = (),
+        attributes: Sequence[tuple[str, str]] = (),
+        alias: str | None = None,
+    ) -> Status:
+        """Change tags, attributes or alias of one series; see AlterSeriesPlan."""
+        matched = self._backend(deadline).match_series(PathPattern.parse(path))
+        if not matched:
+            return Status(StatusCode.TIMESERIES_NOT_EXIST, f"Path [{path}] does not exist")
+        info = matched[0]
+        plan = AlterSeriesPlan(info.series_id, action, tuple(pairs), tuple(attributes), alias)
+        outcome = self._access.execute_data(
+            self._router.schema_group(info.storage_group), plan, deadline
+        )
+        self._cache.forget_device(info.device)
+        return Status(outcome.status, outcome.message)
+
+    def delete_series(
+        self, patterns: Sequence[str], deadline: Deadline, *, prefix: bool = False
+    ) -> list[Status]:
+        """Delete series and their points; a status for each pattern."""
+        backend = self._backend(deadline)
+        statuses = []
+        for text in patterns:
+            matched = backend.match_series(PathPattern.parse(text, prefix=prefix))
+            if not matched:
+                statuses.append(
+                    Status(StatusCode.TIMESERIES_NOT_EXIST, f"Path [{text}] does not exist")
+                )
+                continue
+            statuses.append(self.delete_found(matched, deadline))
+        return statuses
+
+    def delete_found(self, infos: Sequence[SeriesInfo], deadline: Deadline) -> Status:
+        """Delete series with their points."""
+        plans: dict[GroupId, list[int]] = defaultdict(list)
+        for info in infos:
+            self._cache.forget_device(info.device)
+            for group_id in self._owners(info):
+                plans[group_id].append(info.series_id)
+        return self._on_groups(
+            {group: DeleteSeriesPlan(tuple(ids)) for group, ids in plans.items()}, deadline
+        )
+
+    def delete_data(
+        self,
+        patterns: Sequence[str],
+        t_min: int,
+        t_max: int,
+        deadline: Deadline,
+        *,
+        prefix: bool = False,
+    ) -> Status:
+        """Delete the points of matching series in [t_min, t_max]; no match is a success."""
+        backend = self._backend(deadline)
+        plans: dict[GroupId, set[int]] = defaultdict(set)
+        for text in patterns:
+            for info in backend.match_series(PathPattern.parse(text, prefix=prefix)):
+                for group in self._router.data_groups(info.storage_group):
+                    plans[group.group_id].add(info.series_id)
+        return self._on_groups(
+            {
+                group: DeleteDataPlan(tuple(sorted(ids)), t_min, t_max)
+                for group, ids in plans.items()
+            },
+            deadline,
+        )
+
+    def flush(self, paths: Sequence[str], deadline: Deadline) -> Status:
+        """Have every replica of the groups that hold these storage groups (all: ()) flush."""
+        self._access.sync_meta(deadline)
+        if paths:
+            groups: set[GroupId] = set()
+            unknown = []
+            for text in paths:
+                refs = self._storage_groups.matching(PathPattern.parse(text))
+                if not refs:
+                    unknown.append(text)
+                for ref in refs:
+                    groups.update(group.group_id for group in self._router.data_groups(ref.path))
+            if unknown:
+                return Status(
+                    StatusCode.STORAGE_GROUP_NOT_EXIST,
+                    f"storage group {', '.join(unknown)} does not exist",
+                )
+        else:
+            groups = {group.group_id for group in self._router.table().groups}
+        return self._on_groups({group: FlushPlan() for group in groups}, deadline)
+
+    # ---- inside ----
+
+    def _owners(self, info: SeriesInfo) -> set[GroupId]:
+        owners = {self._router.schema_group(info.storage_group)}
+        owners.update(group.group_id for group in self._router.data_groups(info.storage_group))
+        return owners
+
+    def _on_groups(self, plans: dict[GroupId, Any], deadline: Deadline) -> Status:
+        """Run one plan per group side by side; the first failure, or success."""
+        if not plans:
+            return OK
+
+        def call(group_id: GroupId, plan: DataPlan) -> Callable[[], Any]:
+            return lambda: self._access.execute_data(group_id, plan, deadline)
+
+        results = self._access.in_parallel(
+            [call(group_id, plan) for group_id, plan in plans.items()]
+        )
+        for result in results:
+            if isinstance(result, ClusterError):
+                return Status(result.status, result.message)
+            if isinstance(result, Exception):
+                raise result
+        return OK

@@ -1,0 +1,66 @@
+"""Builds a node's Coordinator over its members and its connections to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cluster.config.settings import Settings
+from cluster.coordinator.coordinator import Coordinator
+from cluster.coordinator.forwarder import Forwarder
+from cluster.coordinator.groups_access import GroupsAccess
+from cluster.member.data_groups import DataGroups
+from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.raft_member import RaftMember
+from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.client_pool import ClientPool
+
+
+def cluster_coordinator(
+    *,
+    settings: Settings,
+    node_id: NodeId,
+    meta_member: MetaMember,
+    data_groups: DataGroups,
+    meta_pool: ClientPool,
+    data_pool: ClientPool,
+    wait: Callable[[float], bool],
+) -> Coordinator:
+    """Return the coordinator of a node of a cluster.
+
+    Args:
+        settings: of the node.
+        node_id: of the node.
+        meta_member: its replica of the meta group.
+        data_groups: its replicas of data groups.
+        meta_pool: connections to the meta services.
+        data_pool: connections to the data services.
+        wait: see Forwarder.
+    """
+
+    def find_member(group_id: GroupId) -> RaftMember | None:
+        return meta_member if group_id == META_GROUP_ID else data_groups.get(group_id)
+
+    def members_of(group_id: GroupId) -> Sequence[NodeId]:
+        if group_id == META_GROUP_ID:
+            return meta_member.voters
+        group = coordinator.router.table().group_by_id(group_id)
+        return group.members if group is not None else ()
+
+    access = GroupsAccess(
+        Forwarder(
+            node_id=node_id,
+            find_member=find_member,
+            members_of=members_of,
+            meta_pool=meta_pool,
+            data_pool=data_pool,
+            wait=wait,
+        ),
+        meta_member,
+    )
+    coordinator = Coordinator(
+        settings=settings,
+        access=access,
+        meta_state=lambda: meta_member.state,
+        table=lambda: meta_member.table,
+    )
+    return coordinator
