@@ -5,7 +5,12 @@ Events go in, effects come out; the caller owns threads, clock, network and disk
 1. hand `Effects.persist` to the log writer, in step order, and report each with `Persisted`;
 2. send `Effects.send` and `Effects.appends` whenever; `Effects.send_after_persist` once all
    that was handed to the log writer so far, this step's included, is durable;
-3. apply what is committed, in order, and report it with `Applied`.
+3. apply what is committed, in order, and report it with `Applied`;
+4. stream what `Effects.snapshots` orders, and report `SnapshotSent` or `SnapshotFailed`; let
+   `wants_snapshot` say whether to take one, and report `SnapshotInstalled` when it is durable;
+5. tick by the monotonic clock, with `Tick.intervals` and `ReadRequest.late_ticks` for what is late:
+   leases are measured by it; while `is_asleep`, ticks may be left out, but then the first Tick
+   after it tells how many were, and `PeerSilent` must be stepped.
 
 Messages may be lost, repeated, delayed and reordered. Sections of the Raft thesis (Ongaro, 2014)
 are named where they are implemented: `candidate.py` 3.4, 3.6.1, 4.2.3, 9.6; `follower.py` 3.5;
@@ -19,12 +24,13 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cluster.raft import candidate, follower, invariants, leader, reconfigure
+from cluster.raft import candidate, follower, invariants, leader, quiescence, reconfigure
 from cluster.raft.effects import Effects
 from cluster.raft.events import (
     Applied,
     ChangeMembership,
     Event,
+    PeerSilent,
     Persisted,
     Propose,
     ReadRequest,
@@ -101,8 +107,15 @@ class RaftCore:
             AssertionError: an invariant is broken; the member must stop and not be stepped again.
         """
         s = self._state
+        if s.asleep and type(event) is Tick:
+            s.now += event.intervals
+            return Effects()
         before = invariants.Before(s.term, s.vote, s.commit)
         s.begin_step()
+        if s.asleep and quiescence.is_waking(s, event):
+            quiescence.wake(s)
+            if s.lead is not None:
+                leader.broadcast_heartbeat(s, s.lead)
         _EVENT_HANDLERS[type(event)](s, event)
         effects = s.end_step()
         invariants.check(s, before)
@@ -228,6 +241,11 @@ class RaftCore:
         return s.membership.is_joint or s.memberships.latest_index > s.applied
 
     @property
+    def is_asleep(self) -> bool:
+        """Whether ticks have no effect now; Effects.asleep tells when that changes."""
+        return self._state.asleep
+
+    @property
     def transfer_target(self) -> NodeId:
         """Who leadership is being handed to, or NO_NODE."""
         lead = self._state.lead
@@ -274,6 +292,7 @@ class RaftCore:
             "learners": [int(v) for v in s.membership.learners],
             "transfer_to": int(self.transfer_target),
             "lease": self.holds_lease(),
+            "asleep": s.asleep,
             "followers": followers,
         }
 
@@ -305,6 +324,7 @@ _EVENT_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
     SnapshotInstalled: reconfigure.on_snapshot_installed,
     ReadRequest: leader.on_read_request,
     Unreachable: leader.on_unreachable,
+    PeerSilent: quiescence.on_peer_silent,
     TransferLeadership: leader.on_transfer,
 }
 

@@ -149,6 +149,8 @@ class Effects:
         membership: the membership that took effect in this step, or None.
         reads, reads_rejected: outcomes of earlier or this ReadRequest.
         role_changed: the last change in this step, or None.
+        asleep: the group has gone to sleep (True) or woken up (False) here; None: no change. A
+            sleeper needs no ticks (`quiescence.py`).
     """
 
     persist: Persist | None = None
@@ -165,3 +167,4 @@ class Effects:
     reads: list[ReadReady] = field(default_factory=list)
     reads_rejected: list[ReadRejected] = field(default_factory=list)
     role_changed: RoleChanged | None = None
+    asleep: bool | None = None

@@ -89,6 +89,19 @@ class Unreachable(NamedTuple):
     peer: NodeId
 
 
+class PeerSilent(NamedTuple):
+    """Nothing at all was heard from the node `peer` for `ticks`, or its process is a new one.
+
+    For groups that sleep (`quiescence.py`): heartbeats between nodes stand in for those of
+    the group. To be stepped into every sleeping member again and again while the silence lasts;
+    `ticks` is how long it has lasted, by the monotonic clock, and at least `election_ticks` for a
+    process that was started anew.
+    """
+
+    peer: NodeId
+    ticks: int
+
+
 class TransferLeadership(NamedTuple):
     """Hand leadership to `target` once its log is complete (thesis 3.10).
 
@@ -171,6 +184,7 @@ Event: TypeAlias = (
     | Applied
     | ReadRequest
     | Unreachable
+    | PeerSilent
     | TransferLeadership
     | ChangeMembership
     | SnapshotSent

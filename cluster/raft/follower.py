@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.raft import quiescence
 from cluster.raft.effects import ReadRejected
 from cluster.raft.membership import decode_membership
 from cluster.raft.messages import (
@@ -103,7 +104,10 @@ def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
         s.note_compact_to(m.compact_to)
         # min(): a member that lost its tail must not believe to have what it lost
         s.commit_to(min(m.commit, s.log.last_index))
-    s.answer(HeartbeatResponse(s.node_id, m.frm, s.term, m.read_context, s.log.last_index, m.id))
+    asleep = quiescence.maybe_sleep(s, m)
+    s.answer(
+        HeartbeatResponse(s.node_id, m.frm, s.term, m.read_context, s.log.last_index, m.id, asleep)
+    )
 
 
 def check_entries(m: AppendRequest) -> None:

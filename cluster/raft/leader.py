@@ -5,6 +5,7 @@ Thesis 3.5, 3.6, 3.10, 6.2, 6.4, 10.2.1. Changes of membership are in `reconfigu
 
 from __future__ import annotations
 
+from cluster.raft import quiescence
 from cluster.raft.effects import (
     Proposed,
     ReadReady,
@@ -318,6 +319,11 @@ def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
     """Send a sign of life to all, with the number of this round."""
     lead.heartbeat_elapsed = 0
     context = lead.beat = lead.beat + 1
+    quiesce = lead.rest_ticks > s.config.quiesce_after_ticks > 0
+    if quiesce and not lead.invited_from:
+        lead.invited_from = context
+        for progress in lead.followers:
+            progress.asleep = False
     if s.config.lease_reads:
         lead.beats.append((context, s.now))
         while lead.beats[0][1] < s.now - s.config.lease_ticks:
@@ -331,6 +337,7 @@ def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
                 min(progress.match, s.commit),
                 context,
                 s.compact_to,
+                quiesce=quiesce,
             )
         )
 
@@ -351,6 +358,8 @@ def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
         _note_confirmed(lead, progress, m.read_context)
         if lead.reads.ack(m.frm, m.read_context):
             maybe_close_read_round(s, lead)
+        if m.asleep:
+            quiescence.on_answer(s, lead, progress, m)
     if progress.state is ProgressState.SNAPSHOT:
         return
     if m.last_index < progress.match:
@@ -397,6 +406,8 @@ def tick(s: RaftState, lead: Leadership) -> None:
     if not hears_quorum(s, lead):
         become_follower(s, s.term, NO_NODE)
         return
+    if s.config.quiesce_after_ticks:
+        quiescence.note_rest(s, lead)
     lead.heartbeat_elapsed += 1
     if lead.heartbeat_elapsed >= s.config.heartbeat_ticks:
         broadcast_heartbeat(s, lead)

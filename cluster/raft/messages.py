@@ -88,6 +88,7 @@ class Heartbeat(NamedTuple):
         read_context: number of this round of heartbeats in the term; an answer confirms the
             leadership for every read that came before it, and renews the lease from when it was
             sent. A request that replaces an older one in a queue keeps its own number.
+        quiesce: nothing is left to do: stop the election timer (`quiescence.py`).
     """
 
     frm: NodeId
@@ -97,10 +98,14 @@ class Heartbeat(NamedTuple):
     read_context: int = 0
     compact_to: LogIndex = LogIndex(0)
     id: int = 0
+    quiesce: bool = False
 
 
 class HeartbeatResponse(NamedTuple):
-    """Answer to a Heartbeat; echoes its `read_context`."""
+    """Answer to a Heartbeat; echoes its `read_context`.
+
+    `asleep` tells that the follower did stop its election timer.
+    """
 
     frm: NodeId
     to: NodeId
@@ -108,6 +113,7 @@ class HeartbeatResponse(NamedTuple):
     read_context: int = 0
     last_index: LogIndex = LogIndex(0)
     id: int = 0
+    asleep: bool = False
 
 
 class TimeoutNow(NamedTuple):

@@ -36,6 +36,7 @@ class Progress:
         quiet_ticks: ticks since anything was heard from it (thesis 6.2).
         confirmed_clock: when, by the leader's clock, the newest round of heartbeats that it
             answered was sent; its promise to vote for nobody else is that young (thesis 6.4.1).
+        asleep: it has followed the present invitation to sleep.
         pending_index: in SNAPSHOT, what the snapshot covers at least.
         silent_ticks: ticks since the last append answer, while anything is in flight.
         commit_sent: highest commit index that was sent with an append.
@@ -43,6 +44,7 @@ class Progress:
     """
 
     __slots__ = (
+        "asleep",
         "commit_sent",
         "confirmed_clock",
         "lost_tail_hints",
@@ -65,9 +67,14 @@ class Progress:
         self.quiet_ticks = 0
         self.confirmed_clock = _LONG_AGO
         self.pending_index = LogIndex(0)
+        self.asleep = False
         self.silent_ticks = 0
         self.commit_sent = LogIndex(0)
         self.lost_tail_hints = 0
+
+    def forget_confirmation(self) -> None:
+        """Nothing that this member has answered counts for a lease any more."""
+        self.confirmed_clock = _LONG_AGO
 
     def become_probe(self, next_index: int) -> None:
         """Forget the pipeline and ask again from `next_index`."""

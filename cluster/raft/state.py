@@ -58,6 +58,8 @@ class Leadership:
         lease_void: a TimeoutNow of this term is out. Its receiver may campaign at any time, and
             voters then break the promise that the lease rests on (thesis 6.4.1): no lease any more.
         beat: number of the last round of heartbeats.
+        rest_ticks: so long has there been nothing to do.
+        invited_from: number of the first heartbeat that invites to sleep; 0: none does.
         beats: (number, clock when sent) of the rounds that may still renew the lease.
     """
 
@@ -66,10 +68,12 @@ class Leadership:
         "beats",
         "followers",
         "heartbeat_elapsed",
+        "invited_from",
         "lease_void",
         "may_append",
         "progress",
         "reads",
+        "rest_ticks",
         "term_start",
         "transfer_elapsed",
         "transfer_to",
@@ -88,9 +92,17 @@ class Leadership:
         self.transfer_to = NO_NODE
         self.transfer_elapsed = 0
         self.lease_void = False
+        self.rest_ticks = 0
+        self.invited_from = 0
         self.beat = 0
         self.beats: deque[tuple[int, int]] = deque()
         self.reads = ReadRounds()
+
+    def forget_lease(self) -> None:
+        """Let the lease end now."""
+        self.beats.clear()
+        for progress in self.followers:
+            progress.forget_confirmation()
 
 
 class RaftState:
@@ -115,6 +127,7 @@ class RaftState:
         promise_left: for so many ticks more no vote is given but on the leader's own wish: a leader
             was heard (thesis 4.2.3), and may hold a lease that rests on it (thesis 6.4.1). It
             stands whatever term shows up meanwhile.
+        asleep: whether time-outs are suspended (`quiescence.py`).
         wants_transfer: a TimeoutNow of this term waits for a membership to be applied.
         compact_to: every member has the entries up to here; see Effects.compact_to.
         votes: answers in the present campaign; meaningful while ELECTOR.
@@ -128,6 +141,7 @@ class RaftState:
         "_seen",
         "_truncate_from",
         "applied",
+        "asleep",
         "commit",
         "commit_told",
         "compact_to",
@@ -207,6 +221,7 @@ class RaftState:
         # term yet has promised nothing, and one that decides alone can't deceive anybody.
         promised = config.lease_reads and self.term > 0 and not self.is_sole_voter
         self.promise_left = config.election_ticks if promised else 0
+        self.asleep = False
         self.wants_transfer = False
         self.hard_changed = False
         self._truncate_from = NO_INDEX

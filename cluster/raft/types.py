@@ -138,6 +138,8 @@ class RaftConfig:
         max_clock_drift_ticks: while `election_ticks` pass on one member, the tick counts of any two
             differ by no more than this. The lease is shorter by it; a larger drift makes
             lease reads stale. Of no meaning without `lease_reads`.
+        quiesce_after_ticks: a group in which nothing happened for so long goes to sleep
+            (`quiescence.py`); 0: never. The shell must then watch nodes and step PeerSilent.
         first_campaign_ticks: when > 0, the very first election time-out is this short: the
             original favours a group's header as its first leader. 0: no favour.
     """
@@ -151,6 +153,7 @@ class RaftConfig:
     max_unapplied_bytes: int = 64 << 20
     lease_reads: bool = False
     max_clock_drift_ticks: int = 2
+    quiesce_after_ticks: int = 0
     first_campaign_ticks: int = 0
 
     @property
