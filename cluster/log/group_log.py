@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Protocol
 from cluster.log.errors import LogTruncated
 from cluster.log.record import MAX_PAYLOAD_BYTES
 from cluster.log.segment import POSITION_SHIFT, Place
+from cluster.raft.membership import decode_membership, encode_membership
 from cluster.raft.types import (
     NO_INDEX,
     Entry,
+    EntryKind,
     EntryMeta,
     GroupId,
     HardState,
     LogIndex,
+    Membership,
     Term,
 )
 
@@ -39,6 +42,8 @@ class WriteOp:
     Attributes:
         crcs: of the entries' payloads. Computed by the submitter: the one writer thread is what
             all groups wait for.
+        base: index, term and membership of a new base.
+        restarts: whether everything goes that is in the log, not only what is up to the base.
         hi: the entries below this index still count; lowered when a later submission truncates
             them before they are written. Guarded by the group's lock.
     """
@@ -52,6 +57,7 @@ class WriteOp:
         "hi",
         "on_durable",
         "payload_bytes",
+        "restarts",
         "truncate_from",
     )
 
@@ -59,7 +65,7 @@ class WriteOp:
         self,
         group: GroupLog,
         persist: Persist | None,
-        base: tuple[LogIndex, Term] | None,
+        base: tuple[LogIndex, Term, bytes] | None,
         payload_bytes: int,
         on_durable: Callable[[], None] | None,
         crcs: list[int] | None = None,
@@ -73,6 +79,7 @@ class WriteOp:
         self.entries: tuple[Entry, ...] = ()
         self.crcs: list[int] = crcs if crcs is not None else []
         self.hi = 0
+        self.restarts = persist is not None and persist.snapshot is not None
         if persist is not None:
             self.hard_state = persist.hard_state
             self.truncate_from = persist.truncate_from
@@ -127,6 +134,8 @@ class GroupLog:
         self._hard_state = written.hard_state
         self._base = LogIndex(written.base_index)
         self._base_term = Term(written.base_term)
+        self._base_membership = written.base_membership
+        self._memberships = recovered.memberships
         self._base_unlogged = False
         self._terms = recovered.terms
         self._sizes = recovered.sizes
@@ -160,11 +169,18 @@ class GroupLog:
         with self._lock:
             return self._base, self._base_term
 
+    @property
+    def base_membership(self) -> Membership | None:
+        """The membership in force at the base, or None if it was never told."""
+        with self._lock:
+            data = self._base_membership
+        return decode_membership(data) if data else None
+
     def metas(self) -> list[EntryMeta]:
         """Return the metas of all kept entries, in order."""
         with self._lock:
             return [
-                EntryMeta(LogIndex(index), term, size)
+                EntryMeta(LogIndex(index), term, size, self._memberships.get(index))
                 for index, (term, size) in enumerate(
                     zip(self._terms, self._sizes, strict=True), self._base + 1
                 )
@@ -179,8 +195,8 @@ class GroupLog:
         """Queue `persist` for the writer.
 
         Args:
-            persist: written hard state first, then truncation, then entries, so that any prefix
-                of it that survives a crash is a legal state.
+            persist: written hard state first, then truncation or new start, then entries, so that
+                any prefix of it that survives a crash is a legal state.
             crcs: zlib.crc32 of each entry's payload, where the caller has computed them outside
                 its own lock.
             on_durable: called once from the log-writer thread when `persist` is durable (with
@@ -195,14 +211,29 @@ class GroupLog:
         truncate_from, entries = persist.truncate_from, persist.entries
         sizes = [len(entry.data) for entry in entries]
         payload_bytes = sum(sizes)
-        op = WriteOp(self, persist, None, payload_bytes, on_durable, crcs)
+        snapshot = persist.snapshot
+        base = None
+        if snapshot is not None:
+            if truncate_from or entries:
+                raise ValueError(f"group {self.group_id}: a new start with entries or truncation")
+            base = (snapshot.index, snapshot.term, encode_membership(snapshot.membership))
+        op = WriteOp(self, persist, base, payload_bytes, on_durable, crcs)
+        memberships: dict[int, Membership] = {
+            entry.index: decode_membership(entry.data)
+            for entry in entries
+            if entry.kind is EntryKind.MEMBERSHIP
+        }
         with self._lock:
             self._queue.check_usable()
             self._check_locked(truncate_from, entries, payload_bytes)
             if op.hard_state is not None:
                 self._hard_state = op.hard_state
+            if base is not None:
+                self._restart_locked(*base)
             if truncate_from:
                 self._truncate_locked(truncate_from)
+            if memberships:
+                self._memberships.update(memberships)
             if entries:
                 self._terms += [entry.term for entry in entries]
                 self._sizes += sizes
@@ -265,8 +296,10 @@ class GroupLog:
                 return []
             return self._cache[start : start + hi - lo]
 
-    def compact(self, up_to: LogIndex) -> None:
+    def compact(self, up_to: LogIndex, membership: Membership | None = None) -> None:
         """Drop the entries up to and including `up_to`, which nobody will need again.
+
+        `membership` is the one in force there (None: not told).
 
         Memory is freed at once; files go when no group needs anything in them. The new base
         becomes durable when it lets a file go, when a segment is full, and at close: after a
@@ -300,6 +333,9 @@ class GroupLog:
                 self._uncache_locked(0, gone - uncached)
             self._base_term = self._terms[gone - 1]
             self._base = up_to
+            self._base_membership = b"" if membership is None else encode_membership(membership)
+            for index in [index for index in self._memberships if index <= up_to]:
+                del self._memberships[index]
             del self._terms[:gone], self._sizes[:gone], positions[:gone]
             self._base_unlogged = True
             if frees:
@@ -359,6 +395,15 @@ class GroupLog:
         if payload_bytes > MAX_PAYLOAD_BYTES:
             raise ValueError(f"group {self.group_id}: {payload_bytes} payload bytes in one write")
 
+    def _restart_locked(self, index: LogIndex, term: Term, membership: bytes) -> None:
+        for op in self._pending:
+            op.hi = 0
+        self._uncache_locked(0, len(self._cache))
+        self._terms, self._sizes, self._positions = [], [], []
+        self._memberships.clear()
+        self._base, self._base_term, self._base_membership = index, term, membership
+        self._base_unlogged = False
+
     def _truncate_locked(self, index: LogIndex) -> None:
         keep = index - self._base - 1
         if keep >= len(self._terms):
@@ -368,6 +413,8 @@ class GroupLog:
         uncached = len(self._terms) - len(self._cache)
         self._uncache_locked(max(0, keep - uncached), len(self._cache))
         del self._terms[keep:], self._sizes[keep:], self._positions[keep:]
+        for later in [later for later in self._memberships if later >= index]:
+            del self._memberships[later]
 
     def _uncache_locked(self, start: int, stop: int) -> None:
         gone = self._cache[start:stop]
@@ -387,6 +434,7 @@ class GroupLog:
 
     def _log_base_locked(self) -> None:
         self._base_unlogged = False
-        op = WriteOp(self, None, (self._base, self._base_term), 0, None)
+        base = (self._base, self._base_term, self._base_membership)
+        op = WriteOp(self, None, base, 0, None)
         self._pending.append(op)
         self._queue.put(op)

@@ -242,15 +242,20 @@ class LogWriter:
             group_id, written = op.group.group_id, op.group.written
             self._groups[group_id] = op.group
             before = len(parts)
-            if op.base is not None:
-                index, term = op.base
-                parts.append(pack_record(seed, synced, RecordType.BASE, group_id, term, index))
-                written.rebase(index, term)
-                self._may_free = True
             if op.hard_state is not None:
                 term, vote = op.hard_state
                 parts.append(pack_record(seed, synced, RecordType.HARD_STATE, group_id, term, vote))
                 written.hard_state = op.hard_state
+            if op.base is not None:
+                index, term, membership = op.base
+                record = RecordType.RESTART if op.restarts else RecordType.BASE
+                header = pack_record(
+                    seed, synced, record, group_id, term, index, payload=membership
+                )
+                parts.append(header + membership)
+                offset += len(membership)
+                (written.restart if op.restarts else written.rebase)(index, term, membership)
+                self._may_free = True
             if op.truncate_from and op.truncate_from <= written.last:
                 index = op.truncate_from
                 parts.append(pack_record(seed, synced, RecordType.TRUNCATE, group_id, 0, index))

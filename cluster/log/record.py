@@ -32,9 +32,11 @@ class RecordType(IntEnum):
     ENTRY: one Raft entry (index, term, kind, payload).
     HARD_STATE: term, and the vote in the place of the index.
     TRUNCATE: entries with index >= this one are void.
-    BASE: entries with index <= this one are no longer needed; term is that of the entry there.
+    BASE: entries with index <= this one are no longer needed; term is that of the entry there, the
+        payload the membership in force there (`cluster.raft.membership`; empty: not told).
     LAST: in a checkpoint only: the group's last index so far.
     CLOSED: the log was closed in order; everything before it is durable.
+    RESTART: all entries are void, the log starts anew behind this index; else like BASE.
     """
 
     ENTRY = 1
@@ -43,6 +45,7 @@ class RecordType(IntEnum):
     BASE = 4
     LAST = 5
     CLOSED = 6
+    RESTART = 7
 
 
 class SegmentHeader(NamedTuple):

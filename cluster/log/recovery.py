@@ -40,7 +40,8 @@ from cluster.log.record import (
 )
 from cluster.log.segment import POSITION_SHIFT, OpenSegment, segment_path, sequence_or_none
 from cluster.log.written import WrittenGroup
-from cluster.raft.types import GroupId, HardState, NodeId, Term
+from cluster.raft.membership import decode_membership
+from cluster.raft.types import EntryKind, GroupId, HardState, Membership, NodeId, Term
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ logger = logging.getLogger(__name__)
 class RecoveredGroup:
     """One group while its records are replayed, and after.
 
-    `terms`, `sizes`, `positions` are of the entries from `start` on. Entries in (base, start) are
+    `terms`, `sizes`, `positions` are of the entries from `start` on, `memberships` of those among
+    them that carry one. Entries in (base, start) are
     known to have existed but stand in no file that is left; at the end there must be none.
     """
 
@@ -58,6 +60,7 @@ class RecoveredGroup:
     terms: list[Term] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    memberships: dict[int, Membership] = field(default_factory=dict)
 
     def append(self, header: RecordHeader, segment: int, offset: int) -> None:
         """Take an ENTRY record at `offset` of `segment`."""
@@ -77,13 +80,22 @@ class RecoveredGroup:
         written.truncate(index)
         self._cut_from(max(0, index - self.start))
         self.start = min(self.start, index)
+        self.memberships = {i: found for i, found in self.memberships.items() if i < index}
 
-    def rebase(self, index: int, term: int) -> None:
+    def restart(self, index: int, term: int, membership: bytes) -> None:
+        """Take a RESTART record."""
+        self.written.restart(index, term, membership)
+        self._cut_from(0)
+        self.memberships.clear()
+        self.start = index + 1
+
+    def rebase(self, index: int, term: int, membership: bytes) -> None:
         """Take a BASE record."""
         written = self.written
         if index < written.base_index:
             raise ValueError(f"base moves back from {written.base_index} to {index}")
-        written.rebase(index, term)
+        written.rebase(index, term, membership)
+        self.memberships = {i: found for i, found in self.memberships.items() if i > index}
         gone = index + 1 - self.start
         if gone >= 0:
             del self.terms[:gone], self.sizes[:gone], self.positions[:gone]
@@ -260,7 +272,8 @@ class _Replay:
                     ok = written.hard_state == state
                 case RecordType.BASE:
                     if first:
-                        group.rebase(header.entry_index, header.term)
+                        membership = self._payload(offset, header)
+                        group.rebase(header.entry_index, header.term, membership)
                     ok = (written.base_index, written.base_term) == (
                         header.entry_index,
                         header.term,
@@ -292,6 +305,7 @@ class _Replay:
             RecordType.TRUNCATE: self._truncate,
             RecordType.BASE: self._base,
             RecordType.CLOSED: self._closed,
+            RecordType.RESTART: self._restart,
         }
         for offset, header in self._valid_prefix(start):
             action = take.get(header.type)
@@ -366,7 +380,10 @@ class _Replay:
         return found
 
     def _entry(self, offset: int, header: RecordHeader) -> None:
-        self._group(header.group).append(header, self._sequence, offset)
+        group = self._group(header.group)
+        group.append(header, self._sequence, offset)
+        if header.kind == EntryKind.MEMBERSHIP:
+            group.memberships[header.entry_index] = decode_membership(self._payload(offset, header))
 
     def _hard_state(self, offset: int, header: RecordHeader) -> None:
         state = HardState(Term(header.term), NodeId(header.entry_index))
@@ -376,7 +393,16 @@ class _Replay:
         self._group(header.group).truncate(header.entry_index)
 
     def _base(self, offset: int, header: RecordHeader) -> None:
-        self._group(header.group).rebase(header.entry_index, header.term)
+        membership = self._payload(offset, header)
+        self._group(header.group).rebase(header.entry_index, header.term, membership)
+
+    def _restart(self, offset: int, header: RecordHeader) -> None:
+        membership = self._payload(offset, header)
+        self._group(header.group).restart(header.entry_index, header.term, membership)
+
+    def _payload(self, offset: int, header: RecordHeader) -> bytes:
+        start = offset + RECORD_HEADER_BYTES
+        return bytes(self._data[start : start + header.payload_bytes])
 
     def _closed(self, offset: int, header: RecordHeader) -> None:
         """Nothing to do: the record is there for what it proves."""

@@ -94,10 +94,8 @@ def write_fully(
         done = write(fd, parts, offset)
 
 
-def checkpoint_records(
-    groups: Iterable[tuple[GroupId, WrittenGroup]], seed: int
-) -> tuple[bytes, int]:
-    """Return the records with which a segment starts, and their count.
+def checkpoint_records(groups: Iterable[tuple[GroupId, WrittenGroup]], seed: int) -> bytes:
+    """Return the records with which a segment starts.
 
     They say about every group all that older segments say, but for the entries themselves.
     """
@@ -106,10 +104,19 @@ def checkpoint_records(
         term, vote = written.hard_state
         parts += (
             pack_record(seed, 0, RecordType.HARD_STATE, group, term, vote),
-            pack_record(seed, 0, RecordType.BASE, group, written.base_term, written.base_index),
+            pack_record(
+                seed,
+                0,
+                RecordType.BASE,
+                group,
+                written.base_term,
+                written.base_index,
+                payload=written.base_membership,
+            ),
+            written.base_membership,
             pack_record(seed, 0, RecordType.LAST, group, 0, written.last),
         )
-    return b"".join(parts), len(parts)
+    return b"".join(parts)
 
 
 def create_segment(
@@ -127,7 +134,7 @@ def create_segment(
     """
     salt = int.from_bytes(os.urandom(8), "little")
     seed = seed_of(sequence, salt)
-    records, _ = checkpoint_records(groups, seed)
+    records = checkpoint_records(groups, seed)
     header = pack_segment_header(SegmentHeader(sequence, salt, previous_bytes, len(records)))
     path = segment_path(directory, sequence)
     unfinished = path.with_suffix(".tmp")

@@ -36,6 +36,7 @@ class WrittenGroup:
     hard_state: HardState = INITIAL_HARD_STATE
     base_index: int = 0
     base_term: int = 0
+    base_membership: bytes = b""
     last: int = 0
     runs: deque[Run] = field(default_factory=deque)
 
@@ -57,12 +58,18 @@ class WrittenGroup:
             runs[-1].last = index - 1
         self.last = min(self.last, index - 1)
 
-    def rebase(self, index: int, term: int) -> None:
+    def restart(self, index: int, term: int, membership: bytes) -> None:
+        """Forget every entry; the next one is that after `index`."""
+        self.runs.clear()
+        self.base_index, self.base_term, self.base_membership = index, term, membership
+        self.last = index
+
+    def rebase(self, index: int, term: int, membership: bytes) -> None:
         """Forget the entries up to `index`."""
         runs = self.runs
         while runs and runs[0].last <= index:
             runs.popleft()
         if runs and runs[0].first <= index:
             runs[0].first = index + 1
-        self.base_index, self.base_term = index, term
+        self.base_index, self.base_term, self.base_membership = index, term, membership
         self.last = max(self.last, index)

@@ -47,6 +47,7 @@ def test_record_types_are_frozen():
         "BASE": 4,
         "LAST": 5,
         "CLOSED": 6,
+        "RESTART": 7,
     }
 
 
