@@ -13,8 +13,10 @@ from cluster.rpc.gen.cluster.ttypes import NodeStatus
 
 
 @contextmanager
-def meta_client(port: int, timeout_s: float = 5.0) -> Iterator[MetaGroupService.Client]:
-    socket = TSocket.TSocket("127.0.0.1", port)
+def meta_client(
+    port: int, timeout_s: float = 5.0, host: str = "127.0.0.1"
+) -> Iterator[MetaGroupService.Client]:
+    socket = TSocket.TSocket(host, port)
     socket.setTimeout(timeout_s * 1000)
     transport = TTransport.TFramedTransport(socket)
     transport.open()
@@ -24,11 +26,12 @@ def meta_client(port: int, timeout_s: float = 5.0) -> Iterator[MetaGroupService.
         transport.close()
 
 
-def node_status(port: int) -> NodeStatus:
-    with meta_client(port) as client:
+def node_status(port: int, host: str = "127.0.0.1", timeout_s: float = 5.0) -> NodeStatus:
+    with meta_client(port, timeout_s, host) as client:
         return client.queryNodeStatus()
 
 
-def led_groups(port: int) -> set[int]:
+def led_groups(port: int, host: str = "127.0.0.1", timeout_s: float = 5.0) -> set[int]:
     """Groups whose leader this node is, by its own account."""
-    return {member.groupId for member in node_status(port).members if member.role == "LEADER"}
+    members = node_status(port, host, timeout_s).members
+    return {member.groupId for member in members if member.role == "LEADER"}

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.namespaces import Network
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
 
@@ -34,14 +36,22 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Node:
-    """One node process; its folder and ports survive restarts."""
+    """One node process; its folder, address and ports survive restarts.
+
+    Attributes:
+        prefix: goes before the command, for instance to run it in a network namespace.
+        runner: what Python runs.
+    """
 
     number: int
     folder: Path
     meta_port: int
     data_port: int
     rpc_port: int
+    host: str = "127.0.0.1"
     overrides: dict[str, str] = field(default_factory=dict)
+    prefix: list[str] = field(default_factory=list)
+    runner: list[str] = field(default_factory=lambda: ["-m", "cluster.main"])
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
@@ -49,9 +59,15 @@ class Node:
     def log_path(self) -> Path:
         return self.folder / f"node.{self.starts}.log"
 
+    @property
+    def data_folder(self) -> Path:
+        return self.folder / "data"
+
     def command(self, extra: dict[str, str]) -> list[str]:
         settings = {
-            "data_dir": str(self.folder / "data"),
+            "data_dir": str(self.data_folder),
+            "rpc_address": self.host,
+            "internal_ip": self.host,
             "internal_meta_port": str(self.meta_port),
             "internal_data_port": str(self.data_port),
             "rpc_port": str(self.rpc_port),
@@ -61,7 +77,7 @@ class Node:
         options: list[str] = []
         for key, value in settings.items():
             options += ["-D", f"{key}={value}"]
-        return [sys.executable, "-m", "cluster.main", *options]
+        return [*self.prefix, sys.executable, *self.runner, *options]
 
     def start(self, extra: dict[str, str] | None = None) -> None:
         assert self.process is None, f"node {self.number} runs already"
@@ -132,9 +148,12 @@ class Node:
 
 
 class ProcessCluster:
-    """N nodes that know each other as seeds."""
+    """N nodes that know each other as seeds, each in its own namespace if there is a network."""
 
-    def __init__(self, folder: Path, size: int, **overrides: str) -> None:
+    def __init__(
+        self, folder: Path, size: int, network: Network | None = None, **overrides: str
+    ) -> None:
+        self.network = network
         ports = free_ports(3 * size)
         self.nodes = [
             Node(
@@ -146,7 +165,11 @@ class ProcessCluster:
             )
             for number in range(size)
         ]
-        seeds = ",".join(f"127.0.0.1:{node.meta_port}" for node in self.nodes)
+        if network is not None:
+            for node in self.nodes:
+                node.host = network.address(node.number)
+                node.prefix = network.prefix(node.number)
+        seeds = ",".join(f"{node.host}:{node.meta_port}" for node in self.nodes)
         for node in self.nodes:
             node.overrides = {"seed_nodes": seeds, **overrides}
 
@@ -178,6 +201,8 @@ class ProcessCluster:
                 sys.executable,
                 "-m",
                 "cluster.server.nodetool",
+                "-h",
+                node.host,
                 "-p",
                 str(node.meta_port),
                 "--json",
@@ -195,9 +220,11 @@ class ProcessCluster:
 
 
 @contextmanager
-def process_cluster(folder: Path, size: int, **overrides: str) -> Iterator[ProcessCluster]:
+def process_cluster(
+    folder: Path, size: int, network: Network | None = None, **overrides: str
+) -> Iterator[ProcessCluster]:
     """A started cluster; every process is gone at the end, whatever happened."""
-    cluster = ProcessCluster(folder, size, **overrides)
+    cluster = ProcessCluster(folder, size, network, **overrides)
     try:
         cluster.start()
         yield cluster
