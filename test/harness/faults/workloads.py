@@ -55,8 +55,16 @@ class Workload(ABC):
             for number in range(first_process, first_process + self.clients)
         ]
 
+    columns: Sequence[str] = ()
+
     def prepare(self, client: WireClient) -> None:
         """Make the series: a query finds its series before it reads them, not at one instant."""
+        for column in self.columns:
+            client.execute(f"create timeseries {self.device}.{column} with datatype=DOUBLE")
+
+    @property
+    def device(self) -> str:
+        return f"{self.storage_group}.{self.name}"
 
     def start(self) -> None:
         for thread in self._threads:
@@ -119,22 +127,12 @@ class Workload(ABC):
 class _Rows(Workload):
     """Reads and writes of a few rows at fixed times; each row is retired after some operations."""
 
-    columns: Sequence[str] = ()
-
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._lock = threading.Lock()
         self._row = 0
         self._left = _OPERATIONS_PER_KEY
         self._written = 0
-
-    @property
-    def device(self) -> str:
-        return f"{self.storage_group}.{self.name}"
-
-    def prepare(self, client: WireClient) -> None:
-        for column in self.columns:
-            client.execute(f"create timeseries {self.device}.{column} with datatype=DOUBLE")
 
     def _pick(self, rng: random.Random) -> tuple[int, int]:
         """The time of a row, and a number never given before."""
@@ -203,13 +201,13 @@ class Sets(Workload):
         super().__init__(*args, **named)
         self._lock = threading.Lock()
         self._adders = range(self._first_process, self._first_process + self.clients - 1)
-        self.attempted: dict[str, set[int]] = {self.device(n): set() for n in self._adders}
-        self.refused: dict[str, set[int]] = {self.device(n): set() for n in self._adders}
-        self.acknowledged: dict[str, set[int]] = {self.device(n): set() for n in self._adders}
+        self.attempted: dict[str, set[int]] = {self.set_of(n): set() for n in self._adders}
+        self.refused: dict[str, set[int]] = {self.set_of(n): set() for n in self._adders}
+        self.acknowledged: dict[str, set[int]] = {self.set_of(n): set() for n in self._adders}
         self.stale: list[str] = []
         self.counts = 0
 
-    def device(self, process: int) -> str:
+    def set_of(self, process: int) -> str:
         return f"{self.storage_group}.set{process}"
 
     def once(self, client: RovingClient, process: int, rng: random.Random) -> None:
@@ -220,7 +218,7 @@ class Sets(Workload):
             self._stopping.wait(0.05)
 
     def _add(self, client: RovingClient, process: int) -> None:
-        device = self.device(process)
+        device = self.set_of(process)
         first = len(self.attempted[device])
         times = list(range(first, first + self.points))
         with self._lock:
