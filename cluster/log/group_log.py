@@ -6,7 +6,6 @@ An entry costs about 90 bytes of index until it is compacted, and its payload wh
 from __future__ import annotations
 
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -40,8 +39,6 @@ class WriteOp:
     """One queued write of a group: a Persist, or the record of a new base.
 
     Attributes:
-        crcs: of the entries' payloads. Computed by the submitter: the one writer thread is what
-            all groups wait for.
         base: index, term and membership of a new base.
         restarts: whether everything goes that is in the log, not only what is up to the base.
         hi: the entries below this index still count; lowered when a later submission truncates
@@ -50,7 +47,6 @@ class WriteOp:
 
     __slots__ = (
         "base",
-        "crcs",
         "entries",
         "group",
         "hard_state",
@@ -68,7 +64,6 @@ class WriteOp:
         base: tuple[LogIndex, Term, bytes] | None,
         payload_bytes: int,
         on_durable: Callable[[], None] | None,
-        crcs: list[int] | None = None,
     ) -> None:
         self.group = group
         self.base = base
@@ -77,7 +72,6 @@ class WriteOp:
         self.hard_state: HardState | None = None
         self.truncate_from = NO_INDEX
         self.entries: tuple[Entry, ...] = ()
-        self.crcs: list[int] = crcs if crcs is not None else []
         self.hi = 0
         self.restarts = persist is not None and persist.snapshot is not None
         if persist is not None:
@@ -85,8 +79,6 @@ class WriteOp:
             self.truncate_from = persist.truncate_from
             self.entries = persist.entries
             if self.entries:
-                if crcs is None:
-                    self.crcs = [zlib.crc32(entry.data) for entry in self.entries]
                 self.hi = self.entries[-1].index + 1
 
 
@@ -190,15 +182,12 @@ class GroupLog:
         self,
         persist: Persist,
         on_durable: Callable[[], None],
-        crcs: list[int] | None = None,
     ) -> None:
         """Queue `persist` for the writer.
 
         Args:
             persist: written hard state first, then truncation or new start, then entries, so that
                 any prefix of it that survives a crash is a legal state.
-            crcs: zlib.crc32 of each entry's payload, where the caller has computed them outside
-                its own lock.
             on_durable: called once from the log-writer thread when `persist` is durable (with
                 sync="periodic": written), in the order of submission over all groups. Never
                 called when the log fails first. It must not block; it may submit.
@@ -217,7 +206,7 @@ class GroupLog:
             if truncate_from or entries:
                 raise ValueError(f"group {self.group_id}: a new start with entries or truncation")
             base = (snapshot.index, snapshot.term, encode_membership(snapshot.membership))
-        op = WriteOp(self, persist, base, payload_bytes, on_durable, crcs)
+        op = WriteOp(self, persist, base, payload_bytes, on_durable)
         memberships: dict[int, Membership] = {
             entry.index: decode_membership(entry.data)
             for entry in entries

@@ -265,11 +265,9 @@ class LogWriter:
             offset += RECORD_HEADER_BYTES * (len(parts) - before)
             positions: list[int] = []
             entries = op.entries
-            for (index, term, kind, data), crc in zip(entries, op.crcs, strict=True):
+            for index, term, kind, data in entries:
                 parts.append(
-                    pack_record(
-                        seed, synced, RecordType.ENTRY, group_id, term, index, kind, data, crc
-                    )
+                    pack_record(seed, synced, RecordType.ENTRY, group_id, term, index, kind, data)
                 )
                 parts.append(data)
                 positions.append(place | offset)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -284,7 +283,6 @@ class RaftMember:
 
     def propose_async(self, payload: bytes) -> Waiter:
         """Append a plan and return at once; see `propose` for the errors."""
-        crc = zlib.crc32(payload)  # before the lock, which every proposal of the group needs
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
@@ -299,7 +297,7 @@ class RaftMember:
             assert proposed is not None
             # registered before routing: a group of one may commit inside the log's callback
             waiter = self._proposals.add(proposed.first_index, proposed.term)
-            self._route_locked(effects, crcs=[crc])
+            self._route_locked(effects)
         return waiter
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
@@ -372,9 +370,7 @@ class RaftMember:
             raise
         return self._route_locked(effects, request_id)
 
-    def _route_locked(
-        self, effects: Effects, request_id: int = 0, crcs: list[int] | None = None
-    ) -> bool:
+    def _route_locked(self, effects: Effects, request_id: int = 0) -> bool:
         held = False
         persist = effects.persist
         if persist is not None:
@@ -384,7 +380,6 @@ class RaftMember:
             self._log.submit(
                 persist,
                 lambda: self._note_durable(last and (last.index, last.term), rewrites),
-                crcs,
             )
         for message in effects.send:
             self._send_locked(message)

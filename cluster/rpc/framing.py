@@ -35,7 +35,12 @@ from thrift.transport.TTransport import CReadableTransport, TTransportBase
 from cluster.rpc.deadline import Deadline
 
 _READ_BYTES = 16 << 10
-"""One receive of this size takes most requests whole; larger frames are read exactly."""
+"""One receive of this size takes most requests whole."""
+_EXPECT_BYTES = 120 << 10
+"""Where the last frame was larger than a read, the next is expected to be as large, up to this.
+
+Each receive gives the GIL away, and getting it back takes longer than the copy that is saved by
+reading a length first. From 128 KiB on, a buffer is a mapping of its own to the C library."""
 _CHUNK_BYTES = 1 << 20
 _JOIN_BYTES = 64 << 10
 """Answers up to this size are copied together, which is cheaper than a second system call."""
@@ -73,7 +78,7 @@ class FrameReader:
         self._sock = sock
         self._max_frame_bytes = max_frame_bytes
         self._rest = b""
-        self._large = False
+        self._expected = _READ_BYTES
 
     def read(self, deadline: Deadline | None = None) -> bytes | None:
         """Return the next payload, not empty; None when the peer has closed between frames.
@@ -86,8 +91,7 @@ class FrameReader:
         """
         have = self._rest
         while len(have) < 4:
-            wanted = 4 - len(have) if self._large else _READ_BYTES
-            chunk = self._receive(wanted, 0, deadline, begun=bool(have))
+            chunk = self._receive(self._expected, 0, deadline, begun=bool(have))
             if not chunk:
                 if have:
                     raise FrameError("connection closed within a frame length")
@@ -97,7 +101,7 @@ class FrameReader:
         if not 0 < size <= self._max_frame_bytes:
             raise FrameError(f"frame length {size} is not in [1, {self._max_frame_bytes}]")
         end = size + 4
-        self._large = size > _READ_BYTES
+        self._expected = min(max(_READ_BYTES, end), _EXPECT_BYTES)
         if len(have) >= end:
             self._rest = have[end:]
             return have[4:end]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-
 from cluster.log.record import (
     RECORD_HEADER_BYTES,
     RecordType,
     SegmentHeader,
+    crc32c,
     pack_record,
     pack_segment_header,
     payload_matches,
@@ -17,25 +16,30 @@ from cluster.log.record import (
 )
 
 
+def test_the_checksum_is_crc_32c() -> None:
+    assert crc32c(b"123456789") == 0xE3069283  # check value of the Castagnoli polynomial
+    assert crc32c(b"56789", crc32c(b"1234")) == 0xE3069283
+
+
 def test_segment_header_bytes_are_frozen():
     data = pack_segment_header(SegmentHeader(2, 3, 4, 5))
     body = b"".join(n.to_bytes(8, "little") for n in (2, 3, 4, 5))
-    assert data == b"RaftSeg1" + bytes([1, 0, 0, 0]) + zlib.crc32(body).to_bytes(4, "little") + body
+    assert data == b"RaftSeg1" + bytes([1, 0, 0, 0]) + crc32c(body).to_bytes(4, "little") + body
     assert unpack_segment_header(data) == SegmentHeader(2, 3, 4, 5)
 
 
 def test_record_bytes_are_frozen():
     seed = seed_of(7, 9)
-    assert seed == zlib.crc32((7).to_bytes(8, "little") + (9).to_bytes(8, "little"))
+    assert seed == crc32c((7).to_bytes(8, "little") + (9).to_bytes(8, "little"))
     data = pack_record(seed, 0x30, RecordType.ENTRY, -4, 5, 6, 1, b"abc")
     body = (
-        zlib.crc32(b"abc").to_bytes(4, "little")
+        crc32c(b"abc").to_bytes(4, "little")
         + bytes([3, 0, 0, 0, 1, 1, 0, 0, 0x30, 0, 0, 0])
         + (-4).to_bytes(8, "little", signed=True)
         + (5).to_bytes(8, "little")
         + (6).to_bytes(8, "little")
     )
-    assert data == bytes.fromhex("c951a3e7") + zlib.crc32(body, seed).to_bytes(4, "little") + body
+    assert data == bytes.fromhex("c951a3e7") + crc32c(body, seed).to_bytes(4, "little") + body
     assert len(data) == RECORD_HEADER_BYTES
 
 
