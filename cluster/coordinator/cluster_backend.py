@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,31 +15,52 @@ from cluster.coordinator.plan_router import PlanRouter
 from cluster.coordinator.schema_cache import StorageGroupRef
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.member.data_member import DataMember
-from cluster.plan.batch_codec import decode_batches
 from cluster.plan.codec import decode_result
 from cluster.plan.reads import (
-    AggregateRead,
+    AggregatesRead,
+    LastRead,
     MatchDevicesRead,
     MatchSeriesRead,
     NodesRead,
     RowsRead,
     decode_aggregates,
+    decode_last,
+    decode_rows_page,
     encode_read,
 )
 from cluster.query.result import limited, slice_batch
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
+from cluster.scan.filters import RowFilter
+from cluster.scan.region_reads import (
+    AggregatesQuery,
+    RowsQuery,
+    aggregates,
+    last_points,
+    stream_rows,
+)
+from cluster.scan.windows import Needs, WindowAggregates, Windows
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from iotdb_engine import Aggregate, ColumnBatch, DataType
-from iotdb_engine.aggregate import merge_aggregates
+from iotdb_engine import ColumnBatch, DataType
 
 T = TypeVar("T")
 
-_ROWS_PER_CALL = 65536
 _EVERYTHING = PathPattern(("root", "**"))
 
-_SeriesKey = tuple[tuple[int, DataType], ...]
+_ROWS_PER_CALL = 65536
+"""Rows in one answer of a group on another node."""
+
+_SCANNED_PER_CALL = 1 << 20
+"""Rows that a group on another node looks at for one answer."""
+
+
+class _Place(NamedTuple):
+    """Where points of a series are: a group, its slots, and the first time that is not expired."""
+
+    group_id: GroupId
+    slots: tuple[int, ...] | None
+    first: int
 
 
 class ClusterBackend:
@@ -108,65 +129,120 @@ class ClusterBackend:
         t_min: int,
         t_max: int,
         *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
         descending: bool = False,
         max_rows: int | None = None,
     ) -> Iterator[ColumnBatch]:
         """Stream the rows of series of one storage group."""
         storage_group = series[0].storage_group
         t_min = max(t_min, self._first_alive(storage_group))
-        key: _SeriesKey = tuple((info.series_id, info.data_type) for info in series)
+        if t_min > t_max:
+            return iter(())
+        query = RowsQuery(
+            series=_keys(series),
+            selected=len(series) if selected is None else selected,
+            t_min=t_min,
+            t_max=t_max,
+            descending=descending,
+            row_filter=row_filter,
+        )
         slots = self._router.data_slots(storage_group)
         streams = [
-            self._group_rows(
-                group.group_id, RowsRead(key, slots, t_min, t_max, descending, max_rows or 0)
-            )
+            self._group_rows(group.group_id, query, slots, max_rows)
             for group in self._router.data_groups(storage_group)
         ]
         if len(streams) == 1:
             return streams[0]
         return limited(interleave(streams, descending=descending), limit=max_rows)
 
-    def aggregate(self, series: Sequence[SeriesInfo], t_min: int, t_max: int) -> list[Aggregate]:
-        """Return one aggregate per series, merged over the groups that hold its points."""
-        places: dict[tuple[GroupId, tuple[int, ...] | None, int], list[int]] = defaultdict(list)
-        for number, info in enumerate(series):
-            first = max(t_min, self._first_alive(info.storage_group))
-            slots = self._router.data_slots(info.storage_group)
-            for group in self._router.data_groups(info.storage_group):
-                places[group.group_id, slots, first].append(number)
+    def aggregate(
+        self,
+        series: Sequence[SeriesInfo],
+        windows: Windows,
+        intervals: Sequence[tuple[int, int]],
+        needs: Needs,
+        *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
+    ) -> list[WindowAggregates]:
+        """Return one series' aggregates each, merged over the groups that hold its points."""
+        count = len(series) if selected is None else selected
+        results = [
+            WindowAggregates.empty(info.data_type, len(windows.lows), needs)
+            for info in series[:count]
+        ]
+        filtered = row_filter is not None or count < len(series)
 
-        def call(group_id: GroupId, request: AggregateRead) -> Callable[[], list[Aggregate]]:
-            return lambda: self._access.read(
-                group_id,
-                encode_read(request),
-                self._deadline,
-                lambda member: member.machine.region.aggregate(
-                    request.series, request.t_min, request.t_max, slots=request.slots
-                ),
-                decode_aggregates,
+        def query_of(numbers: Sequence[int], first: int) -> AggregatesQuery:
+            keys = _keys([series[number] for number in numbers])
+            alive = [(max(low, first), high) for low, high in intervals if high >= first]
+            return AggregatesQuery(
+                series=keys,
+                selected=count if filtered else len(keys),
+                windows=windows,
+                intervals=tuple(alive),
+                needs=needs,
+                row_filter=row_filter,
             )
 
+        def call(
+            group_id: GroupId, query: AggregatesQuery, slots: tuple[int, ...] | None
+        ) -> Callable[[], list[WindowAggregates]]:
+            return lambda: self._access.read(
+                group_id,
+                encode_read(AggregatesRead(query, slots)),
+                self._deadline,
+                lambda member: aggregates(member.machine.region, query, slots),
+                lambda data: decode_aggregates(data, query),
+            )
+
+        places = self._places(series)
         answers = self._access.in_parallel(
             [
-                call(
-                    group_id,
-                    AggregateRead(
-                        tuple((series[n].series_id, series[n].data_type) for n in numbers),
-                        slots,
-                        first,
-                        t_max,
-                    ),
-                )
+                call(group_id, query_of(numbers, first), slots)
                 for (group_id, slots, first), numbers in places.items()
             ]
         )
-        parts: dict[int, list[Aggregate]] = defaultdict(list)
         for numbers, answer in zip(places.values(), answers, strict=True):
             if isinstance(answer, Exception):
                 raise answer
-            for number, aggregate in zip(numbers, answer, strict=True):
-                parts[number].append(aggregate)
-        return [reduce(merge_aggregates, parts[number]) for number in range(len(series))]
+            for number, part in zip(numbers, answer, strict=False):
+                results[number].merge(part)
+        return results
+
+    def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
+        """Return the latest point of each series, over the groups that hold its points."""
+
+        def call(group_id: GroupId, read: LastRead) -> Callable[[], list[tuple[int, Any] | None]]:
+            return lambda: self._access.read(
+                group_id,
+                encode_read(read),
+                self._deadline,
+                lambda member: last_points(member.machine.region, read.series, read.slots),
+                decode_last,
+            )
+
+        places = self._places(series)
+        answers = self._access.in_parallel(
+            [
+                call(group_id, LastRead(_keys([series[n] for n in numbers]), slots))
+                for (group_id, slots, _), numbers in places.items()
+            ]
+        )
+        latest: list[tuple[int, Any] | None] = [None] * len(series)
+        for (_, _, first), numbers, answer in zip(places, places.values(), answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            for number, point in zip(numbers, answer, strict=True):
+                known = latest[number]
+                if (
+                    point is not None
+                    and point[0] >= first
+                    and (known is None or point[0] >= known[0])
+                ):
+                    latest[number] = point
+        return latest
 
     def node_types(self, pattern: PathPattern, level: int | None = None) -> dict[str, str]:
         """Return the nodes whose path matches, with their kind; `level` as in SchemaTree."""
@@ -231,44 +307,67 @@ class ClusterBackend:
             found.extend(answer)
         return found
 
-    def _group_rows(self, group_id: GroupId, request: RowsRead) -> Iterator[ColumnBatch]:
-        """Stream a group's rows page by page, each from wherever the leader is at that time."""
-        limit = request.max_rows or None
-        t_min, t_max = request.t_min, request.t_max
-        sent = 0
-        while t_min <= t_max and (limit is None or sent < limit):
-            wanted = _ROWS_PER_CALL if limit is None else min(_ROWS_PER_CALL, limit - sent)
-            page = RowsRead(request.series, request.slots, t_min, t_max, request.descending, wanted)
-            batches = self._access.read(
+    def _places(self, series: Sequence[SeriesInfo]) -> dict[_Place, list[int]]:
+        """Return which series (by number) have points where."""
+        places: dict[_Place, list[int]] = defaultdict(list)
+        known: dict[str, list[_Place]] = {}
+        for number, info in enumerate(series):
+            where = known.get(info.storage_group)
+            if where is None:
+                first = self._first_alive(info.storage_group)
+                slots = self._router.data_slots(info.storage_group)
+                groups = self._router.data_groups(info.storage_group)
+                where = [_Place(group.group_id, slots, first) for group in groups]
+                known[info.storage_group] = where
+            for place in where:
+                places[place].append(number)
+        return places
+
+    def _group_rows(
+        self,
+        group_id: GroupId,
+        query: RowsQuery,
+        slots: tuple[int, ...] | None,
+        max_rows: int | None,
+    ) -> Iterator[ColumnBatch]:
+        """Stream a group's rows page by page, each from wherever the leader is at that time.
+
+        Where the leader is here, one page is all: the scan itself, taken as it is needed.
+        """
+        wanted = _ROWS_PER_CALL if max_rows is None else min(max_rows, _ROWS_PER_CALL)
+        left = max_rows
+        while left is None or left > 0:
+            request = RowsRead(query, slots, wanted, _SCANNED_PER_CALL)
+            batches, resume = self._access.read(
                 group_id,
-                encode_read(page),
+                encode_read(request),
                 self._deadline,
-                lambda member, page=page: _local_rows(member, page),  # type: ignore[misc]
-                decode_batches,
+                lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
+                    member, query, slots, left
+                ),
+                decode_rows_page,
             )
-            last = None
             for batch in batches:
-                if len(batch.times):
-                    sent += len(batch.times)
-                    last = int(batch.times[-1])
-                    yield batch
-            if last is None:
+                yield batch
+                if left is not None:
+                    left -= len(batch.times)
+                    if left <= 0:
+                        return
+            if resume is None:
                 return
-            if request.descending:
-                t_max = last - 1
-            else:
-                t_min = last + 1
+            query = (
+                replace(query, t_max=resume) if query.descending else replace(query, t_min=resume)
+            )
 
 
-def _local_rows(member: DataMember, page: RowsRead) -> Iterator[ColumnBatch]:
-    return member.machine.region.read(
-        page.series,
-        page.t_min,
-        page.t_max,
-        slots=page.slots,
-        descending=page.descending,
-        max_rows=page.max_rows,
-    )
+def _keys(series: Sequence[SeriesInfo]) -> tuple[tuple[int, DataType], ...]:
+    return tuple((info.series_id, info.data_type) for info in series)
+
+
+def _local_rows(
+    member: DataMember, query: RowsQuery, slots: tuple[int, ...] | None, max_rows: int | None
+) -> tuple[Iterable[ColumnBatch], int | None]:
+    return stream_rows(member.machine.region, query, slots, max_rows), None
 
 
 def interleave(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-
 from cluster.errors import ClusterError, StatusCode
 from cluster.member.data_member import DataMember
 from cluster.member.raft_member import RaftMember
-from cluster.plan.batch_codec import encode_batches
 from cluster.plan.codec import encode_result
 from cluster.plan.reads import (
-    AggregateRead,
+    AggregatesRead,
     AppliedIndexRead,
     AwaitAppliedRead,
+    LastRead,
     MatchDevicesRead,
     MatchSeriesRead,
     NodesRead,
@@ -21,12 +18,12 @@ from cluster.plan.reads import (
     ResolveRead,
     RowsRead,
     encode_aggregates,
+    encode_last,
+    encode_rows_page,
 )
 from cluster.rpc.deadline import Deadline
+from cluster.scan.region_reads import aggregates, last_points, rows_page
 from cluster.schema.paths import PathPattern
-from iotdb_engine.types import ColumnBatch
-
-_MAX_BATCHES_PER_ANSWER = 16
 
 
 def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
@@ -62,19 +59,9 @@ def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
             nodes = schema.node_types(pattern, read.sg_ids, read.level)
             return encode_result([[path, kind] for path, kind in nodes.items()])
         case RowsRead():
-            return encode_batches(list(islice(_rows(member, read), _MAX_BATCHES_PER_ANSWER)))
-        case AggregateRead():
-            return encode_aggregates(
-                region.aggregate(read.series, read.t_min, read.t_max, slots=read.slots)
-            )
-
-
-def _rows(member: DataMember, read: RowsRead) -> Iterator[ColumnBatch]:
-    return member.machine.region.read(
-        read.series,
-        read.t_min,
-        read.t_max,
-        slots=read.slots,
-        descending=read.descending,
-        max_rows=read.max_rows,
-    )
+            page = rows_page(region, read.query, read.slots, read.max_rows, read.max_scanned)
+            return encode_rows_page(page)
+        case AggregatesRead():
+            return encode_aggregates(aggregates(region, read.query, read.slots))
+        case LastRead():
+            return encode_last(last_points(region, read.series, read.slots))

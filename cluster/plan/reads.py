@@ -1,6 +1,6 @@
 """Read requests that a coordinator sends to a group's leader, and their byte form.
 
-All are stateless: a long scan is a chain of ReadRows, each continuing after the last timestamp of
+All are stateless: a long scan is a chain of RowsRead, each continuing after the last timestamp of
 the one before, so nothing has to be kept, leased or released on the serving side, and a scan goes
 on at another replica when its server dies (0.13 keeps remote readers without a time-to-live).
 """
@@ -8,10 +8,21 @@ on at another replica when its server dies (0.13 keeps remote readers without a 
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from iotdb_engine.types import Aggregate, DataType
+from cluster.plan.batch_codec import decode_batches, encode_batches
+from cluster.plan.filter_codec import (
+    filter_from_json,
+    filter_to_json,
+    windows_from_json,
+    windows_to_json,
+)
+from cluster.scan.region_reads import AggregatesQuery, RowsPage, RowsQuery
+from cluster.scan.windows import Needs, WindowAggregates
+from iotdb_engine.types import DataType
 
 
 @dataclass(frozen=True)
@@ -69,24 +80,28 @@ class NodesRead:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """Return the first rows of series in a time range, aligned; see Region.read."""
+    """Return the next rows of a scan and where it goes on; see `scan.region_reads.rows_page`."""
 
-    series: tuple[tuple[int, DataType], ...]
+    query: RowsQuery
     slots: tuple[int, ...] | None
-    t_min: int
-    t_max: int
-    descending: bool
     max_rows: int
+    max_scanned: int
 
 
 @dataclass(frozen=True)
-class AggregateRead:
-    """Return one partial aggregate for each series over a time range."""
+class AggregatesRead:
+    """Return partial aggregates over windows; see `scan.region_reads.aggregates`."""
+
+    query: AggregatesQuery
+    slots: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class LastRead:
+    """Return the latest point of each series, or None."""
 
     series: tuple[tuple[int, DataType], ...]
     slots: tuple[int, ...] | None
-    t_min: int
-    t_max: int
 
 
 Read: TypeAlias = (
@@ -97,10 +112,11 @@ Read: TypeAlias = (
     | MatchDevicesRead
     | NodesRead
     | RowsRead
-    | AggregateRead
+    | AggregatesRead
+    | LastRead
 )
 
-_BY_NAME: dict[str, type[Read]] = {
+_PLAIN: dict[str, type[Read]] = {
     cls.__name__: cls
     for cls in (
         AppliedIndexRead,
@@ -109,73 +125,147 @@ _BY_NAME: dict[str, type[Read]] = {
         MatchSeriesRead,
         MatchDevicesRead,
         NodesRead,
-        RowsRead,
-        AggregateRead,
     )
 }
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, UnicodeDecodeError, OverflowError)
 
 
 def encode_read(read: Read) -> bytes:
     """Return the byte form of a read request."""
-    return json.dumps([type(read).__name__, vars(read)], ensure_ascii=False).encode()
+    return json.dumps([type(read).__name__, _fields(read)], ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def decode_read(data: bytes) -> Read:
     """Read a request back; raises ValueError when malformed."""
     try:
         name, fields = json.loads(data)
-        cls = _BY_NAME[name]
+        match name:
+            case "RowsRead":
+                return _rows_read(fields)
+            case "AggregatesRead":
+                return _aggregates_read(fields)
+            case "LastRead":
+                return LastRead(_series(fields["series"]), _slots(fields["slots"]))
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
-        if "series" in values:
-            values["series"] = tuple(
-                (int(series_id), DataType(data_type)) for series_id, data_type in values["series"]
-            )
-        return cls(**values)
-    except (KeyError, TypeError, UnicodeDecodeError) as error:
+        return _PLAIN[name](**values)
+    except (*_MALFORMED, RecursionError) as error:
         raise ValueError(f"malformed read request: {error}") from error
 
 
-def encode_aggregates(aggregates: list[Aggregate]) -> bytes:
-    """Return the byte form of partial aggregates."""
+def _fields(read: Read) -> dict[str, Any]:
+    match read:
+        case RowsRead():
+            rows = read.query
+            return {
+                "series": rows.series,
+                "selected": rows.selected,
+                "range": [rows.t_min, rows.t_max],
+                "descending": rows.descending,
+                "filter": filter_to_json(rows.row_filter),
+                "slots": read.slots,
+                "limits": [read.max_rows, read.max_scanned],
+            }
+        case AggregatesRead():
+            query = read.query
+            return {
+                "series": query.series,
+                "selected": query.selected,
+                "windows": windows_to_json(query.windows),
+                "intervals": query.intervals,
+                "needs": int(query.needs),
+                "filter": filter_to_json(query.row_filter),
+                "slots": read.slots,
+            }
+        case _:
+            return vars(read)
+
+
+def _rows_read(fields: dict[str, Any]) -> RowsRead:
+    t_min, t_max = fields["range"]
+    max_rows, max_scanned = fields["limits"]
+    query = RowsQuery(
+        series=_series(fields["series"]),
+        selected=int(fields["selected"]),
+        t_min=int(t_min),
+        t_max=int(t_max),
+        descending=bool(fields["descending"]),
+        row_filter=filter_from_json(fields["filter"]),
+    )
+    return RowsRead(query, _slots(fields["slots"]), int(max_rows), int(max_scanned))
+
+
+def _aggregates_read(fields: dict[str, Any]) -> AggregatesRead:
+    query = AggregatesQuery(
+        series=_series(fields["series"]),
+        selected=int(fields["selected"]),
+        windows=windows_from_json(fields["windows"]),
+        intervals=tuple((int(low), int(high)) for low, high in fields["intervals"]),
+        needs=Needs(fields["needs"]),
+        row_filter=filter_from_json(fields["filter"]),
+    )
+    return AggregatesRead(query, _slots(fields["slots"]))
+
+
+def _series(form: Sequence[Any]) -> tuple[tuple[int, DataType], ...]:
+    return tuple((int(series_id), DataType(data_type)) for series_id, data_type in form)
+
+
+def _slots(form: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if form is None else tuple(form)
+
+
+# ---- answers ----
+
+_RESUME = struct.Struct("<?q")
+
+
+def encode_rows_page(page: RowsPage) -> bytes:
+    """Return the byte form of an answer to RowsRead."""
+    return _RESUME.pack(page.resume is not None, page.resume or 0) + encode_batches(page.batches)
+
+
+def decode_rows_page(data: bytes) -> RowsPage:
+    """Read the answer back; arrays are views of `data`."""
+    more, resume = _RESUME.unpack_from(data)
+    return RowsPage(decode_batches(data[_RESUME.size :]), resume if more else None)
+
+
+def encode_aggregates(parts: Sequence[WindowAggregates]) -> bytes:
+    """Return the byte form of an answer to AggregatesRead."""
+    return encode_batches([part.to_batch() for part in parts])
+
+
+def decode_aggregates(data: bytes, query: AggregatesQuery) -> list[WindowAggregates]:
+    """Read the answer to a query back."""
+    batches = decode_batches(data)
+    count = len(query.windows.lows)
+    return [
+        WindowAggregates.from_batch(batch, kind, count, query.needs)
+        for batch, (_, kind) in zip(batches, query.series[: query.selected], strict=True)
+    ]
+
+
+def encode_last(points: Sequence[tuple[int, Any] | None]) -> bytes:
+    """Return the byte form of an answer to LastRead."""
 
     def plain(value: Any) -> Any:  # noqa: ANN401
         return {"b": value.hex()} if isinstance(value, bytes) else value
 
     return json.dumps(
-        [
-            [
-                item.count,
-                item.min_time,
-                item.max_time,
-                plain(item.first),
-                plain(item.last),
-                plain(item.minimum),
-                plain(item.maximum),
-                item.total,
-            ]
-            for item in aggregates
-        ]
+        [None if point is None else [point[0], plain(point[1])] for point in points]
     ).encode()
 
 
-def decode_aggregates(data: bytes) -> list[Aggregate]:
-    """Read partial aggregates back."""
+def decode_last(data: bytes) -> list[tuple[int, Any] | None]:
+    """Read the answer back."""
 
     def value_of(plain: Any) -> Any:  # noqa: ANN401
         return bytes.fromhex(plain["b"]) if isinstance(plain, dict) else plain
 
     return [
-        Aggregate(
-            count=count,
-            min_time=min_time,
-            max_time=max_time,
-            first=value_of(first),
-            last=value_of(last),
-            minimum=value_of(minimum),
-            maximum=value_of(maximum),
-            total=total,
-        )
-        for count, min_time, max_time, first, last, minimum, maximum, total in json.loads(data)
+        None if point is None else (int(point[0]), value_of(point[1])) for point in json.loads(data)
     ]

@@ -86,7 +86,7 @@ def _merge(
     columns: list[Column] = []
     for piece, piece_types in zip(pieces, types, strict=True):
         if piece is None:
-            columns.extend(_nulls(data_type, len(union)) for data_type in piece_types)
+            columns.extend(nulls(data_type, len(union)) for data_type in piece_types)
         elif len(piece.times) == len(union):
             columns.extend(piece.columns)
         else:
@@ -105,7 +105,8 @@ def _union(given: Sequence[_Times], descending: bool) -> _Times:
     return union[::-1] if descending else union
 
 
-def _nulls(data_type: DataType, count: int) -> Column:
+def nulls(data_type: DataType, count: int) -> Column:
+    """Return a column of nulls."""
     return Column(
         data_type,
         np.zeros(count, dtype=BATCH_DTYPES[data_type]),
@@ -119,3 +120,22 @@ def _spread(column: Column, rows: npt.NDArray[np.intp], count: int) -> Column:
     valid = np.zeros(count, dtype=np.bool_)
     valid[rows] = True if column.valid is None else column.valid
     return Column(column.type, values, valid)
+
+
+def joined(batches: Sequence[ColumnBatch]) -> ColumnBatch:
+    """Return the rows of some batches, at least one, as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = []
+    for parts in zip(*(batch.columns for batch in batches), strict=True):
+        valid = None
+        if any(part.valid is not None for part in parts):
+            valid = np.concatenate(
+                [
+                    np.ones(len(part.values), np.bool_) if part.valid is None else part.valid
+                    for part in parts
+                ]
+            )
+        values = np.concatenate([part.values for part in parts])
+        columns.append(Column(parts[0].type, values, valid))
+    return ColumnBatch(np.concatenate([batch.times for batch in batches]), tuple(columns))

@@ -7,11 +7,13 @@ dictionary; embedded mode uses one over the local engine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from cluster.scan.filters import RowFilter
+from cluster.scan.windows import Needs, WindowAggregates, Windows
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from iotdb_engine.types import Aggregate, ColumnBatch
+from iotdb_engine.types import ColumnBatch
 
 
 class QueryBackend(Protocol):
@@ -43,20 +45,47 @@ class QueryBackend(Protocol):
         t_min: int,
         t_max: int,
         *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
         descending: bool = False,
         max_rows: int | None = None,
     ) -> Iterator[ColumnBatch]:
         """Stream the rows (union of timestamps) of series that all belong to ONE storage group.
 
         Args:
-            series: unique; the batches' columns are parallel to it.
+            series: unique; the columns of `row_filter` are parallel to it.
             t_min: first time, inclusive.
             t_max: last time, inclusive.
+            selected: only the first so many columns are wanted, and the rows that have a value in
+                one of them; None: all.
+            row_filter: only rows that pass are wanted; None: all.
             descending: newest first.
             max_rows: stop after that many rows; None: all.
         """
         ...
 
-    def aggregate(self, series: Sequence[SeriesInfo], t_min: int, t_max: int) -> list[Aggregate]:
-        """Return one aggregate for each series (of any storage groups), over [t_min, t_max]."""
+    def aggregate(
+        self,
+        series: Sequence[SeriesInfo],
+        windows: Windows,
+        intervals: Sequence[tuple[int, int]],
+        needs: Needs,
+        *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
+    ) -> list[WindowAggregates]:
+        """Return the aggregates of series over windows.
+
+        Args:
+            series: unique; of any storage groups, but of ONE if there is a filter.
+            windows: inclusive.
+            intervals: inclusive, disjoint, ascending: only points in them count.
+            needs: what is wanted besides counts.
+            selected: only the first so many series are aggregated; None: all.
+            row_filter: only points of rows that pass count; its columns are parallel to `series`.
+        """
+        ...
+
+    def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
+        """Return the latest time and value (bytes for TEXT) of each series, None: no points."""
         ...

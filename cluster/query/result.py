@@ -26,6 +26,8 @@ class ResultSet:
             one may raise ClusterError.
         ignore_time: whether `times` of the batches mean nothing (no Time column).
         kind: operation type text for the client, "QUERY" or "SHOW".
+        column_streams: of an answer that is not aligned: for each distinct column its points, one
+            column without nulls; `batches` is empty then.
     """
 
     columns: list[str]
@@ -34,12 +36,16 @@ class ResultSet:
     batches: Iterator[ColumnBatch]
     ignore_time: bool = False
     kind: str = "QUERY"
+    column_streams: list[Iterator[ColumnBatch]] | None = None
 
     def close(self) -> None:
         """Stop computing; idempotent. `batches` yields nothing more."""
-        if isinstance(self.batches, Generator):
-            self.batches.close()
+        for stream in (self.batches, *(self.column_streams or ())):
+            if isinstance(stream, Generator):
+                stream.close()
         self.batches = iter(())
+        if self.column_streams is not None:
+            self.column_streams = [iter(()) for _ in self.column_streams]
 
 
 def slice_batch(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:

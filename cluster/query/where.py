@@ -6,31 +6,39 @@ tests and turns their operators around. So NOT does not exist here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from cluster.query.columns import SeriesResolver, query_error
-from cluster.query.time_set import ALL_TIMES, TimeSet
-from cluster.query.value_tests import (
+from cluster.query.errors import query_error
+from cluster.scan.filters import (
+    AllOf,
+    AnyOf,
+    RowFilter,
+    TimeFilter,
+    ValueFilter,
+    combine,
+    time_bounds,
+)
+from cluster.scan.time_set import ALL_TIMES, TimeSet
+from cluster.scan.value_tests import (
+    CompareTest,
+    Constant,
+    InTest,
+    LikeTest,
+    Operator,
+    RegexpTest,
     ValueTest,
-    compare_test,
-    in_test,
-    like_test,
-    regexp_test,
 )
 from cluster.schema.series import SeriesInfo
 from cluster.sql.conditions import interval_of
+from cluster.sql.statements.literals import Literal
 from cluster.sql.statements.select import (
     And,
     Comparison,
     Condition,
     Not,
     Or,
-    Select,
     TimeCompare,
     TimeIn,
     ValueCompare,
@@ -38,9 +46,8 @@ from cluster.sql.statements.select import (
     ValueLike,
     ValueRegexp,
 )
-from iotdb_engine.types import ColumnBatch
-
-Mask = npt.NDArray[np.bool_]
+from cluster.sql.values import parse_value
+from iotdb_engine.types import BATCH_DTYPES, DataType
 
 _INVERSE = {
     Comparison.EQ: Comparison.NE,
@@ -50,6 +57,10 @@ _INVERSE = {
     Comparison.GT: Comparison.LE,
     Comparison.LE: Comparison.GT,
 }
+
+ValueCondition = ValueCompare | ValueIn | ValueLike | ValueRegexp
+MatchFilterPath = Callable[[str], Sequence[SeriesInfo]]
+"""A path of the WHERE clause → all series that it stands for."""
 
 
 class SeriesColumns:
@@ -67,65 +78,6 @@ class SeriesColumns:
         return number
 
 
-@dataclass(frozen=True)
-class TimeFilter:
-    """Passes rows whose timestamp is in a set."""
-
-    times: TimeSet
-
-    def mask(self, batch: ColumnBatch) -> Mask:
-        """Return which rows pass."""
-        return self.times.mask(batch.times)
-
-
-@dataclass(frozen=True)
-class ValueFilter:
-    """Passes rows in which a column has a value and that passes (or, negated, fails) a test."""
-
-    column: int
-    test: ValueTest
-    negated: bool
-
-    def mask(self, batch: ColumnBatch) -> Mask:
-        """Return which rows pass."""
-        column = batch.columns[self.column]
-        passed = self.test(column.values)
-        if self.negated:
-            passed = ~passed
-        return passed if column.valid is None else passed & column.valid
-
-
-@dataclass(frozen=True)
-class AllOf:
-    """Passes rows that pass every part."""
-
-    parts: tuple[RowFilter, ...]
-
-    def mask(self, batch: ColumnBatch) -> Mask:
-        """Return which rows pass."""
-        result = self.parts[0].mask(batch)
-        for part in self.parts[1:]:
-            result = result & part.mask(batch)
-        return result
-
-
-@dataclass(frozen=True)
-class AnyOf:
-    """Passes rows that pass at least one part."""
-
-    parts: tuple[RowFilter, ...]
-
-    def mask(self, batch: ColumnBatch) -> Mask:
-        """Return which rows pass."""
-        result = self.parts[0].mask(batch)
-        for part in self.parts[1:]:
-            result = result | part.mask(batch)
-        return result
-
-
-RowFilter = TimeFilter | ValueFilter | AllOf | AnyOf
-
-
 class PlannedWhere(NamedTuple):
     """A WHERE clause as a time set that holds every row that passes, and what is left to test."""
 
@@ -138,22 +90,49 @@ class PlannedWhere(NamedTuple):
         return times if self.rows is None else AllOf((times, self.rows))
 
 
-def plan_where(select: Select, resolver: SeriesResolver, columns: SeriesColumns) -> PlannedWhere:
-    """Plan the WHERE clause of a query.
+EVERYTHING = PlannedWhere(ALL_TIMES, None)
+
+
+class UnknownFilterPathError(Exception):
+    """A path of a WHERE clause stands for no series."""
+
+
+def plan_where(
+    condition: Condition | None, match: MatchFilterPath, columns: SeriesColumns
+) -> PlannedWhere:
+    """Plan a WHERE clause.
 
     Args:
-        select: the query.
-        resolver: finds the series of its paths.
+        condition: the clause; None: there is none.
+        match: finds the series of its paths.
         columns: gets the series that have to be read for it.
 
     Raises:
-        ClusterError: QUERY_PROCESS_ERROR: a path that matches nothing, or a test that the series'
-            type does not allow.
+        UnknownFilterPathError: a path matches nothing.
+        ClusterError: QUERY_PROCESS_ERROR: a test that the series' type does not allow.
     """
-    if select.where is None:
-        return PlannedWhere(ALL_TIMES, None)
-    planned = _Planner(select.prefixes, resolver, columns).plan(select.where, negated=False)
-    return _split(planned)
+    if condition is None:
+        return EVERYTHING
+    return _split(_Planner(match, columns).plan(condition, negated=False))
+
+
+def match_filter_path(
+    prefixes: Sequence[str], match: Callable[[str], Sequence[SeriesInfo]]
+) -> MatchFilterPath:
+    """Return the matcher of paths: absolute ones, and ones relative to every FROM prefix."""
+
+    def matched(path: str) -> Sequence[SeriesInfo]:
+        absolute = path == "root" or path.startswith("root.")
+        patterns = [path] if absolute else [f"{prefix}.{path}" for prefix in prefixes]
+        found = {info.series_id: info for pattern in patterns for info in match(pattern)}
+        return list(found.values())
+
+    return matched
+
+
+def unknown_in_where(path: str) -> Exception:
+    """Return the error of a path that stands for no series."""
+    return query_error(f"Unknown time series {path} in `where clause`")
 
 
 def _split(planned: RowFilter) -> PlannedWhere:
@@ -161,56 +140,15 @@ def _split(planned: RowFilter) -> PlannedWhere:
     if isinstance(planned, TimeFilter):
         return PlannedWhere(planned.times, None)
     if isinstance(planned, AllOf):
-        times = _bounds(planned)
+        times = time_bounds(planned)
         rest = tuple(part for part in planned.parts if not isinstance(part, TimeFilter))
-        return PlannedWhere(times, _combine(AllOf, rest))
-    return PlannedWhere(_bounds(planned), planned)
-
-
-def _bounds(planned: RowFilter) -> TimeSet:
-    """Return a set of timestamps outside which no row can pass."""
-    match planned:
-        case TimeFilter():
-            return planned.times
-        case ValueFilter():
-            return ALL_TIMES
-        case AllOf():
-            times = ALL_TIMES
-            for part in planned.parts:
-                times = times.intersection(_bounds(part))
-            return times
-        case AnyOf():
-            times = _bounds(planned.parts[0])
-            for part in planned.parts[1:]:
-                times = times.union(_bounds(part))
-            return times
-
-
-def _combine(kind: type[AllOf] | type[AnyOf], parts: Sequence[RowFilter]) -> RowFilter:
-    """Return the combination, its time filters folded into one, nested ones of a kind flattened."""
-    times: TimeSet | None = None
-    rest: list[RowFilter] = []
-    for part in parts:
-        for piece in part.parts if isinstance(part, kind) else (part,):
-            if not isinstance(piece, TimeFilter):
-                rest.append(piece)
-            elif times is None:
-                times = piece.times
-            elif kind is AllOf:
-                times = times.intersection(piece.times)
-            else:
-                times = times.union(piece.times)
-    if times is not None:
-        rest.insert(0, TimeFilter(times))
-    return rest[0] if len(rest) == 1 else kind(tuple(rest))
+        return PlannedWhere(times, combine(AllOf, rest))
+    return PlannedWhere(time_bounds(planned), planned)
 
 
 class _Planner:
-    def __init__(
-        self, prefixes: Sequence[str], resolver: SeriesResolver, columns: SeriesColumns
-    ) -> None:
-        self._prefixes = prefixes
-        self._resolver = resolver
+    def __init__(self, match: MatchFilterPath, columns: SeriesColumns) -> None:
+        self._match = match
         self._columns = columns
 
     def plan(self, condition: Condition, *, negated: bool) -> RowFilter:
@@ -220,54 +158,84 @@ class _Planner:
             case And() | Or():
                 kind = AllOf if isinstance(condition, And) is not negated else AnyOf
                 parts = [self.plan(part, negated=negated) for part in condition.operands]
-                return _combine(kind, parts)
+                return combine(kind, parts)
             case TimeCompare() | TimeIn():
                 times = _time_set(condition)
                 return TimeFilter(times.complement() if negated else times)
             case _:
                 return self._value_filters(condition, negated)
 
-    def _value_filters(
-        self, condition: ValueCompare | ValueIn | ValueLike | ValueRegexp, negated: bool
-    ) -> RowFilter:
+    def _value_filters(self, condition: ValueCondition, negated: bool) -> RowFilter:
         """Return the conjunction over all series that the path stands for (negated: of none)."""
-        filters = [
-            self._value_filter(condition, series, negated)
-            for series in self._series(condition.path)
-        ]
-        return _combine(AnyOf if negated else AllOf, filters)
+        found = self._match(condition.path)
+        if not found:
+            raise UnknownFilterPathError(condition.path)
+        filters = [self._value_filter(condition, series, negated) for series in found]
+        return combine(AnyOf if negated else AllOf, filters)
 
     def _value_filter(
-        self,
-        condition: ValueCompare | ValueIn | ValueLike | ValueRegexp,
-        series: SeriesInfo,
-        negated: bool,
+        self, condition: ValueCondition, series: SeriesInfo, negated: bool
     ) -> RowFilter:
-        match condition:
-            case ValueCompare():
-                op = _INVERSE[condition.op] if negated else condition.op
-                test = compare_test(series, op, condition.literal)
-                negated = False
-            case ValueIn():
-                test = in_test(series, condition.literals)
-                negated = negated is not condition.negated
-            case ValueLike():
-                test = like_test(series, condition.pattern)
-            case ValueRegexp():
-                test = regexp_test(series, condition.pattern)
+        if isinstance(condition, ValueCompare) and negated:
+            condition = ValueCompare(condition.path, _INVERSE[condition.op], condition.literal)
+            negated = False
+        elif isinstance(condition, ValueIn):
+            negated = negated is not condition.negated
+        test = value_test(condition, series)
         return ValueFilter(self._columns.number_of(series), test, negated)
 
-    def _series(self, path: str) -> list[SeriesInfo]:
-        absolute = path == "root" or path.startswith("root.")
-        patterns = [path] if absolute else [f"{prefix}.{path}" for prefix in self._prefixes]
-        found = {
-            series.series_id: series
-            for pattern in patterns
-            for series in self._resolver.match(pattern)
-        }
-        if not found:
-            raise query_error(f"Unknown time series {path} in `where clause`")
-        return list(found.values())
+
+def value_test(condition: ValueCondition, series: SeriesInfo) -> ValueTest:
+    """Return the test of a condition (negation aside) for one series.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: a constant is no value of the series' type, the type
+            does not know the test, or a regular expression is none.
+    """
+    match condition:
+        case ValueCompare():
+            if series.data_type is DataType.TEXT and condition.op not in (
+                Comparison.EQ,
+                Comparison.NE,
+            ):
+                raise query_error(
+                    "For Basic operator,TEXT type only support EQUAL or NOTEQUAL operator"
+                )
+            constant = _constant(series, condition.literal)
+            return CompareTest(series.data_type, Operator(int(condition.op)), constant)
+        case ValueIn():
+            constants = tuple(_constant(series, literal) for literal in condition.literals)
+            return InTest(series.data_type, constants)
+        case ValueLike():
+            _check_text(series, "Like")
+            return LikeTest(condition.pattern)
+        case ValueRegexp():
+            _check_text(series, "Regexp")
+            try:
+                re.compile(condition.pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                raise query_error(
+                    f"'{condition.pattern}' is not a regular expression: {error}"
+                ) from error
+            return RegexpTest(condition.pattern)
+
+
+def _constant(series: SeriesInfo, literal: Literal) -> Constant:
+    try:
+        value: Any = parse_value(literal, series.data_type)
+    except ValueError as error:
+        raise query_error(f"{error} (in the where clause, for {series.path})") from error
+    if series.data_type is DataType.FLOAT:
+        value = float(BATCH_DTYPES[DataType.FLOAT].type(value))  # 3.33 finds 3.33
+    constant: Constant = value
+    return constant
+
+
+def _check_text(series: SeriesInfo, word: str) -> None:
+    if series.data_type is not DataType.TEXT:
+        raise query_error(
+            f"Unsupported type: [{series.data_type.name}]. Only TEXT is supported in '{word}'"
+        )
 
 
 def _time_set(condition: TimeCompare | TimeIn) -> TimeSet:

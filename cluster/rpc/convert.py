@@ -29,7 +29,7 @@ from cluster.raft.messages import (
     VoteResponse,
 )
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
-from cluster.rpc.gen.client.ttypes import TSQueryDataSet
+from cluster.rpc.gen.client.ttypes import TSQueryDataSet, TSQueryNonAlignDataSet
 from cluster.rpc.gen.cluster import ttypes as wire_types
 from iotdb_engine.types import WIRE_DTYPES, Column, ColumnBatch, DataType
 
@@ -291,6 +291,16 @@ def encode_query_dataset(batch: ColumnBatch) -> TSQueryDataSet:
     return TSQueryDataSet(
         time=batch.times.astype(">i8").tobytes(), valueList=values, bitmapList=bitmaps
     )
+
+
+def encode_non_aligned(page: Sequence[ColumnBatch | None]) -> TSQueryNonAlignDataSet:
+    """Encode points of columns that have timestamps of their own (client-protocol 5.5)."""
+    times = []
+    values = []
+    for part in page:
+        times.append(b"" if part is None else part.times.astype(">i8").tobytes())
+        values.append(b"" if part is None else _present_values(part.columns[0], one_bit=False))
+    return TSQueryNonAlignDataSet(timeList=times, valueList=values)
 
 
 _TSBLOCK_ENCODINGS = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-
+from cluster.query.align import joined
 from cluster.query.result import ResultSet, slice_batch
 from iotdb_engine import Column, ColumnBatch, DataType
 
@@ -39,7 +38,7 @@ class ResultPager:
             self._head = (
                 slice_batch(head, count, len(head.times)) if count < len(head.times) else None
             )
-        return _join(taken) if taken else None
+        return joined(taken) if taken else None
 
     def has_more(self) -> bool:
         """Whether another page follows."""
@@ -51,6 +50,42 @@ class ResultPager:
             if self._head is None:
                 return None
         return self._head
+
+
+class ColumnPager:
+    """Pages of a result that is not aligned: some points of each column. Never all empty."""
+
+    def __init__(self, streams: Sequence[Iterator[ColumnBatch]]) -> None:
+        self._streams = list(streams)
+        self._heads: list[ColumnBatch | None] = [None] * len(self._streams)
+
+    def next_page(self, max_rows: int) -> list[ColumnBatch | None] | None:
+        """Return up to `max_rows` further points of each column, or None at the end."""
+        budget = MAX_PAGE_BYTES // max(1, len(self._streams))
+        page = [self._take(number, max_rows, budget) for number in range(len(self._streams))]
+        return page if any(part is not None for part in page) else None
+
+    def has_more(self) -> bool:
+        """Whether another page follows."""
+        return any(self._peek(number) is not None for number in range(len(self._streams)))
+
+    def _take(self, number: int, max_rows: int, budget: int) -> ColumnBatch | None:
+        head = self._peek(number)
+        if head is None:
+            return None
+        count = _rows_within(head, min(len(head.times), max_rows), budget, at_least_one=True)
+        rest = slice_batch(head, count, len(head.times)) if count < len(head.times) else None
+        self._heads[number] = rest
+        return slice_batch(head, 0, count)
+
+    def _peek(self, number: int) -> ColumnBatch | None:
+        head = self._heads[number]
+        while head is None or not len(head.times):
+            head = next(self._streams[number], None)
+            if head is None:
+                return None
+        self._heads[number] = head
+        return head
 
 
 def _size(batch: ColumnBatch) -> int:
@@ -76,23 +111,3 @@ def _rows_within(batch: ColumnBatch, count: int, budget: int, *, at_least_one: b
     if count == 1 and not at_least_one and _size(slice_batch(batch, 0, 1)) > budget:
         return 0
     return count
-
-
-def _join(batches: list[ColumnBatch]) -> ColumnBatch:
-    if len(batches) == 1:
-        return batches[0]
-    columns = []
-    for number in range(len(batches[0].columns)):
-        parts = [batch.columns[number] for batch in batches]
-        valid = None
-        if any(part.valid is not None for part in parts):
-            valid = np.concatenate(
-                [
-                    part.valid if part.valid is not None else np.ones(len(part.values), np.bool_)
-                    for part in parts
-                ]
-            )
-        columns.append(
-            Column(parts[0].type, np.concatenate([part.values for part in parts]), valid)
-        )
-    return ColumnBatch(np.concatenate([batch.times for batch in batches]), tuple(columns))

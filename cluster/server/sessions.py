@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.query.result import ResultSet
 from cluster.rpc.status import Generation
-from cluster.server.result_pager import ResultPager
+from cluster.server.result_pager import ColumnPager, ResultPager
 
 _MAX_OPEN_QUERIES = 1000
 
@@ -25,6 +25,13 @@ class OpenQuery:
         self.statement_id = statement_id
         self.result = result
         self.pager = ResultPager(result)
+        self.column_pager = (
+            None if result.column_streams is None else ColumnPager(result.column_streams)
+        )
+
+    def has_more(self) -> bool:
+        """Whether another page follows."""
+        return (self.column_pager or self.pager).has_more()
 
 
 class Session:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
-from cluster.query.executor import QueryContext, execute_query
+from cluster.query.context import QueryContext
+from cluster.query.executor import execute_query
 from cluster.query.result import ResultSet
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.status import Generation
 from cluster.schema.encodings import default_encoding
 from cluster.schema.paths import join_path, split_path
 from cluster.schema.series import SeriesSpec
@@ -27,6 +29,7 @@ from cluster.sql.statements.schema import (
     SetStorageGroup,
 )
 from cluster.sql.statements.utility import Flush
+from cluster.sql.timestamps import parse_zone
 from cluster.sql.values import InferenceSettings
 from iotdb_engine import DataType
 
@@ -72,7 +75,17 @@ class StatementExecutor:
         return execute_query(
             statement,
             self._coordinator.backend(deadline),
-            QueryContext(deadline=deadline, version=VERSION, prefix_dialect=session.prefix_dialect),
+            self._query_context(session, deadline),
+        )
+
+    def _query_context(self, session: Session, deadline: Deadline) -> QueryContext:
+        return QueryContext(
+            deadline=deadline,
+            version=VERSION,
+            prefix_dialect=session.prefix_dialect,
+            zone=parse_zone(session.zone),
+            precision=self._settings.cluster.timestamp_precision,
+            aligned_functions=session.generation is Generation.V1,
         )
 
     def update(self, statement: Statement, session: Session, deadline: Deadline) -> list[Status]:

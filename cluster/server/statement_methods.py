@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
-from cluster.rpc.convert import encode_query_dataset, encode_tsblock
+from cluster.rpc.convert import encode_non_aligned, encode_query_dataset, encode_tsblock
 from cluster.rpc.gen.client.ttypes import (
     TSCancelOperationReq,
     TSCloseOperationReq,
@@ -19,6 +19,7 @@ from cluster.rpc.gen.client.ttypes import (
     TSFetchResultsReq,
     TSFetchResultsResp,
     TSQueryDataSet,
+    TSQueryNonAlignDataSet,
     TSRawDataQueryReq,
     TSStatus,
 )
@@ -193,12 +194,18 @@ class StatementMethods(HandlerBase):
         deadline = self.query_deadline(req.timeout)
         result = self.executor.query(statement, session, deadline)
         query = OpenQuery(query_id, req.statementId or 0, result)
-        page = query.pager.next_page(self.fetch_rows(req.fetchSize))
         response = _header(result)
         response.status = self.wire(OK)
         response.queryId = query_id
-        more = query.pager.has_more()
-        if v2:
+        rows = self.fetch_rows(req.fetchSize)
+        page = None
+        if query.column_pager is None:
+            page = query.pager.next_page(rows)
+        more = query.has_more()
+        if query.column_pager is not None:
+            response.nonAlignQueryDataSet = _column_page(query, rows)
+            more = query.has_more()
+        elif v2:
             response.queryResult = [encode_tsblock(page)] if page is not None else []
             response.moreData = more
         else:
@@ -211,11 +218,24 @@ class StatementMethods(HandlerBase):
             result.close()
         return response
 
+    def _fetch_columns(
+        self, req: TSFetchResultsReq, query: OpenQuery, session: Session
+    ) -> TSFetchResultsResp:
+        present = query.has_more()
+        response = TSFetchResultsResp(status=self.wire(OK), hasResultSet=present, isAlign=False)
+        if present:
+            response.nonAlignQueryDataSet = _column_page(query, self.fetch_rows(req.fetchSize))
+        if not query.has_more():
+            session.close_query(req.queryId)
+        return response
+
     def _fetch(self, req: TSFetchResultsReq, *, v2: bool) -> TSFetchResultsResp:
         align = req.isAlign if req.isAlign is not None else True
         try:
             session = self.session()
             query = session.query(req.queryId)
+            if query is not None and query.column_pager is not None:
+                return self._fetch_columns(req, query, session)
             page = None
             if query is not None:
                 page = query.pager.next_page(self.fetch_rows(req.fetchSize))
@@ -235,6 +255,15 @@ class StatementMethods(HandlerBase):
             return TSFetchResultsResp(
                 status=self.wire_error(error), hasResultSet=False, isAlign=align
             )
+
+
+def _column_page(query: OpenQuery, rows: int) -> TSQueryNonAlignDataSet:
+    """Return the next page of a result that is not aligned, an empty one at the end."""
+    assert query.column_pager is not None
+    streams = query.result.column_streams or []
+    page = query.column_pager.next_page(rows)
+    encoded: TSQueryNonAlignDataSet = encode_non_aligned(page or [None] * len(streams))
+    return encoded
 
 
 def _check_kind(*, query: bool, only: str) -> None:

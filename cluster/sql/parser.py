@@ -40,6 +40,10 @@ _NESTING = {"_LPAREN": 1, "_RPAREN": -1}
 _PARTIAL_KINDS = ("PARTIAL_END", "PARTIAL_START")
 _TERMINAL_OF_KIND = {"PARTIAL_END": "PARTIAL", "PARTIAL_START": "PARTIAL", "END": "$END"}
 
+_MODIFIERS = ("LAST", "TOP")
+_NAME_BEFORE = re.compile(r"[ \t\r\n]*(?:[,.]|(?:from|as|into)[ \t\r\n])", re.IGNORECASE)
+"""What follows SELECT LAST when a series is called so."""
+
 _TERMINAL = re.compile(r"\b_?[A-Z][A-Z0-9_]*\b")
 
 
@@ -151,7 +155,10 @@ def _parse_tree(sql: str) -> Tree[Token]:
         text = match[kind]
         start = match.start(kind)
         position = match.end()
-        token = Token(_terminal(kind, text, keywords, choices), text)
+        terminal = _terminal(kind, text, keywords, choices)
+        if terminal in _MODIFIERS and _NAME_BEFORE.match(sql, position):
+            terminal = "ID"
+        token = Token(terminal, text)
         depth += _NESTING.get(token.type, 0)
         if depth > _MAX_NESTING:
             raise _parse_error(sql, start, f"more than {_MAX_NESTING} open parentheses")

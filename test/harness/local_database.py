@@ -21,7 +21,7 @@ from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.codec import decode_plan, decode_result, encode_plan, encode_result
 from cluster.plan.plans import Plan, SetPartitionTablePlan, SetUserPlan
 from cluster.plan.reads import Read, decode_read
-from cluster.query.result import slice_batch
+from cluster.query.result import ResultSet, slice_batch
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
@@ -177,6 +177,8 @@ class LocalDatabase:
             _raise_failed(statuses, single=not isinstance(statement, DeleteTimeseries))
             return None
         result = self.executor.query(statement, self.session, deadline)
+        if result.column_streams is not None:
+            return not_aligned(result)
         rows: list[list[Any]] = []
         for batch in result.batches:
             assert 0 < len(batch.times) <= 8192
@@ -185,6 +187,20 @@ class LocalDatabase:
                 cells.insert(0, batch.times.tolist())
             rows.extend(list(row) for row in zip(*cells, strict=True))
         return (result.columns if result.ignore_time else ["Time", *result.columns]), rows
+
+
+def not_aligned(result: ResultSet) -> Answer:
+    """Return columns beside each other, each with its times, shorter ones padded with nulls."""
+    streams = [list(stream) for stream in result.column_streams or ()]
+    columns: list[str] = []
+    cells: list[list[Any]] = []
+    for name, number in zip(result.columns, result.column_index, strict=True):
+        columns += ["Time", name]
+        cells.append([time for batch in streams[number] for time in batch.times.tolist()])
+        cells.append([cell for batch in streams[number] for cell in _cells(batch.columns[0])])
+    depth = max(map(len, cells), default=0)
+    rows = [[cell[n] if n < len(cell) else None for cell in cells] for n in range(depth)]
+    return columns, rows
 
 
 def _cells(column: Any) -> list[Any]:

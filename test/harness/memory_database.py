@@ -17,7 +17,11 @@ from cluster.plan.plans import (
     DeleteStorageGroupsPlan,
     SetStorageGroupPlan,
 )
-from cluster.query.executor import QueryContext, execute_query
+from cluster.query.context import QueryContext
+from cluster.query.executor import execute_query
+from cluster.query.result import limited
+from cluster.scan.filters import RowFilter, passing
+from cluster.scan.windows import Needs, WindowAggregates, Windows
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
@@ -38,7 +42,7 @@ from cluster.sql.statements.schema import (
 from cluster.sql.statements.utility import Flush
 from cluster.sql.values import InferenceSettings, infer_type, parse_value
 from harness.sql_cases import Answer
-from iotdb_engine.types import BATCH_DTYPES, Aggregate, Column, ColumnBatch, DataType
+from iotdb_engine.types import BATCH_DTYPES, T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 
 
 class Unlimited:
@@ -77,11 +81,14 @@ class MemoryDatabase:
 
     def query(self, statement: Statement) -> Answer:
         """Run a query and collect all its rows."""
-        result = execute_query(
-            statement,
-            self,
-            QueryContext(Unlimited(), "0.13.5", prefix_dialect=self.context.prefix_dialect),
+        context = QueryContext(
+            Unlimited(),
+            "0.13.5",
+            prefix_dialect=self.context.prefix_dialect,
+            zone=self.context.time_zone,
+            precision=self.context.precision,
         )
+        result = execute_query(statement, self, context)
         rows: list[list[Any]] = []
         for batch in result.batches:
             assert 0 < len(batch.times) <= 8192
@@ -251,6 +258,8 @@ class MemoryDatabase:
         t_min: int,
         t_max: int,
         *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
         descending: bool = False,
         max_rows: int | None = None,
     ) -> Iterator[ColumnBatch]:
@@ -258,7 +267,14 @@ class MemoryDatabase:
         assert len({info.series_id for info in series}) == len(series)
         assert t_min <= t_max
         self.calls.append(("read", (t_min, t_max, max_rows)))
-        return self._read(series, t_min, t_max, descending, max_rows)
+        plain = row_filter is None and selected in (None, len(series))
+        rows = self._read(series, t_min, t_max, descending, max_rows if plain else None)
+        if plain:
+            return rows
+        return limited(
+            passing(rows, row_filter, len(series) if selected is None else selected),
+            limit=max_rows,
+        )
 
     def _read(
         self,
@@ -283,19 +299,53 @@ class MemoryDatabase:
                 ),
             )
 
-    def aggregate(self, series: Sequence[SeriesInfo], t_min: int, t_max: int) -> list[Aggregate]:
-        self.calls.append(("aggregate", (t_min, t_max)))
+    def aggregate(
+        self,
+        series: Sequence[SeriesInfo],
+        windows: Windows,
+        intervals: Sequence[tuple[int, int]],
+        needs: Needs,
+        *,
+        selected: int | None = None,
+        row_filter: RowFilter | None = None,
+    ) -> list[WindowAggregates]:
+        self.calls.append(("aggregate", (len(windows.lows), tuple(intervals), row_filter)))
+        count = len(series) if selected is None else selected
+        assert (row_filter is None and count == len(series)) or (
+            len({info.storage_group for info in series}) == 1
+        )
+        allowed = None
+        if row_filter is not None:
+            rows = passing(self._read(series, T_MIN, T_MAX, False, None), row_filter, len(series))
+            allowed = {time for batch in rows for time in batch.times.tolist()}
         return [
-            slow_aggregate(
-                info.data_type,
-                sorted(
-                    (time, value)
-                    for time, value in self.points[info.series_id].items()
-                    if t_min <= time <= t_max
-                ),
-            )
-            for info in series
+            self._aggregated(info, windows, intervals, needs, allowed) for info in series[:count]
         ]
+
+    def _aggregated(
+        self,
+        info: SeriesInfo,
+        windows: Windows,
+        intervals: Sequence[tuple[int, int]],
+        needs: Needs,
+        allowed: set[int] | None,
+    ) -> WindowAggregates:
+        result = WindowAggregates.empty(info.data_type, len(windows.lows), needs)
+        points = sorted(
+            (time, value)
+            for time, value in self.points[info.series_id].items()
+            if any(low <= time <= high for low, high in intervals)
+            and (allowed is None or time in allowed)
+        )
+        bounds = zip(windows.lows.tolist(), windows.highs.tolist(), strict=True)
+        for number, (low, high) in enumerate(bounds):
+            inside = [point for point in points if low <= point[0] <= high]
+            result.put(number, slow_aggregate(info.data_type, inside))
+        return result
+
+    def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
+        self.calls.append(("last", len(series)))
+        return [max(self.points[info.series_id].items(), default=None) for info in series]
 
 
 def _raise_if_failed(outcome: SeriesOutcome) -> None:

@@ -15,13 +15,24 @@ ALLOWED = {
     "log": {"raft"},
     "partition": {"raft"},
     "schema": {"plan", "partition", "raft", "auth", "member"},
-    "plan": {"schema"},
+    "plan": {"schema", "scan"},
+    "scan": set(),
     "auth": set(),
     "sql": {"schema"},
-    "query": {"sql", "schema", "plan"},
+    "query": {"sql", "schema", "plan", "scan"},
     "heartbeat": set(),
-    "member": {"raft", "log", "plan", "schema", "partition", "heartbeat", "rpc", "config"},
-    "coordinator": {"member", "query", "plan", "schema", "partition", "raft", "rpc", "config"},
+    "member": {"raft", "log", "plan", "scan", "schema", "partition", "heartbeat", "rpc", "config"},
+    "coordinator": {
+        "member",
+        "query",
+        "plan",
+        "scan",
+        "schema",
+        "partition",
+        "raft",
+        "rpc",
+        "config",
+    },
     "server": {
         "coordinator",
         "member",
@@ -49,7 +60,18 @@ ALLOWED = {
         "auth",
     },
 }
-ENGINE_USERS = {"schema", "plan", "sql", "query", "member", "coordinator", "server", "rpc", "main"}
+ENGINE_USERS = {
+    "schema",
+    "plan",
+    "scan",
+    "sql",
+    "query",
+    "member",
+    "coordinator",
+    "server",
+    "rpc",
+    "main",
+}
 PURE_CORE = {
     "__future__",
     "dataclasses",

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
+from cluster.sql.statements.expressions import Expression
 from cluster.sql.statements.literals import Literal
-
-
-@dataclass(frozen=True)
-class PathExpression:
-    """A path of the select list, relative to each FROM prefix; may hold wildcards."""
-
-    path: str
-
-
-@dataclass(frozen=True)
-class FunctionCall:
-    """A function over expressions, its name as typed."""
-
-    name: str
-    arguments: tuple[Expression, ...]
-    attributes: tuple[tuple[str, str], ...] = ()
-
-
-Expression = PathExpression | FunctionCall
+from cluster.sql.timestamps import Duration
+from iotdb_engine.types import DataType
 
 
 @dataclass(frozen=True)
@@ -120,9 +104,95 @@ class Or:
 Condition = TimeCompare | TimeIn | ValueCompare | ValueIn | ValueLike | ValueRegexp | Not | And | Or
 
 
+class FillMethod(Enum):
+    """How null cells get values."""
+
+    PREVIOUS = "previous"
+    PREVIOUS_UNTIL_LAST = "previousuntillast"
+    LINEAR = "linear"
+    VALUE = "value"
+
+
+@dataclass(frozen=True)
+class FillMode:
+    """One way to fill.
+
+    Attributes:
+        method: the way.
+        before: how far back a value is looked for; None: any distance.
+        after: how far ahead (LINEAR only); None: any distance.
+        literal: of VALUE.
+        text: of VALUE, as it was written, quotes included: what a TEXT column gets.
+    """
+
+    method: FillMethod
+    before: Duration | None = None
+    after: Duration | None = None
+    literal: Literal | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """FILL (…): one mode for all types, or modes by type (the 0.12 syntax)."""
+
+    mode: FillMode | None = None
+    by_type: tuple[tuple[DataType, FillMode], ...] = ()
+
+
+@dataclass(frozen=True)
+class TimeWindows:
+    """GROUP BY ([start, end), interval, step).
+
+    Attributes:
+        left_open: whether it is `(start, end]` instead.
+        sliding: distance of the windows' starts.
+    """
+
+    start: int
+    end: int
+    interval: Duration
+    sliding: Duration
+    left_open: bool = False
+
+
+@dataclass(frozen=True)
+class WithoutNull:
+    """WITHOUT NULL ANY | ALL [(columns)].
+
+    Attributes:
+        any_null: ANY: drop rows with a null in some column; else ALL: with nulls in all.
+        columns: expressions, or texts of whole column names; none: all columns.
+    """
+
+    any_null: bool
+    columns: tuple[Expression | str, ...] = ()
+
+
+class Alignment(Enum):
+    """What the rows of an answer are."""
+
+    TIME = "time"
+    """One row for each timestamp."""
+
+    DEVICE = "device"
+    """One row for each timestamp of each device."""
+
+    NONE = "none"
+    """No rows: each column has its own timestamps."""
+
+
+@dataclass(frozen=True)
+class Into:
+    """INTO: targets parallel to the items; not starting with root: below the FROM prefix."""
+
+    targets: tuple[str, ...]
+    aligned: bool = False
+
+
 @dataclass(frozen=True)
 class Select:
-    """SELECT over a time axis. `limit`, `series_limit` None: no limit."""
+    """SELECT. `limit`, `series_limit` None: no limit; no `levels`: no GROUP BY LEVEL."""
 
     items: tuple[SelectItem, ...]
     prefixes: tuple[str, ...]
@@ -132,3 +202,11 @@ class Select:
     series_limit: int | None = None
     series_offset: int = 0
     order_descending: bool = False
+    last: bool = False
+    windows: TimeWindows | None = None
+    levels: tuple[int, ...] = ()
+    fill: Fill | None = None
+    without_null: WithoutNull | None = None
+    alignment: Alignment = Alignment.TIME
+    into: Into | None = None
+    order_given: bool = False

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.query.executor import QueryContext, execute_query
+from cluster.query.context import QueryContext
+from cluster.query.executor import execute_query
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
 from cluster.sql.statements.utility import Flush
@@ -53,7 +54,7 @@ def reads(db):
         ("", [(T_MIN, T_MAX, None)]),
         ("where time > 1 and time <= 9", [(2, 9, None)]),
         ("where time > 1 limit 2 offset 1", [(2, T_MAX, 3)]),
-        ("where time > 1 and x > 0 limit 2", [(2, T_MAX, None)]),
+        ("where time > 1 and x > 0 limit 2", [(2, T_MAX, 2)]),
         ("where time >= 1 and (x > 0 or time = 3)", [(1, T_MAX, None)]),
         ("where (time = 1 and x > 0) or (time = 3 and y > 0)", [(1, 1, None), (3, 3, None)]),
         ("where time in (3, 1, 2)", [(1, 3, None)]),
@@ -76,7 +77,7 @@ def test_many_intervals_become_one_read(database):
 def test_aggregates_without_value_filter_read_no_rows(database):
     list(run(database, "select count(x), avg(x) from root.*.d where time > 2").batches)
     assert [call for call in database.calls if call[0] != "match_series"] == [
-        ("aggregate", (3, T_MAX))
+        ("aggregate", (1, ((3, T_MAX),), None))
     ]
 
 

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
-from cluster.query.value_tests import LikePattern, compare_test, in_test, regexp_test
+from cluster.query.where import value_test
+from cluster.scan.value_tests import LikePattern, compiled
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.literals import Literal, LiteralKind
-from cluster.sql.statements.select import Comparison
+from cluster.sql.statements.select import Comparison, ValueCompare, ValueIn, ValueRegexp
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 NAN = float("nan")
@@ -23,6 +24,18 @@ def series(data_type):
 
 def number(text):
     return Literal(LiteralKind.NUMBER, text)
+
+
+def compare_test(info, op, literal):
+    return compiled(value_test(ValueCompare("s", op, literal), info))
+
+
+def in_test(info, literals):
+    return compiled(value_test(ValueIn("s", tuple(literals)), info))
+
+
+def regexp_test(info, pattern):
+    return compiled(value_test(ValueRegexp("s", pattern), info))
 
 
 def passed(test, values, data_type):

@@ -13,16 +13,15 @@ from cluster.sql import tokens
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import keywords, parse
 from cluster.sql.statements.data import DeleteData, Insert
+from cluster.sql.statements.expressions import ConstantExpression, FunctionCall, PathExpression
 from cluster.sql.statements.families import is_query
 from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.statements.schema import CreateAlignedTimeseries, CreateTimeseries
 from cluster.sql.statements.select import (
     And,
     Comparison,
-    FunctionCall,
     Not,
     Or,
-    PathExpression,
     Select,
     SelectItem,
     TimeCompare,
@@ -69,6 +68,7 @@ def test_select_with_everything():
         series_limit=1,
         series_offset=4,
         order_descending=True,
+        order_given=True,
     )
 
 
@@ -173,6 +173,9 @@ def test_small_statements():
     assert not is_query(Flush())
 
 
+CONSTANTS = ("TRUE", "FALSE", "NULL", "NAN")
+"""What these words mean in the select list."""
+
 NAMES = sorted(keywords() - tokens.RESERVED)
 
 
@@ -180,7 +183,8 @@ NAMES = sorted(keywords() - tokens.RESERVED)
 def test_keywords_are_names_where_they_can_be(word):
     name = word.lower()
     path = f"root.{name}.{name}"
-    select = parse(f"select {name}, {name}.{name}, x as {name} from {path}, {path}", CONTEXT)
+    first = f"`{name}`" if word in CONSTANTS else name
+    select = parse(f"select {first}, {first}.{name}, x as {name} from {path}, {path}", CONTEXT)
     assert select.items[0].expression == PathExpression(name)
     assert select.items[2].alias == name
     assert select.prefixes == (path, path)
@@ -198,8 +202,8 @@ def test_numbers_and_strings_are_paths_in_the_old_dialect():
         SelectItem(PathExpression("1")),
         SelectItem(PathExpression("'s1'")),
     )
-    with pytest.raises(ClusterError, match="Constant operand is not allowed: 1"):
-        parse("select 1 from root.sg", CONTEXT)
+    (item,) = parse("select 1 from root.sg", CONTEXT).items
+    assert item.expression == ConstantExpression(number("1"), "1")
 
 
 @pytest.mark.parametrize(

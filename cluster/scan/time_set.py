@@ -59,6 +59,10 @@ class TimeSet:
             return self
         return TimeSet(((self.intervals[0][0], self.intervals[-1][1]),))
 
+    def within(self, low: int, high: int) -> TimeSet:
+        """Return the timestamps that lie in an inclusive range."""
+        return self.intersection(TimeSet.of([(low, high)]))
+
     def mask(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return bool[n]: which of some times are in the set."""
         lows = np.array([low for low, _ in self.intervals], dtype=np.int64)

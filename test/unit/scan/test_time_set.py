@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.query.time_set import ALL_TIMES, TimeSet
+from cluster.scan.time_set import ALL_TIMES, TimeSet
 from iotdb_engine.types import T_MAX, T_MIN
 
 PROBES = [T_MIN, T_MIN + 1, *range(-6, 14), T_MAX - 1, T_MAX]

@@ -1,0 +1,274 @@
+"""Binding of the select list: items × FROM prefixes × matching series (sql.md 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from itertools import product
+from typing import NamedTuple
+
+from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
+from cluster.query.backend import QueryBackend
+from cluster.query.errors import metadata_error, query_error
+from cluster.query.expressions import (
+    AggregateLeaf,
+    Bound,
+    Call,
+    ConstantLeaf,
+    SeriesLeaf,
+    binary,
+    negated,
+)
+from cluster.query.functions.function import Bind, FunctionError
+from cluster.query.functions.registry import BUILT_IN
+from cluster.schema.paths import PathPattern
+from cluster.schema.series import SeriesInfo
+from cluster.sql.statements.expressions import (
+    BinaryExpression,
+    ConstantExpression,
+    Expression,
+    FunctionCall,
+    Negation,
+    PathExpression,
+)
+from cluster.sql.statements.literals import LiteralKind
+from cluster.sql.statements.select import SelectItem
+from iotdb_engine.types import DataType
+
+
+class SeriesResolver:
+    """Looks series up by pattern, each distinct pattern once for a query."""
+
+    def __init__(self, backend: QueryBackend, *, prefix_dialect: bool) -> None:
+        self._backend = backend
+        self._prefix_dialect = prefix_dialect
+        self._known: dict[str, list[SeriesInfo]] = {}
+
+    def match(self, pattern: str) -> list[SeriesInfo]:
+        """Return the series that match, in the backend's order."""
+        found = self._known.get(pattern)
+        if found is None:
+            compiled = PathPattern.parse(pattern, prefix=self._prefix_dialect)
+            found = self._known[pattern] = self._backend.match_series(compiled)
+        return found
+
+
+class MatchedSeries(NamedTuple):
+    """A series that a path stands for, and how the header calls it."""
+
+    series: SeriesInfo
+    shown: str
+
+
+PathMatcher = Callable[[str], Sequence[MatchedSeries]]
+"""A path of the select list → the series that it stands for, over all prefixes."""
+
+
+class ItemKind(Enum):
+    """What a select item is made of."""
+
+    SERIES = "series"
+    AGGREGATE = "aggregate"
+    FUNCTION = "function"
+    """Time-series functions or arithmetic over series."""
+
+
+def aggregate_of(expression: Expression) -> AggregateFunction | None:
+    """Return the aggregate function that an expression calls, None when it is no such call."""
+    if isinstance(expression, FunctionCall):
+        return AGGREGATE_FUNCTIONS.get(expression.name.lower())
+    return None
+
+
+def kind_of(item: SelectItem) -> ItemKind:
+    """Return what an item is made of.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: series and aggregates in one item; METADATA_ERROR:
+            constants only.
+    """
+    kinds = set(_kinds(item.expression))
+    if not kinds:
+        raise metadata_error(f"Constant operand is not allowed: {_first_constant(item.expression)}")
+    if len(kinds) > 1:
+        raise query_error("User-defined and built-in hybrid aggregation is not supported together.")
+    (kind,) = kinds
+    if kind is ItemKind.SERIES and not isinstance(item.expression, PathExpression):
+        return ItemKind.FUNCTION
+    return kind
+
+
+def _kinds(expression: Expression) -> list[ItemKind]:
+    match expression:
+        case PathExpression():
+            return [ItemKind.SERIES]
+        case ConstantExpression():
+            return []
+        case Negation():
+            return _kinds(expression.operand)
+        case BinaryExpression():
+            return _kinds(expression.left) + _kinds(expression.right)
+        case FunctionCall():
+            if aggregate_of(expression) is not None:
+                return [ItemKind.AGGREGATE]
+            return [kind for argument in expression.arguments for kind in _kinds(argument)]
+
+
+def _first_constant(expression: Expression) -> str:
+    match expression:
+        case ConstantExpression():
+            return expression.text
+        case Negation():
+            return _first_constant(expression.operand)
+        case BinaryExpression():
+            return _first_constant(expression.left)
+        case FunctionCall() if expression.arguments:
+            return _first_constant(expression.arguments[0])
+        case FunctionCall():
+            return expression.name
+        case PathExpression():
+            return expression.path
+
+
+class Binder:
+    """Binds expressions; `match` says what paths stand for."""
+
+    def __init__(self, match: PathMatcher) -> None:
+        self._match = match
+
+    def bind(self, expression: Expression) -> list[Bound]:
+        """Return all bound forms: the product over the matches of its paths, the left outermost.
+
+        Raises:
+            ClusterError: QUERY_PROCESS_ERROR: an operand's or argument's type does not do, an
+                unknown function, or its arguments are wrong.
+        """
+        match expression:
+            case PathExpression():
+                return [SeriesLeaf(*matched) for matched in self._match(expression.path)]
+            case ConstantExpression():
+                return [_constant(expression)]
+            case Negation():
+                return [negated(operand) for operand in self.bind(expression.operand)]
+            case BinaryExpression():
+                return [
+                    binary(expression.op, left, right)
+                    for left, right in product(
+                        self.bind(expression.left), self.bind(expression.right)
+                    )
+                ]
+            case FunctionCall():
+                return self._call(expression)
+
+    def _call(self, call: FunctionCall) -> list[Bound]:
+        aggregate = aggregate_of(call)
+        if aggregate is not None:
+            return self._aggregates(call, aggregate)
+        bind = BUILT_IN.get(call.name.lower())
+        if bind is None:
+            raise query_error(
+                f"Failed to reflect UDF instance, because UDF {call.name} has not been registered."
+            )
+        if any(isinstance(argument, ConstantExpression) for argument in call.arguments):
+            texts = [_first_constant(argument) for argument in call.arguments]
+            raise metadata_error(f"Constant operand is not allowed: {', '.join(texts)}")
+        choices = product(*(self.bind(argument) for argument in call.arguments))
+        return [_bound_call(call, bind, arguments) for arguments in choices]
+
+    def _aggregates(self, call: FunctionCall, function: AggregateFunction) -> list[Bound]:
+        if (
+            len(call.arguments) != 1
+            or call.attributes
+            or not isinstance(call.arguments[0], PathExpression)
+        ):
+            raise query_error("The argument of the aggregation function must be a time series.")
+        bound: list[Bound] = []
+        for series, shown in self._match(call.arguments[0].path):
+            function.check_type(series.data_type)
+            bound.append(AggregateLeaf(function, series, f"{call.name}({shown})"))
+        return bound
+
+
+def _constant(expression: ConstantExpression) -> ConstantLeaf:
+    kind, text = expression.literal
+    if kind is LiteralKind.NUMBER:
+        return ConstantLeaf(float(text), expression.text)
+    if kind is LiteralKind.NAN:
+        return ConstantLeaf(float("nan"), expression.text)
+    data_type = DataType.BOOLEAN if kind is LiteralKind.BOOLEAN else DataType.TEXT
+    return ConstantLeaf(0.0, expression.text, data_type=data_type)
+
+
+def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> Call:
+    try:
+        function = bind([argument.data_type for argument in arguments], dict(call.attributes))
+    except FunctionError as error:
+        raise query_error(f"{call.name}: {error}") from error
+    texts = [argument.name for argument in arguments]
+    texts += [f'"{key}"="{value}"' for key, value in call.attributes]
+    return Call(
+        key=call.name.lower(),
+        arguments=tuple(arguments),
+        attributes=call.attributes,
+        function=function,
+        name=f"{call.name}({', '.join(texts)})",
+    )
+
+
+def match_over(prefixes: Sequence[str], resolver: SeriesResolver) -> PathMatcher:
+    """Return the matcher of paths relative to FROM prefixes."""
+
+    def match(path: str) -> Sequence[MatchedSeries]:
+        return [
+            MatchedSeries(series, shown_path(series, pattern))
+            for pattern in (f"{prefix}.{path}" for prefix in prefixes)
+            for series in resolver.match(pattern)
+        ]
+
+    return match
+
+
+def shown_path(series: SeriesInfo, pattern: str) -> str:
+    """Return the full path, ending in the alias if that is how the query calls the series."""
+    alias = series.alias
+    if alias is None or not pattern.endswith("." + alias):
+        return series.path
+    # `*.alias` may also be matched by a series whose measurement has that name
+    return series.path if series.measurement == alias else f"{series.device}.{alias}"
+
+
+class Output(NamedTuple):
+    """One column of the answer."""
+
+    name: str
+    expression: Bound
+
+
+def bind_items(items: Sequence[SelectItem], match: PathMatcher) -> list[Output]:
+    """Return the output columns before SLIMIT: item after item, prefix after prefix.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR, as `Binder.bind`; an AS name for several columns.
+    """
+    binder = Binder(match)
+    outputs: list[Output] = []
+    for item in items:
+        bound = binder.bind(item.expression)
+        if item.alias is not None and len(bound) != 1:
+            raise query_error(f"alias '{item.alias}' can only be matched with one time series")
+        outputs.extend(Output(item.alias or expression.name, expression) for expression in bound)
+    return outputs
+
+
+def cut_columns(columns: list[Output], limit: int | None, offset: int) -> list[Output]:
+    """Apply SLIMIT and SOFFSET.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: the offset leaves nothing.
+    """
+    if offset and offset >= len(columns):
+        raise query_error(
+            f"The value of SOFFSET ({offset}) is equal to or exceeds the number of sequences "
+            f"({len(columns)}) that can actually be returned."
+        )
+    return columns[offset : None if limit is None else offset + limit]

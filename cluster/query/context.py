@@ -1,0 +1,55 @@
+"""What a query may use, and when it must end."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import timezone, tzinfo
+from typing import Protocol
+
+from cluster.errors import ClusterError, StatusCode
+
+
+class HasRemaining(Protocol):
+    """A point in time that work must end by."""
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, 0 or less when there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class QueryContext:
+    """What a query may use.
+
+    Attributes:
+        deadline: after it the query fails with TIME_OUT.
+        version: what SHOW VERSION says.
+        prefix_dialect: whether paths mean what they meant in 0.12 (sql.md 1.6).
+        cancelled: set to make the query fail at its next batch.
+        max_series: most distinct series that one SELECT may read.
+        zone: calendar of the months in GROUP BY.
+        precision: unit of timestamps, "ms", "us" or "ns".
+        aligned_functions: whether functions and arithmetic may read aligned series, which 0.13
+            refuses and 1.x does not.
+    """
+
+    deadline: HasRemaining
+    version: str
+    prefix_dialect: bool = False
+    cancelled: threading.Event | None = None
+    max_series: int = 1000
+    zone: tzinfo = timezone.utc
+    precision: str = "ms"
+    aligned_functions: bool = False
+
+    def check(self) -> None:
+        """Raise ClusterError if the query must end."""
+        if self.deadline.remaining_s() <= 0:
+            raise ClusterError(
+                StatusCode.TIME_OUT,
+                "Current query is time out, query less data or give it more time "
+                "(query_timeout_threshold).",
+            )
+        if self.cancelled is not None and self.cancelled.is_set():
+            raise ClusterError(StatusCode.QUERY_PROCESS_ERROR, "The query was cancelled.")

@@ -1,0 +1,185 @@
+"""Bound expressions: series found, types known, names told (sql.md 3.3, 6.1).
+
+Immutable; equal expressions compute the same. Leaves are what is read: series, or aggregates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cluster.query.aggregates import AggregateFunction
+from cluster.query.errors import query_error
+from cluster.query.functions.function import BoundFunction, DelayedFunction
+from cluster.scan.windows import NUMERIC_TYPES
+from cluster.schema.series import SeriesInfo
+from cluster.sql.statements.expressions import Arithmetic
+from iotdb_engine.types import DataType
+
+
+@dataclass(frozen=True)
+class SeriesLeaf:
+    """The points of a series; `name` is how the header calls it."""
+
+    series: SeriesInfo
+    name: str = field(compare=False)
+
+    @property
+    def data_type(self) -> DataType:
+        """Type of the values."""
+        return self.series.data_type
+
+
+@dataclass(frozen=True)
+class AggregateLeaf:
+    """An aggregate of a series."""
+
+    function: AggregateFunction
+    series: SeriesInfo
+    name: str = field(compare=False)
+
+    @property
+    def data_type(self) -> DataType:
+        """Type of the values."""
+        return self.function.result_type(self.series.data_type)
+
+
+@dataclass(frozen=True)
+class ConstantLeaf:
+    """A number; `compound`: made of several, so that its name needs parentheses inside others."""
+
+    value: float
+    name: str = field(compare=False)
+    compound: bool = False
+    data_type: DataType = DataType.DOUBLE
+
+
+@dataclass(frozen=True)
+class ColumnLeaf:
+    """A column of the rows at hand, by its number."""
+
+    number: int
+    data_type: DataType
+    name: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Negated:
+    """Unary minus, of the operand's type."""
+
+    operand: Bound
+    name: str = field(compare=False)
+
+    @property
+    def data_type(self) -> DataType:
+        """Type of the values."""
+        return self.operand.data_type
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Arithmetic of doubles."""
+
+    op: Arithmetic
+    left: Bound
+    right: Bound
+    name: str = field(compare=False)
+    data_type: DataType = DataType.DOUBLE
+
+
+@dataclass(frozen=True)
+class Call:
+    """A time-series function; `attributes` and `key` (its lower-case name) tell equal calls."""
+
+    key: str
+    arguments: tuple[Bound, ...]
+    attributes: tuple[tuple[str, str], ...]
+    function: BoundFunction = field(compare=False)
+    name: str = field(compare=False)
+
+    @property
+    def data_type(self) -> DataType:
+        """Type of the values."""
+        return self.function.data_type
+
+
+Leaf = SeriesLeaf | AggregateLeaf
+Bound = SeriesLeaf | AggregateLeaf | ConstantLeaf | ColumnLeaf | Negated | Binary | Call
+
+
+def negated(operand: Bound) -> Bound:
+    """Return `-operand`.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: the operand is no number.
+    """
+    _check_numeric(operand)
+    bare = isinstance(operand, (SeriesLeaf, AggregateLeaf, Call)) or (
+        isinstance(operand, ConstantLeaf)
+        and not operand.compound
+        and not operand.name.startswith("-")
+    )
+    name = f"-{operand.name}" if bare else f"-({operand.name})"
+    if isinstance(operand, ConstantLeaf):
+        return ConstantLeaf(-operand.value, name)
+    return Negated(operand, name)
+
+
+def binary(op: Arithmetic, left: Bound, right: Bound) -> Bound:
+    """Return `left op right`.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: an operand is no number.
+    """
+    _check_numeric(left)
+    _check_numeric(right)
+    return Binary(op, left, right, f"{_inside(left)} {op.value} {_inside(right)}")
+
+
+def _inside(operand: Bound) -> str:
+    compound = isinstance(operand, Binary) or (
+        isinstance(operand, ConstantLeaf) and operand.compound
+    )
+    return f"({operand.name})" if compound else operand.name
+
+
+def _check_numeric(operand: Bound) -> None:
+    if operand.data_type not in NUMERIC_TYPES:
+        raise query_error(f"Unsupported data type: {operand.data_type.name}")
+
+
+def leaves(expression: Bound) -> Iterator[Leaf]:
+    """Yield what an expression reads, in the order of its text."""
+    match expression:
+        case SeriesLeaf() | AggregateLeaf():
+            yield expression
+        case Negated():
+            yield from leaves(expression.operand)
+        case Binary():
+            yield from leaves(expression.left)
+            yield from leaves(expression.right)
+        case Call():
+            for argument in expression.arguments:
+                yield from leaves(argument)
+        case ConstantLeaf() | ColumnLeaf():
+            return
+
+
+def is_delayed(expression: Bound) -> bool:
+    """Return whether a value may be known only after later rows were seen."""
+    match expression:
+        case Negated():
+            return is_delayed(expression.operand)
+        case Binary():
+            return is_delayed(expression.left) or is_delayed(expression.right)
+        case Call():
+            return isinstance(expression.function, DelayedFunction) or any(
+                map(is_delayed, expression.arguments)
+            )
+        case _:
+            return False
+
+
+def is_constant(expression: Bound) -> bool:
+    """Return whether nothing is read."""
+    return next(leaves(expression), None) is None

@@ -1,0 +1,68 @@
+"""SELECT LAST (sql.md 3.14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cluster.query.backend import QueryBackend
+from cluster.query.binding import SeriesResolver, bind_items, cut_columns, match_over
+from cluster.query.checks import last_filter
+from cluster.query.context import QueryContext
+from cluster.query.expressions import SeriesLeaf
+from cluster.query.result import ResultSet, limited
+from cluster.query.text_values import text_of
+from cluster.schema.series import SeriesInfo
+from cluster.sql.conditions import interval_of
+from cluster.sql.statements.select import Select
+from iotdb_engine.types import Column, ColumnBatch, DataType
+
+_HEADER = ["timeseries", "value", "dataType"]
+
+
+def select_last(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
+    """Return the latest point of each selected series that has one.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: a filter other than one `time >` or `time >=`.
+    """
+    predicate = last_filter(select.where)
+    resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
+    outputs = bind_items(select.items, match_over(select.prefixes, resolver))
+    outputs = cut_columns(outputs, select.series_limit, select.series_offset)
+    shown: dict[str, SeriesInfo] = {}
+    for output in outputs:
+        if isinstance(output.expression, SeriesLeaf):
+            shown.setdefault(output.name, output.expression.series)
+    distinct = {info.series_id: info for info in shown.values()}
+    series = list(distinct.values())
+    points = dict(zip(distinct, backend.last(series), strict=True)) if series else {}
+    low = None if predicate is None else interval_of(predicate)[0]
+    rows = []
+    for name, info in shown.items():
+        point = points[info.series_id]
+        if point is not None and (low is None or point[0] >= low):
+            rows.append((point[0], name, text_of(point[1], info.data_type), info.data_type.name))
+    if select.order_given:
+        rows.sort(key=lambda row: row[0], reverse=select.order_descending)
+    return ResultSet(
+        columns=list(_HEADER),
+        types=[DataType.TEXT] * len(_HEADER),
+        column_index=list(range(len(_HEADER))),
+        batches=limited(_batches(rows), select.offset, select.limit),
+    )
+
+
+def _batches(rows: Sequence[tuple[Any, ...]]) -> list[ColumnBatch]:
+    if not rows:
+        return []
+    times, *texts = zip(*rows, strict=True)
+    return [ColumnBatch(np.array(times, np.int64), tuple(map(_text_column, texts)))]
+
+
+def _text_column(texts: Sequence[str]) -> Column:
+    values = np.empty(len(texts), dtype=object)
+    values[:] = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return Column(DataType.TEXT, values)

@@ -1,0 +1,79 @@
+"""FILL over the rows of GROUP BY time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from cluster.query.align import joined
+from cluster.query.context import QueryContext
+from cluster.query.errors import query_error
+from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
+from cluster.query.group_by import WindowSeries
+from cluster.query.result import slice_batch
+from cluster.sql.statements.select import Fill
+from iotdb_engine.types import ColumnBatch, DataType
+
+_MAX_CELLS = 8_000_000
+"""Cells of a filled answer, which is held in memory: a later row may decide over an earlier one."""
+
+ReadWindows = Callable[[WindowSeries], Iterator[ColumnBatch]]
+"""Windows → their rows, ascending."""
+
+
+def filled_windows(
+    fill: Fill,
+    windows: WindowSeries,
+    types: Sequence[DataType],
+    read: ReadWindows,
+    context: QueryContext,
+    *,
+    unfilled: Sequence[bool],
+) -> Iterator[ColumnBatch]:
+    """Yield the rows of all windows, null cells filled.
+
+    Without a distance values come from the windows of the query; with one, also from windows
+    before and after it, as far as the distance reaches.
+
+    Args:
+        fill: how.
+        windows: of the query.
+        types: of the columns.
+        read: computes rows.
+        context: of the query.
+        unfilled: columns that stay as they are.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: too many cells.
+    """
+    modes = [mode_of(fill, data_type) for data_type in types]
+    reaches = [reach_of(mode, context.precision) for mode in modes]
+    earlier = windows.before(max((reach.before or 0 for reach in reaches), default=0))
+    later = windows.after(max((reach.after or 0 for reach in reaches), default=0))
+    head = _all_rows(read(earlier), len(types)) if earlier is not None else None
+    body = _all_rows(read(windows), len(types))
+    tail = _all_rows(read(later), len(types)) if later is not None else None
+    if body is None:
+        return
+    first = 0 if head is None else len(head.times)
+    last = first + len(body.times) - 1
+    rows = joined([part for part in (head, body, tail) if part is not None])
+    around = FilledRows(rows.times, first, last)
+    columns = tuple(
+        column if keep else fill_column(around, column, mode, reach)
+        for column, mode, reach, keep in zip(rows.columns, modes, reaches, unfilled, strict=True)
+    )
+    yield slice_batch(ColumnBatch(rows.times, columns), first, last + 1)
+
+
+def _all_rows(batches: Iterator[ColumnBatch], width: int) -> ColumnBatch | None:
+    held: list[ColumnBatch] = []
+    cells = 0
+    for batch in batches:
+        held.append(batch)
+        cells += len(batch.times) * width
+        if cells > _MAX_CELLS:
+            raise query_error(
+                f"more than {_MAX_CELLS} cells can't be filled at once; "
+                "take fewer or longer windows"
+            )
+    return joined(held) if held else None

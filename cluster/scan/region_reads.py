@@ -1,0 +1,190 @@
+"""Reads of one region: rows, window aggregates, last points, with everything pushed down."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cluster.scan.filters import RowFilter, passing
+from cluster.scan.windows import Needs, WindowAggregates, Windows
+from iotdb_engine.region import Region
+from iotdb_engine.types import Column, ColumnBatch, DataType
+
+SeriesKeys = Sequence[tuple[int, DataType]]
+
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RowsQuery:
+    """Which rows.
+
+    Attributes:
+        series: ids and types; the filter's columns are parallel to it.
+        selected: only the first so many columns are returned; rows without a value in them drop.
+        t_min: inclusive.
+        t_max: inclusive.
+        descending: newest first.
+        row_filter: rows that pass; None: all.
+    """
+
+    series: tuple[tuple[int, DataType], ...]
+    selected: int
+    t_min: int
+    t_max: int
+    descending: bool = False
+    row_filter: RowFilter | None = None
+
+
+class RowsPage(NamedTuple):
+    """Some rows of a scan, and where it goes on: the first time not looked at, None at the end."""
+
+    batches: list[ColumnBatch]
+    resume: int | None
+
+
+def stream_rows(
+    region: Region, query: RowsQuery, slots: Sequence[int] | None, max_rows: int | None
+) -> Iterator[ColumnBatch]:
+    """Yield the rows of a whole scan; see `Region.read` for what it looks at and holds."""
+    plain = query.row_filter is None and query.selected == len(query.series)
+    rows = region.read(
+        query.series,
+        query.t_min,
+        query.t_max,
+        slots=slots,
+        descending=query.descending,
+        max_rows=max_rows if plain else None,
+    )
+    return rows if plain else passing(rows, query.row_filter, query.selected)
+
+
+def rows_page(
+    region: Region,
+    query: RowsQuery,
+    slots: Sequence[int] | None,
+    max_rows: int,
+    max_scanned: int,
+) -> RowsPage:
+    """Return the next rows of a scan.
+
+    Args:
+        region: where to read.
+        query: what to read.
+        slots: see `Region.read`.
+        max_rows: stop after that many rows.
+        max_scanned: stop after looking at that many, so that a page's time is bounded.
+    """
+    batches: list[ColumnBatch] = []
+    rows = scanned = 0
+    source = region.read(
+        query.series, query.t_min, query.t_max, slots=slots, descending=query.descending
+    )
+    try:
+        for batch in source:
+            scanned += len(batch.times)
+            last = int(batch.times[-1])
+            for found in passing(iter((batch,)), query.row_filter, query.selected):
+                head = found
+                if rows + len(found.times) > max_rows:
+                    head = _head(found, max_rows - rows)
+                    last = int(head.times[-1])
+                batches.append(head)
+                rows += len(head.times)
+            if rows >= max_rows or scanned >= max_scanned:
+                return RowsPage(batches, _after(last, query))
+    finally:
+        close_rows(source)
+    return RowsPage(batches, None)
+
+
+def close_rows(rows: Iterator[ColumnBatch]) -> None:
+    """End a scan before its end, so that it lets go of what it holds."""
+    if isinstance(rows, Generator):
+        rows.close()
+
+
+def _after(last: int, query: RowsQuery) -> int | None:
+    """Return where a scan goes on after a time, None when that is its end."""
+    if query.descending:
+        return last - 1 if last > query.t_min else None
+    return last + 1 if last < query.t_max else None
+
+
+def _head(batch: ColumnBatch, count: int) -> ColumnBatch:
+    return ColumnBatch(
+        batch.times[:count],
+        tuple(
+            Column(
+                column.type,
+                column.values[:count],
+                None if column.valid is None else column.valid[:count],
+            )
+            for column in batch.columns
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class AggregatesQuery:
+    """Which aggregates.
+
+    Attributes:
+        series: ids and types; the filter's columns are parallel to it.
+        selected: only the first so many series are aggregated.
+        windows: inclusive.
+        intervals: inclusive, disjoint, ascending; only points in them count.
+        needs: what is wanted.
+        row_filter: only rows that pass count; None: all.
+    """
+
+    series: tuple[tuple[int, DataType], ...]
+    selected: int
+    windows: Windows
+    intervals: tuple[Interval, ...]
+    needs: Needs
+    row_filter: RowFilter | None = None
+
+
+def aggregates(
+    region: Region, query: AggregatesQuery, slots: Sequence[int] | None
+) -> list[WindowAggregates]:
+    """Return the aggregates of the first `selected` series over all windows."""
+    count = len(query.windows.lows)
+    result = [
+        WindowAggregates.empty(kind, count, query.needs)
+        for _, kind in query.series[: query.selected]
+    ]
+    for low, high in query.intervals:
+        windows = query.windows.clipped(low, high)
+        open_windows = np.flatnonzero(windows.lows <= windows.highs)
+        if not len(open_windows):
+            continue
+        first = int(windows.lows[open_windows[0]])
+        last = int(windows.highs[open_windows[-1]])
+        if query.row_filter is not None or query.selected < len(query.series):
+            rows = region.read(query.series, first, last, slots=slots)
+            for batch in passing(rows, query.row_filter, query.selected):
+                for one, column in zip(result, batch.columns, strict=True):
+                    one.add_rows(windows, batch.times, column)
+        elif count == 1:
+            found = region.aggregate(query.series, first, last, slots=slots)
+            for one, aggregate in zip(result, found, strict=True):
+                part = WindowAggregates.empty(one.data_type, 1, query.needs)
+                part.put(0, aggregate)
+                one.merge(part)
+        else:
+            for number, key in enumerate(query.series):
+                for batch in region.read([key], first, last, slots=slots):
+                    result[number].add_rows(windows, batch.times, batch.columns[0])
+    return result
+
+
+def last_points(
+    region: Region, series: SeriesKeys, slots: Sequence[int] | None
+) -> list[tuple[int, Any] | None]:
+    """Return the latest point of each series: time and value, None where there is none."""
+    return region.last(series, slots=slots)
