@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import click
 
+from cluster.allocator import tune_allocator
 from cluster.auth.users import hash_password
 from cluster.config.identity import Identity, load_or_create_identity, seed_node_ids
 from cluster.config.settings import ConfigError, Settings
@@ -629,6 +630,7 @@ def run_node(
     """Start a node, report readiness, and run it until it is stopped; return the exit code."""
     _set_up_logging(log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    tune_allocator()
     try:
         settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
         node_control.write_pid_file(settings.node.data_dir)
