@@ -284,6 +284,7 @@ class ClusterMain:
             tick_s=self._tick_s,
             raft_config=lambda favoured: self._raft_config(favoured=favoured),
             rng=random.Random(self._rng.getrandbits(64)),
+            on_made=lambda member: self.coordinator.follow_leaders(member),
         )
         self.coordinator = cluster_coordinator(
             settings=self.settings,
@@ -293,6 +294,7 @@ class ClusterMain:
             meta_pool=meta_pool,
             data_pool=data_pool,
             wait=self._stopping.wait,
+            threads=self.threads,
         )
         self._closers.append(self.coordinator.close)
         self._closers.append(self.meta_member.stop)

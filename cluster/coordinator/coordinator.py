@@ -22,6 +22,7 @@ from cluster.coordinator.schema_operations import SchemaOperations
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.coordinator.template_operations import TemplateOperations
 from cluster.errors import Status
+from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan
 from cluster.rpc.deadline import Deadline
@@ -100,6 +101,10 @@ class Coordinator:
     def close(self) -> None:
         """Stop helper threads."""
         self._access.close()
+
+    def follow_leaders(self, member: RaftMember) -> None:
+        """Learn of a group's leaders from this node's member of it."""
+        self._access.follow_leaders(member)
 
     @property
     def meta_state(self) -> MetaState:

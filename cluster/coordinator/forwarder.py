@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
+from cluster.coordinator.call_watch import CallWatch
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import Plan
+from cluster.plan.reads import AppliedIndexRead, encode_read
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAUSE_S = 0.05
+_LEADER_QUESTION_S = 0.5
 _MAX_TIMEOUT_MS = 3_600_000
 _WRITE_METHOD = "executeNonQueryPlan"
 _READ_METHOD = "executeRead"
@@ -57,6 +60,31 @@ class Forwarder:
         self._data_pool = data_pool
         self._wait = wait
         self._leaders: dict[GroupId, NodeId] = {}
+        self.watch = CallWatch(lambda group_id: find_member(group_id) is not None, self.find_leader)
+
+    def find_leader(self, group_id: GroupId, but: NodeId) -> NodeId:
+        """Ask the members of a group, without one of them, which of them leads it for certain.
+
+        Returns:
+            0 when none confirms it within half a second each.
+        """
+        for node_id in self._members_of(group_id):
+            if node_id in (but, self._node_id):
+                continue
+            deadline = Deadline.after(_LEADER_QUESTION_S)
+            try:
+                response = self._pool(group_id).call(
+                    node_id,
+                    _READ_METHOD,
+                    self._request(group_id, encode_read(AppliedIndexRead()), deadline),
+                    deadline=deadline,
+                )
+            except (RpcError, ClusterError) as error:
+                logger.debug("group %d: node %d: %s", group_id, node_id, error)
+                continue
+            if response.status == StatusCode.SUCCESS:
+                return node_id
+        return NodeId(0)
 
     def write(
         self,
@@ -98,8 +126,9 @@ class Forwarder:
             if node_id == self._node_id or deadline.expired:
                 continue
             try:
-                self._ask(group_id, node_id, _READ_METHOD, payload, deadline, lambda _: None)
-            except ClusterError as error:
+                request = self._request(group_id, payload, deadline)
+                self._pool(group_id).call(node_id, _READ_METHOD, request, deadline=deadline)
+            except (RpcError, ClusterError) as error:
                 logger.debug("group %d: node %d: %s", group_id, node_id, error)
 
     def _on_leader(
@@ -121,12 +150,20 @@ class Forwarder:
                 except NotLeader as refusal:
                     hint = NodeId(refusal.leader)
             else:
+                known = member.leader if member is not None else NodeId(0)
                 target = self._pick(group_id, member, hint, tried)
                 hint = NodeId(0)
                 if target:
                     tried.add(target)
                     found, value, hint = self._ask(
-                        group_id, target, method, payload, deadline, decode
+                        group_id,
+                        target,
+                        method,
+                        payload,
+                        deadline,
+                        decode,
+                        # between the choice and the call's place on the watch's list
+                        lambda m=member, k=known, t=target: m and m.leader not in (k, 0, t),  # type: ignore[misc]
                     )
                     if found:
                         return value  # type: ignore[return-value]
@@ -172,16 +209,17 @@ class Forwarder:
         payload: bytes,
         deadline: Deadline,
         decode: Callable[[bytes], T],
+        is_outdated: Callable[[], bool],
     ) -> tuple[bool, T | None, NodeId]:
         """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
-        pool = self._meta_pool if group_id == META_GROUP_ID else self._data_pool
-        request = ExecuteRequest(
-            groupId=group_id,
-            plan=payload,
-            timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
-        )
+        request = self._request(group_id, payload, deadline)
         try:
-            response = pool.call(target, method, request, deadline=deadline)
+            with self.watch.over(group_id, target) as watched:
+                if is_outdated():
+                    watched.supersede()
+                response = self._pool(group_id).call(
+                    target, method, request, deadline=deadline, on_start=watched.started
+                )
         except RpcError as error:
             self._leaders.pop(group_id, None)
             if method == _WRITE_METHOD and not error.definitely_not_sent:
@@ -204,4 +242,14 @@ class Forwarder:
             return False, None, NodeId(response.leader or 0)
         raise ClusterError(
             StatusCode(response.status), response.message or "", definite=response.definite
+        )
+
+    def _pool(self, group_id: GroupId) -> ClientPool:
+        return self._meta_pool if group_id == META_GROUP_ID else self._data_pool
+
+    def _request(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> ExecuteRequest:
+        return ExecuteRequest(
+            groupId=group_id,
+            plan=payload,
+            timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )

@@ -32,8 +32,14 @@ class GroupsAccess:
         self._pool = ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
 
     def close(self) -> None:
-        """Stop the fan-out threads; calls under way end at their deadlines."""
+        """Stop the watch and the fan-out threads; calls under way end at their deadlines."""
+        self._forwarder.watch.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def follow_leaders(self, member: RaftMember) -> None:
+        """End calls that wait for a former leader as soon as a member of ours learns of another."""
+        watch = self._forwarder.watch
+        member.on_role_changed(lambda changed: watch.leader_is(member.group_id, changed.leader))
 
     def execute_meta(self, plan: MetaPlan, deadline: Deadline) -> Any:  # noqa: ANN401
         """Apply a meta plan and return its Outcome, visible on this node when this returns."""

@@ -13,6 +13,7 @@ from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool
+from cluster.threads import ThreadRegistry
 
 
 def cluster_coordinator(
@@ -24,6 +25,7 @@ def cluster_coordinator(
     meta_pool: ClientPool,
     data_pool: ClientPool,
     wait: Callable[[float], bool],
+    threads: ThreadRegistry,
 ) -> Coordinator:
     """Return the coordinator of a node of a cluster.
 
@@ -35,6 +37,7 @@ def cluster_coordinator(
         meta_pool: connections to the meta services.
         data_pool: connections to the data services.
         wait: see Forwarder.
+        threads: takes the watch over calls to former leaders.
     """
 
     def find_member(group_id: GroupId) -> RaftMember | None:
@@ -46,21 +49,21 @@ def cluster_coordinator(
         group = coordinator.router.table().group_by_id(group_id)
         return group.members if group is not None else ()
 
-    access = GroupsAccess(
-        Forwarder(
-            node_id=node_id,
-            find_member=find_member,
-            members_of=members_of,
-            meta_pool=meta_pool,
-            data_pool=data_pool,
-            wait=wait,
-        ),
-        meta_member,
+    forwarder = Forwarder(
+        node_id=node_id,
+        find_member=find_member,
+        members_of=members_of,
+        meta_pool=meta_pool,
+        data_pool=data_pool,
+        wait=wait,
     )
+    access = GroupsAccess(forwarder, meta_member)
     coordinator = Coordinator(
         settings=settings,
         access=access,
         meta_state=lambda: meta_member.state,
         table=lambda: meta_member.table,
     )
+    coordinator.follow_leaders(meta_member)
+    threads.spawn("call-watch", forwarder.watch.run)
     return coordinator

@@ -25,6 +25,7 @@ class DataGroups:
 
     Args:
         raft_config: configuration of a member; `favoured` says whether this node heads the group.
+        on_made: is told of each member before it starts.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class DataGroups:
         tick_s: float,
         raft_config: Callable[[bool], RaftConfig],
         rng: random.Random,
+        on_made: Callable[[DataMember], None] = lambda member: None,
     ) -> None:
         self._node_id = node_id
         self._log = log
@@ -47,6 +49,7 @@ class DataGroups:
         self._tick_s = tick_s
         self._raft_config = raft_config
         self._rng = rng
+        self._on_made = on_made
         self._lock = threading.Lock()
         self._members: dict[GroupId, DataMember] = {}
         self._heartbeats: list[DataHeartbeatThread] = []
@@ -93,5 +96,6 @@ class DataGroups:
             rng=random.Random(self._rng.getrandbits(64)),
             deps=self._deps,
         )
+        self._on_made(member)
         member.start()
         return member

@@ -197,6 +197,27 @@ class RpcChannel:
         return RpcError(f"{self._where}: {method}: {text}", definitely_not_sent=not_sent)
 
 
+class _CallGuard:
+    """Lets others end a call, but never the channel's next one."""
+
+    def __init__(self, channel: RpcChannel) -> None:
+        self._lock = threading.Lock()
+        self._channel: RpcChannel | None = channel
+
+    def cut(self) -> None:
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def end(self) -> bool:
+        """Whether the channel may be used again: it has not been cut, and now won't be."""
+        with self._lock:
+            whole = self._channel is not None
+            self._channel = None
+            return whole
+
+
 class ClientPool:
     """Channels to many nodes, made when needed and kept for the next call; thread-safe.
 
@@ -227,8 +248,18 @@ class ClientPool:
         self._busy: set[RpcChannel] = set()
         self._closed = False
 
-    def call(self, node_id: NodeId, method: str, *args: Any, deadline: Deadline) -> Any:  # noqa: ANN401
+    def call(
+        self,
+        node_id: NodeId,
+        method: str,
+        *args: Any,  # noqa: ANN401
+        deadline: Deadline,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Any:  # noqa: ANN401
         """Call a method of a node and return its result.
+
+        `on_start` is given what ends the call from another thread, with an RpcError; calling that
+        after the call's end does no harm.
 
         Raises:
             RpcError: no answer; see RpcChannel.call. An unknown address counts as not sent.
@@ -238,9 +269,12 @@ class ClientPool:
             raise RpcError(f"{method}: the deadline has passed", definitely_not_sent=True)
         channel = self._take(node_id)
         reusable = False
+        guard = _CallGuard(channel)
         try:
+            if on_start is not None:
+                on_start(guard.cut)
             result = channel.call(method, *args, timeout_s=timeout_s)
-            reusable = True
+            reusable = guard.end()
             return result
         finally:
             self._give_back(node_id, channel, reusable=reusable)

@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class RovingClient:
-    """Used by one thread. Changes its node after each error, and now and then without a reason.
+    """Used by one thread. Changes its node when a connection fails, and now and then without reason.
 
     Args:
         timeout_s: for a call; a call that took longer is unknown.
@@ -78,7 +78,6 @@ class RovingClient:
         try:
             return Answer(Outcome.OK, ask(self._client), "", node.number)
         except StatusError as error:
-            self._move()
             outcome = Outcome.FAIL if error.code in DEFINITE else Outcome.UNKNOWN
             return Answer(outcome, None, str(error), node.number)
         except _TRANSPORT as error:

@@ -358,3 +358,46 @@ def test_deadline():
     passed = Deadline.after(-1)
     assert passed.expired
     assert (passed.remaining_s(), passed.remaining_ms()) == (0, 0)
+
+
+def test_cutting_a_call_ends_it_and_never_the_next_one(mute):
+    cuts = []
+    started = threading.Event()
+    failures = []
+    pool = ClientPool(lambda node_id: mute.getsockname(), MetaGroupService.Client)
+
+    def started_with(cut):
+        cuts.append(cut)
+        started.set()
+
+    def call():
+        try:
+            pool.call(1, "startElection", VOTE, deadline=Deadline.after(60), on_start=started_with)
+        except RpcError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert started.wait(10)
+    side, _ = mute.accept()
+    with side:
+        side.settimeout(5)
+        assert b"startElection" in side.recv(4096)
+        cuts[0]()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert [error.definitely_not_sent for error in failures] == [False]
+    assert pool.idle_count(1) == 0
+    pool.close()
+
+
+def test_cutting_a_call_that_has_ended_leaves_its_connection_alone(serve):
+    server = serve("meta")
+    cuts = []
+    pool = ClientPool(lambda node_id: ("127.0.0.1", server.port), MetaGroupService.Client)
+    pool.call(1, "startElection", VOTE, deadline=Deadline.after(5), on_start=cuts.append)
+    cuts[0]()
+    assert pool.idle_count(1) == 1
+    pool.call(1, "startElection", VOTE, deadline=Deadline.after(5))
+    assert len(set(server.handler.peers)) <= 1
+    pool.close()
