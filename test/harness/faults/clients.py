@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 
 class RovingClient:
-    """Used by one thread. Changes its node when a connection fails, and now and then without reason.
+    """Used by one thread. Changes its node when a connection fails, and now and then so.
 
     Args:
         timeout_s: for a call; a call that took longer is unknown.
