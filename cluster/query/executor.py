@@ -7,6 +7,7 @@ from cluster.query.backend import QueryBackend
 from cluster.query.by_device import DeviceSelection
 from cluster.query.checks import select_kind
 from cluster.query.context import QueryContext
+from cluster.query.group_by import WindowSeries
 from cluster.query.last import select_last
 from cluster.query.point_fill import select_filled
 from cluster.query.result import ResultSet
@@ -34,6 +35,8 @@ def execute_query(statement: Statement, backend: QueryBackend, context: QueryCon
 def execute_select(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
     """Plan a SELECT, whatever its INTO says; see `execute_query`."""
     kind = select_kind(select)
+    if select.windows is not None:
+        WindowSeries(select.windows, context).check_order(descending=select.order_descending)
     if select.last:
         return select_last(select, backend, context)
     if select.alignment is Alignment.DEVICE:

@@ -42,15 +42,15 @@ class WindowSeries:
         """Whether months take part, so that windows are not all alike."""
         return bool(self._spec.interval.months or self._spec.sliding.months)
 
-    def pieces(self, size: int, *, descending: bool = False) -> Iterator[WindowRows]:
-        """Yield the windows in time order (or its reverse), at most `size` at a time.
+    def check_order(self, *, descending: bool) -> None:
+        """Raise ClusterError QUERY_PROCESS_ERROR if calendar windows are wanted latest first."""
+        if descending and self.calendar:
+            raise query_error("Group by month doesn't support order by time desc now.")
 
-        Raises:
-            ClusterError: QUERY_PROCESS_ERROR: calendar windows in descending order.
-        """
+    def pieces(self, size: int, *, descending: bool = False) -> Iterator[WindowRows]:
+        """Yield the windows in time order (or its reverse), at most `size` at a time."""
         if self.calendar:
-            if descending:
-                raise query_error("Group by month doesn't support order by time desc now.")
+            self.check_order(descending=descending)
             yield from self._calendar_pieces(size)
             return
         spec = self._spec

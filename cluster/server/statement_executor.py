@@ -8,7 +8,8 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.context import QueryContext
-from cluster.query.executor import execute_query
+from cluster.query.executor import execute_query, execute_select
+from cluster.query.into import check_columns, into_targets, source_of
 from cluster.query.result import ResultSet
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
@@ -16,6 +17,7 @@ from cluster.schema.encodings import default_encoding
 from cluster.schema.paths import join_path, split_path
 from cluster.schema.series import SeriesSpec
 from cluster.server.literal_insert import convert_rows
+from cluster.server.select_into import write_result
 from cluster.server.sessions import Session
 from cluster.sql.parser import ParseContext, parse
 from cluster.sql.statements.data import DeleteData, Insert
@@ -28,6 +30,7 @@ from cluster.sql.statements.schema import (
     DeleteTimeseries,
     SetStorageGroup,
 )
+from cluster.sql.statements.select import Select
 from cluster.sql.statements.utility import Flush
 from cluster.sql.timestamps import parse_zone
 from cluster.sql.values import InferenceSettings
@@ -132,6 +135,8 @@ class StatementExecutor:
                         prefix=prefix,
                     )
                 ]
+            case Select() if statement.into is not None:
+                return [self._select_into(statement, session, deadline)]
             case Flush():
                 return [coordinator.schema.flush(statement.paths, deadline)]
             case _ if is_query(statement):
@@ -143,6 +148,24 @@ class StatementExecutor:
                     StatusCode.UNSUPPORTED_OPERATION,
                     f"{type(statement).__name__} is not supported yet",
                 )
+
+    def _select_into(self, select: Select, session: Session, deadline: Deadline) -> Status:
+        """Run a query and write its columns into the targets."""
+        assert select.into is not None
+        targets = into_targets(select)
+        result = execute_select(
+            source_of(select),
+            self._coordinator.backend(deadline),
+            self._query_context(session, deadline),
+        )
+        check_columns(targets, len(result.columns))
+        inserter = self._coordinator.inserter
+        return write_result(
+            result,
+            targets,
+            lambda items: inserter.insert(items, deadline),
+            aligned=select.into.aligned,
+        )
 
     def insert(
         self,

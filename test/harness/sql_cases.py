@@ -105,6 +105,29 @@ def run_case_file(path: Path, execute: Execute) -> int:
     return len(cases)
 
 
+def rewritten(text: str, execute: Execute) -> str:
+    """Return a file's text with the answers as they are now; errors keep the part they name."""
+    cases, rest = read_cases(text)
+    lines: list[str] = []
+    for case in cases:
+        lines += [*case.lead, f"> {case.sql}"]
+        actual = _run(case.sql, execute)
+        any_order = case.expected[:1] == [ANY_ORDER]
+        if case.expected:
+            wanted, have = _compare(case.expected, actual)
+            if wanted == have:
+                lines += case.expected
+                continue
+        if isinstance(actual[0], str):
+            lines += [line for line in actual if isinstance(line, str)]
+            continue
+        table = [[cell.strip() for cell in row] for row in actual]
+        widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
+        lines += [ANY_ORDER] if any_order else []
+        lines += _render(table, widths)
+    return "\n".join(lines + rest) + "\n"
+
+
 def _run(sql: str, execute: Execute) -> list[str] | list[list[str]]:
     """Return the answer as one line, or as cells of a table."""
     try:

@@ -18,5 +18,7 @@ _QUERIES = get_args(Query)
 
 
 def is_query(statement: Statement) -> bool:
-    """Return whether the statement answers with rows."""
+    """Return whether the statement answers with rows: SELECT INTO does not."""
+    if isinstance(statement, Select):
+        return statement.into is None
     return isinstance(statement, _QUERIES)
