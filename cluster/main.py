@@ -30,9 +30,11 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
+from cluster.member.log_keeper import LogKeeper
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.peer_link import PeerLink, PeerLinks
-from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
+from cluster.member.snapshot_sender import SnapshotOptions
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
@@ -53,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
-_MAX_LOG_SEGMENTS = 8
+_FLUSH_AFTER_LOG_BYTES = 512 << 20
 _FIRST_CAMPAIGN_TICKS = 2
 _INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
 _WILDCARDS = ("0.0.0.0", "::")
@@ -129,8 +131,9 @@ class ClusterMain:
 
     def run_until_stopped(self) -> int:
         """Keep house until a stop is asked for; return the exit code."""
+        keeper = self._log_keeper()
         while not self._stopping.wait(_HOUSEKEEPING_S):
-            self._keep_house()
+            keeper.keep()
         self.stop()
         if self._failure is not None:
             logger.critical("node stopped: %s", self._failure)
@@ -483,6 +486,7 @@ class ClusterMain:
             node_id=self.identity.node_id,
             heartbeat_ticks=2,
             election_ticks=election_ticks,
+            lease_reads=self.settings.cluster.lease_reads,
             first_campaign_ticks=_FIRST_CAMPAIGN_TICKS if favoured else 0,
         )
 
@@ -518,6 +522,13 @@ class ClusterMain:
             make_channel=make_channel,
             append_timeout_s=max(connect_s, node.election_timeout_ms / 1000 * 2),
             on_failure=self.fail,
+            engine=self.engine,
+            tick_s=self._tick_s,
+            log_keep=LogKeep(node.raft_log_keep_bytes, node.raft_log_keep_absent_bytes),
+            snapshots=SnapshotOptions(
+                rate_bytes_per_s=node.snapshot_rate_bytes_per_s,
+                call_timeout_s=max(connect_s, 10.0),
+            ),
         )
         return deps, pool
 
@@ -580,14 +591,16 @@ class ClusterMain:
                 self._stopping.set()
             return
 
-    def _keep_house(self) -> None:
-        """Flush regions whose unflushed entries pin many log segments, then drop log."""
-        if self.log.stats().get("segments", 0) > _MAX_LOG_SEGMENTS:
-            for member in [self.meta_member, *self.data_groups.all()]:
-                if member.durable_index < member.applied_index:
-                    self.engine.region(member.group_id).flush(wait=False)
-        for member in [self.meta_member, *self.data_groups.all()]:
-            member.maybe_compact()
+    def _log_keeper(self) -> LogKeeper:
+        node = self.settings.node
+        return LogKeeper(
+            log=self.log,
+            members=lambda: [self.meta_member, *self.data_groups.all()],
+            flush=lambda group_id: self.engine.region(group_id).flush(wait=False),
+            segment_bytes=node.raft_log_segment_bytes,
+            flush_after_bytes=min(_FLUSH_AFTER_LOG_BYTES, node.raft_log_max_bytes // 2),
+            max_bytes=node.raft_log_max_bytes,
+        )
 
 
 def _set_up_logging(level: str) -> None:

@@ -75,6 +75,8 @@ struct Heartbeat {
   5: required i64 commit
   6: required i64 readContext
   7: required i64 compactTo
+  /* an invitation to sleep: the group has nothing to do (cluster/raft/quiescence.py) */
+  10: optional bool quiesce
   /* meta group only: the leader's partition table version, and the table for a follower with an older one */
   8: optional i64 tableVersion
   9: optional binary partitionTable
@@ -87,6 +89,8 @@ struct HeartbeatResponse {
   4: required i64 lastIndex
   5: required bool answered
   6: optional i64 tableVersion
+  /* the follower has stopped its election timer */
+  7: optional bool asleep
 }
 
 struct HeartbeatBatch {
@@ -105,6 +109,66 @@ struct TimeoutNowRequest {
   2: required i64 frm
   3: required i64 to
   4: required i64 term
+}
+
+/* ---- Snapshots: a leader streams its state machine to a follower ---- */
+
+/*
+ * An offer (data unset), a piece of records, or the end (done). Every request says what it is about, so
+ * that either side may lose the connection or be started anew at any point.
+ */
+struct SnapshotRequest {
+  1: required i32 groupId
+  2: required i64 frm
+  3: required i64 to
+  4: required i64 term
+  /* names the state that is streamed; a receiver that has a part of it goes on from there */
+  5: required string source
+  /* what the state covers: applied index, its term, the membership (cluster/raft/membership.py) */
+  6: required i64 index
+  7: required i64 indexTerm
+  8: required binary membership
+  /* of the exporter's last flush */
+  9: required i64 sequence
+  /* the records of this piece follow this key */
+  10: optional binary afterKey
+  /* (u32 key length, u32 value length, key, value)… big-endian, in key order */
+  11: optional binary data
+  /* CRC-32 of data */
+  12: optional i64 dataCrc
+  /* the end: what must be there, with the CRC-32 over all keys and values in order */
+  13: optional bool done
+  14: optional i64 records
+  15: optional i64 totalBytes
+  16: optional i64 totalCrc
+}
+
+struct SnapshotResponse {
+  /* SnapshotVerdict of cluster/member/snapshot_install.py */
+  1: required i32 verdict
+  2: required i64 term
+  /* the last key that is there */
+  3: optional binary lastKey
+  4: optional string message
+}
+
+/* ---- Comparing replicas ---- */
+
+struct DigestLeaf {
+  1: required binary label
+  2: required i64 count
+  3: required binary digest
+  /* the label for people */
+  4: required string text
+}
+
+/* Digest of a replica's state at the entry `index`, a DigestPlan; `applied` is below it when it is not there yet. */
+struct DigestAnswer {
+  1: required bool known
+  2: required i64 applied
+  3: optional binary root
+  4: optional i64 leafCount
+  5: optional list<DigestLeaf> leaves
 }
 
 /* ---- Coordinator to leader ---- */
@@ -178,6 +242,9 @@ service RaftService {
   VoteResponse startElection(1: VoteRequest request)
   AppendEntriesResponse appendEntries(1: AppendEntriesRequest request)
   void timeoutNow(1: TimeoutNowRequest request)
+  SnapshotResponse installSnapshot(1: SnapshotRequest request)
+  /* the leaves with labels above afterLabel, at most limit (0: only the digest of all) */
+  DigestAnswer queryDigest(1: i32 groupId, 2: i64 index, 3: binary afterLabel, 4: i32 limit, 5: i32 timeoutMs)
   /* runs a plan on the group's leader; a receiver that does not lead answers with the leader it knows */
   ExecuteResponse executeNonQueryPlan(1: ExecuteRequest request)
   /* runs a read request (cluster/query/remote.py) on the group's leader */

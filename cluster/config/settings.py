@@ -147,6 +147,13 @@ class ClusterWide:
     partition_interval: int = _key(
         604800, _int(1, 1 << 40), "s", "Length of a time partition when enable_partition is true."
     )
+    lease_reads: bool = _key(
+        True,
+        _bool,
+        "bool",
+        "Leaders answer strong reads without a round trip while their lease holds; "
+        "docs/consensus.md states the clock bound. false: a quorum confirms every read.",
+    )
     timestamp_precision: str = _key(
         "ms",
         _one_of("ms", "us", "ns"),
@@ -204,6 +211,31 @@ class NodeLocal:
         100, _ms, "ms", "Time between syncs when raft_log_sync is periodic."
     )
     raft_log_segment_bytes: int = _key(64 << 20, _int(1 << 12, 1 << 30), "bytes", "Log file size.")
+    raft_log_keep_bytes: int = _key(
+        256 << 20,
+        _bytes,
+        "bytes",
+        "Log that a group keeps for a member that is behind; one further behind gets a snapshot.",
+    )
+    raft_log_keep_absent_bytes: int = _key(
+        64 << 20,
+        _int(0, 1 << 40),
+        "bytes",
+        "The same for a member that is not heard from. At most raft_log_keep_bytes.",
+    )
+    raft_log_max_bytes: int = _key(
+        2 << 30,
+        _bytes,
+        "bytes",
+        "Bound of all log files. Above it groups drop what they have stored otherwise, whoever "
+        "lacks it. At least two segments are kept.",
+    )
+    snapshot_rate_bytes_per_s: int = _key(
+        64 << 20,
+        _int(0, 1 << 40),
+        "bytes/s",
+        "Rate at which a leader sends a snapshot to one member. 0: as fast as it goes.",
+    )
     raft_log_cache_bytes: int = _key(
         64 << 20, _bytes, "bytes", "Recent log entries kept in memory, over all groups."
     )
@@ -314,6 +346,11 @@ class Settings:
         taken = [port for port in ports.values() if port]
         if len(set(taken)) != len(taken):
             raise ConfigError(f"ports must differ: {ports}")
+        if node.raft_log_keep_absent_bytes > node.raft_log_keep_bytes:
+            raise ConfigError(
+                f"raft_log_keep_absent_bytes ({node.raft_log_keep_absent_bytes}) must not be more "
+                f"than raft_log_keep_bytes ({node.raft_log_keep_bytes})"
+            )
         if cluster.default_replica_num > len(cluster.seed_nodes):
             raise ConfigError(
                 f"default_replica_num ({cluster.default_replica_num}) is more than the number of "

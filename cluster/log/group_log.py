@@ -330,6 +330,11 @@ class GroupLog:
             if frees:
                 self._log_base_locked()
 
+    def oldest_segment(self) -> int | None:
+        """Return the sequence of the oldest segment that has an entry of this group, or None."""
+        with self._lock:
+            return self._positions[0] >> POSITION_SHIFT if self._positions else None
+
     # ---- for the writer ----
 
     def maybe_log_base(self) -> None:

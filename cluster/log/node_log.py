@@ -97,6 +97,11 @@ class NodeLog:
             return sorted(self._groups)
 
     @property
+    def newest_segment(self) -> int:
+        """Sequence of the segment that is being written."""
+        return self._writer.segment
+
+    @property
     def queued_bytes(self) -> int:
         """Payload bytes submitted and not yet durable; compare `LogOptions.max_queue_bytes`."""
         with self._lock:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cluster.log.node_log import GroupLog
@@ -100,6 +101,12 @@ class Applier:
                 with self._wake:
                     self._wake.notify()
                 return
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Apply nothing inside the context; waits for the batch at hand."""
+        with self._role:
+            yield
 
     def stop(self) -> None:
         """Make `run` return after the batch at hand."""

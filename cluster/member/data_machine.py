@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cluster.errors import StatusCode
+from cluster.member.digest import series_of_label
 from cluster.member.group_machine import GroupMachine
 from cluster.plan.codec import insert_fragment_count
 from cluster.plan.plans import (
@@ -86,6 +87,12 @@ class DataMachine(GroupMachine):
         if isinstance(plan, InsertPlan):
             for fragment in plan.fragments:
                 check_fragment(fragment)
+
+    def leaf_text(self, label: bytes) -> str:
+        """Return a part of a digest for people: a series by its path, where that is known here."""
+        series_id = series_of_label(label)
+        info = None if series_id is None else self.schema.series(series_id)
+        return super().leaf_text(label) + ("" if info is None else f" ({info.path})")
 
     def _is_live(self, layout: Layout) -> bool:
         if layout in self._live_layouts:

@@ -38,7 +38,6 @@ class DataMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
-            durable_index=lambda: self.machine.durable_index,
             rng=rng,
             deps=deps,
         )

@@ -5,7 +5,7 @@ Made when it first sends entries to a follower, ended when it no longer leads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cluster.log.node_log import GroupLog
 from cluster.member.dispatcher import Dispatcher
@@ -59,6 +59,11 @@ class Dispatchers:
         if dispatcher is None:
             dispatcher = self._start(append.to)
         dispatcher.offer(append)
+
+    def retain(self, peers: Collection[NodeId]) -> None:
+        """End the dispatchers of all other followers."""
+        for peer in [peer for peer in self._by_peer if peer not in peers]:
+            self._by_peer.pop(peer).stop()
 
     def stop(self) -> None:
         """End every dispatcher; what they had queued is dropped."""

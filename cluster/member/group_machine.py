@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cluster.member.digest import DigestBook
+from cluster.member.digest import DigestBook, label_text
 from cluster.member.request_table import KEY_PREFIX as REQUESTS_PREFIX
 from cluster.member.request_table import RequestTable
 from cluster.plan.codec import decode_plan
@@ -40,6 +40,14 @@ class GroupMachine:
 
     def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
         """Apply a plan of this kind of group and return its outcome; no waiting."""
+        raise NotImplementedError
+
+    def is_quick(self, entry: Entry) -> bool:
+        """Whether applying `entry` now takes microseconds and waits for nothing."""
+        raise NotImplementedError
+
+    def check(self, plan: object) -> None:
+        """Raise ValueError unless `plan` is one that this machine can apply."""
         raise NotImplementedError
 
     def _after(self, plan: Any) -> None:  # noqa: ANN401
@@ -103,6 +111,10 @@ class GroupMachine:
         """Note an entry without effect."""
         self._region.mark_applied(index)
         self._applied = index
+
+    def leaf_text(self, label: bytes) -> str:
+        """Return a part of a digest for people."""
+        return label_text(label)
 
     # ---- inside ----
 

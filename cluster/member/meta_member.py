@@ -82,7 +82,6 @@ class MetaMember(RaftMember):
             config=config,
             log=log,
             machine=self.machine,
-            durable_index=lambda: self.machine.durable_index,
             rng=rng,
             deps=deps,
         )

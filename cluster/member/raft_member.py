@@ -24,14 +24,19 @@ from cluster.errors import (
     Unavailable,
 )
 from cluster.log.node_log import GroupLog
-from cluster.member.applier import Applier, StateMachine
+from cluster.member.applier import Applier
 from cluster.member.dispatchers import Dispatchers
+from cluster.member.group_machine import GroupMachine
 from cluster.member.news import News
 from cluster.member.peer_link import HeartbeatCargo, PeerLinks
 from cluster.member.proposals import Proposals, Waiter
+from cluster.member.snapshot_receiver import decode_origin
+from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.member.snapshots import MemberSnapshots
+from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.raft.core import RaftCore
-from cluster.raft.effects import Effects, RejectReason, RoleChanged
+from cluster.raft.effects import Effects, Persist, RejectReason, RoleChanged
 from cluster.raft.events import (
     Applied,
     Event,
@@ -49,7 +54,10 @@ from cluster.raft.messages import (
     VoteResponse,
 )
 from cluster.raft.types import (
+    NO_INDEX,
+    NO_NODE,
     GroupId,
+    HardState,
     LogIndex,
     Membership,
     NodeId,
@@ -61,10 +69,24 @@ from cluster.raft.types import (
 from cluster.rpc.client_pool import RpcChannel
 from cluster.rpc.deadline import Deadline
 from cluster.threads import ThreadRegistry
+from iotdb_engine import Engine
 
 logger = logging.getLogger(__name__)
 
 _ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
+_OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
+
+
+class LogKeep(NamedTuple):
+    """How many bytes of applied entries a group's log keeps for members that lack them.
+
+    Attributes:
+        live_bytes: for members that are heard from. One further behind gets a snapshot.
+        absent_bytes: for those that are away.
+    """
+
+    live_bytes: int = 256 << 20
+    absent_bytes: int = 64 << 20
 
 
 class MemberDeps(NamedTuple):
@@ -74,6 +96,9 @@ class MemberDeps(NamedTuple):
         make_channel: a new connection of this group's service to a peer.
         links: control links of this group's service.
         on_failure: a replica can't go on: (group, error); the node stops.
+        tick_s: length of a tick of the cores.
+        log_keep: how much log is kept for members that lack it.
+        snapshots: how snapshots travel.
     """
 
     threads: ThreadRegistry
@@ -81,6 +106,10 @@ class MemberDeps(NamedTuple):
     make_channel: Callable[[NodeId], RpcChannel]
     append_timeout_s: float
     on_failure: Callable[[GroupId, BaseException], None]
+    engine: Engine
+    tick_s: float
+    log_keep: LogKeep = LogKeep()
+    snapshots: SnapshotOptions = SnapshotOptions()
 
 
 class _DueReports:
@@ -99,8 +128,7 @@ class RaftMember:
 
     Args:
         name: as it appears in thread names and logs, "meta" or "data-<header>".
-        durable_index: index up to which the state machine's state is on disk by itself, and the
-            log is not needed.
+        membership: that of the group's founding; what the log says of later ones counts for more.
     """
 
     def __init__(
@@ -111,8 +139,7 @@ class RaftMember:
         membership: Membership,
         config: RaftConfig,
         log: GroupLog,
-        machine: StateMachine,
-        durable_index: Callable[[], int],
+        machine: GroupMachine,
         rng: random.Random,
         deps: MemberDeps,
     ) -> None:
@@ -122,14 +149,15 @@ class RaftMember:
                 f"group {group_id}: the log starts after entry {log.base[0]} but the engine has "
                 f"state only up to {machine.applied_index}: the data folder is incomplete",
             )
+        _continue_snapshot(log, machine)
         self.name = name
         self.group_id = group_id
         self._node_id = config.node_id
         self._log = log
-        self._machine = machine
+        self.group_machine = machine
         self._deps = deps
         self._lock = threading.Lock()
-        base = SnapshotMeta(*log.base, membership)
+        base = SnapshotMeta(*log.base, log.base_membership or membership)
         self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
         self._proposals = Proposals(group_id)
         self._reads = Reads(group_id)
@@ -152,14 +180,24 @@ class RaftMember:
             on_unreachable=self.unreachable,
             on_failure=self._fail,
         )
-        self._compact_to = LogIndex(0)
-        self._durable_state_index = durable_index
+        self._ticks = TickClock(deps.tick_s)
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
         self._role_news = News()
         self._applied_news = News()
         self.heartbeat_cargo: HeartbeatCargo | None = None
         self._stopped = False
         self._applier = Applier(log, machine, self._after_apply, self._fail)
+        self.snapshots = MemberSnapshots(
+            name=name,
+            group_id=group_id,
+            node_id=config.node_id,
+            lock=self._lock,
+            core=self._core,
+            applier=self._applier,
+            machine=machine,
+            step=self._step,
+            deps=deps,
+        )
 
     # ---- life ----
 
@@ -177,6 +215,7 @@ class RaftMember:
             self._proposals.fail_all("the node is stopping")
             self._reads.fail_all(Unavailable("the node is stopping"))
             self._replies.end()
+        self.snapshots.stop()
         self._applier.stop()
         self._applied_news.tell()
         self._role_news.tell()
@@ -211,12 +250,12 @@ class RaftMember:
     @property
     def applied_index(self) -> LogIndex:
         """The state machine has applied everything up to here."""
-        return self._machine.applied_index
+        return self.group_machine.applied_index
 
     @property
     def durable_index(self) -> int:
         """The state machine's state is on disk by itself up to here."""
-        return self._durable_state_index()
+        return self.group_machine.durable_index
 
     def status(self) -> dict[str, Any]:
         """Return the core's status, for nodetool."""
@@ -229,7 +268,10 @@ class RaftMember:
 
     def tick(self) -> None:
         """Let one tick of time pass; called by the HeartbeatThread."""
-        self._step(Tick())
+        with self._lock:
+            if not self._stopped:
+                self._step_locked(Tick(self._ticks.take()), 0)
+        self._applier.catch_up()
 
     def receive(self, message: Message) -> None:
         """Take an answer from a peer."""
@@ -269,7 +311,7 @@ class RaftMember:
 
     def check_plan(self, plan: object) -> None:
         """Raise ValueError unless this kind of group can apply `plan`."""
-        self._machine.check(plan)
+        self.group_machine.check(plan)
 
     def propose(self, payload: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
         """Append a plan, wait until it is applied here, and return the outcome.
@@ -290,7 +332,7 @@ class RaftMember:
             if effects.rejected is not None:
                 self._route_locked(effects)
                 rejected = effects.rejected
-                if rejected.reason is RejectReason.TOO_MANY_UNCOMMITTED:
+                if rejected.reason in _OVERLOADS:
                     raise Overloaded(f"group {self.group_id}: {rejected.reason.value}")
                 raise NotLeader(self.group_id, rejected.leader)
             proposed = effects.proposed
@@ -317,7 +359,7 @@ class RaftMember:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
             read_id, waiter = self._reads.open()
-            self._step_locked(ReadRequest(read_id), 0)
+            self._step_locked(ReadRequest(read_id, self._ticks.late()), 0)
         if not waiter.wait(deadline.remaining_s()):
             with self._lock:
                 self._reads.forget(read_id)
@@ -326,28 +368,35 @@ class RaftMember:
 
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""
-        if self._machine.applied_index < index:
+        if self.group_machine.applied_index < index:
             self._applied_news.wait_for(
-                lambda: self._machine.applied_index >= index or self._stopped,
+                lambda: self.group_machine.applied_index >= index or self._stopped,
                 deadline.remaining_s(),
             )
-        if self._machine.applied_index < index:
+        if self.group_machine.applied_index < index:
             raise Unavailable(f"group {self.group_id}: entry {index} not applied in time")
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition` holds, checked at each change of role and each apply."""
         return self._role_news.wait_for(lambda: condition() or self._stopped, timeout_s)
 
-    def maybe_compact(self) -> None:
-        """Drop the log up to what every member has and the state machine has stored."""
+    def maybe_compact(self, keep: LogKeep | None = None) -> None:
+        """Drop the log up to what the state machine has stored and nobody is expected to need.
+
+        Args:
+            keep: in place of the usual bounds.
+        """
+        keep = keep or self._deps.log_keep
         with self._lock:
             if self._stopped:
                 return
-            up_to = LogIndex(min(self._compact_to, self._durable_state_index(), self._core.applied))
+            point = self._core.compaction_point(keep.live_bytes, keep.absent_bytes)
+            up_to = LogIndex(min(point, self.group_machine.durable_index))
             if up_to < self._core.first_index:
                 return
+            membership = self._core.snapshot_meta(up_to).membership
             self._core.compact(up_to)
-            self._log.compact(up_to)
+            self._log.compact(up_to, membership)
 
     # ---- stepping ----
 
@@ -394,8 +443,10 @@ class RaftMember:
             self._dispatchers.offer(append)
         if effects.commit is not None:
             self._applier.advance(effects.commit)
-        if effects.compact_to is not None:
-            self._compact_to = max(self._compact_to, effects.compact_to)
+        if effects.snapshots or effects.cancelled_snapshots:
+            self.snapshots.route(effects)
+        if effects.membership is not None:
+            self._dispatchers.retain(effects.membership.members())
         if effects.reads or effects.reads_rejected:
             self._reads.settle(effects.reads, effects.reads_rejected)
         if effects.role_changed is not None:
@@ -475,7 +526,21 @@ class RaftMember:
             self.group_id,
             self.name,
             self._core.term,
-            self._machine.applied_index,
+            self.group_machine.applied_index,
             error,
         )
         self._deps.on_failure(self.group_id, error)
+
+
+def _continue_snapshot(log: GroupLog, machine: GroupMachine) -> None:
+    """Start the log anew behind the state, where a kill came between a snapshot's two steps."""
+    meta = decode_origin(machine.region.origin)
+    if meta is None or meta.index <= log.base[0]:
+        return
+    terms = {entry.index: entry.term for entry in log.metas()[meta.index - log.first_index :][:1]}
+    if terms.get(meta.index) == meta.term:
+        return
+    hard_state = log.hard_state
+    if hard_state.term < meta.term:
+        hard_state = HardState(meta.term, NO_NODE)
+    log.submit(Persist(hard_state, NO_INDEX, (), meta), lambda: None)

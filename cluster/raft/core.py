@@ -133,19 +133,20 @@ class RaftCore:
         s.log.compact(up_to)
         s.memberships.compact(up_to)
 
-    def compaction_point(self, keep_bytes: int) -> LogIndex:
+    def compaction_point(self, keep_bytes: int, absent_bytes: int = 0) -> LogIndex:
         """Return up to where the log may be dropped as far as the group is concerned.
 
         That is what every member has; on a leader, what every member has that was heard from within
         an election time-out (one that is being sent a snapshot has what the snapshot covers).
         But no more than `keep_bytes` of applied entries are kept for anybody: a member that is too
-        far behind gets a snapshot. The caller lowers it to what its state machine has durably
-        stored.
+        far behind gets a snapshot. For members that are away no more than `absent_bytes` of applied
+        entries are. The caller lowers it to what its state machine has durably stored.
         """
         s = self._state
         index = s.compact_to
         if s.lead is not None:
-            index = max(index, leader.needed_by_the_living(s, s.lead))
+            living = leader.needed_by_the_living(s, s.lead)
+            index = max(index, min(living, s.log.tail_start(s.applied, absent_bytes)))
         index = max(index, s.log.base_index)
         if index < s.applied and s.log.bytes_between(index, s.applied) > keep_bytes:
             index = s.log.tail_start(s.applied, keep_bytes)

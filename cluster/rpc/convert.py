@@ -615,6 +615,7 @@ def heartbeat_to_wire(group_id: GroupId, message: Heartbeat) -> wire_types.Heart
         commit=message.commit,
         readContext=message.read_context,
         compactTo=message.compact_to,
+        quiesce=message.quiesce or None,
     )
 
 
@@ -632,6 +633,7 @@ def heartbeat_from_wire(wire: wire_types.Heartbeat, *, id: int = 0) -> Heartbeat
         read_context=wire.readContext,
         compact_to=LogIndex(wire.compactTo),
         id=id,
+        quiesce=bool(wire.quiesce),
     )
 
 
@@ -649,6 +651,7 @@ def heartbeat_response_to_wire(
         readContext=message.read_context,
         lastIndex=message.last_index,
         answered=True,
+        asleep=message.asleep or None,
     )
 
 
@@ -670,6 +673,7 @@ def heartbeat_response_from_wire(
         read_context=wire.readContext,
         last_index=LogIndex(wire.lastIndex),
         id=id,
+        asleep=bool(wire.asleep),
     )
 
 

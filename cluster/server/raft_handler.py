@@ -18,21 +18,29 @@ from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import decode_read
 from cluster.raft import messages
 from cluster.raft.types import GroupId
-from cluster.rpc import convert
+from cluster.rpc import convert, convert_snapshot
+from cluster.rpc.convert_snapshot import SnapshotReply, SnapshotVerdict
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import (
     AppendEntriesRequest,
     AppendEntriesResponse,
+    DigestAnswer,
+    DigestLeaf,
     ExecuteRequest,
     ExecuteResponse,
     HeartbeatBatch,
     HeartbeatBatchResponse,
+    SnapshotRequest,
+    SnapshotResponse,
     TimeoutNowRequest,
     VoteRequest,
     VoteResponse,
 )
 
 logger = logging.getLogger(__name__)
+
+_MAX_DIGEST_MS = 600_000
+_MAX_LEAVES = 4096
 
 
 class RaftHandler:
@@ -85,6 +93,39 @@ class RaftHandler:
         member = self._find_member(GroupId(request.groupId))
         if member is not None:
             member.receive(convert.timeout_now_from_wire(request))
+
+    def installSnapshot(self, request: SnapshotRequest) -> SnapshotResponse:  # noqa: N802
+        """Take a part of a leader's state."""
+        part = convert_snapshot.part_from_wire(request)
+        member = self._find_member(part.group_id)
+        if member is None:
+            reply = SnapshotReply(SnapshotVerdict.BUSY, message="this node is not in the group")
+        else:
+            reply = member.snapshots.take(part)
+        return convert_snapshot.reply_to_wire(reply)
+
+    def queryDigest(  # noqa: N802
+        self, group_id: int, index: int, after_label: bytes, limit: int, timeout_ms: int
+    ) -> DigestAnswer:
+        """Tell the digest of a replica's state at the entry `index`, or parts of it."""
+        member = self._find_member(GroupId(group_id))
+        if member is None or None in (index, after_label, limit, timeout_ms):
+            return DigestAnswer(known=False, applied=0)
+        machine = member.group_machine
+        deadline = Deadline.after(min(timeout_ms, _MAX_DIGEST_MS) / 1000)
+        found = machine.digests.get(index, deadline)
+        if found is None:
+            return DigestAnswer(known=False, applied=member.applied_index)
+        return DigestAnswer(
+            known=True,
+            applied=member.applied_index,
+            root=found.root,
+            leafCount=len(found.leaves),
+            leaves=[
+                DigestLeaf(leaf.label, leaf.count, leaf.digest, machine.leaf_text(leaf.label))
+                for leaf in found.after(after_label, max(0, min(limit, _MAX_LEAVES)))
+            ],
+        )
 
     def executeNonQueryPlan(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
         """Run a plan on this node's member, if it leads.

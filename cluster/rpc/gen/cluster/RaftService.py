@@ -51,6 +51,26 @@ class Iface(object):
         """
         pass
 
+    def installSnapshot(self, request):
+        """
+        Parameters:
+         - request
+
+        """
+        pass
+
+    def queryDigest(self, groupId, index, afterLabel, limit, timeoutMs):
+        """
+        Parameters:
+         - groupId
+         - index
+         - afterLabel
+         - limit
+         - timeoutMs
+
+        """
+        pass
+
     def executeNonQueryPlan(self, request):
         """
         Parameters:
@@ -201,6 +221,78 @@ class Client(Iface):
         iprot.readMessageEnd()
         return
 
+    def installSnapshot(self, request):
+        """
+        Parameters:
+         - request
+
+        """
+        self.send_installSnapshot(request)
+        return self.recv_installSnapshot()
+
+    def send_installSnapshot(self, request):
+        self._oprot.writeMessageBegin('installSnapshot', TMessageType.CALL, self._seqid)
+        args = installSnapshot_args()
+        args.request = request
+        args.write(self._oprot)
+        self._oprot.writeMessageEnd()
+        self._oprot.trans.flush()
+
+    def recv_installSnapshot(self):
+        iprot = self._iprot
+        (fname, mtype, rseqid) = iprot.readMessageBegin()
+        if mtype == TMessageType.EXCEPTION:
+            x = TApplicationException()
+            x.read(iprot)
+            iprot.readMessageEnd()
+            raise x
+        result = installSnapshot_result()
+        result.read(iprot)
+        iprot.readMessageEnd()
+        if result.success is not None:
+            return result.success
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "installSnapshot failed: unknown result")
+
+    def queryDigest(self, groupId, index, afterLabel, limit, timeoutMs):
+        """
+        Parameters:
+         - groupId
+         - index
+         - afterLabel
+         - limit
+         - timeoutMs
+
+        """
+        self.send_queryDigest(groupId, index, afterLabel, limit, timeoutMs)
+        return self.recv_queryDigest()
+
+    def send_queryDigest(self, groupId, index, afterLabel, limit, timeoutMs):
+        self._oprot.writeMessageBegin('queryDigest', TMessageType.CALL, self._seqid)
+        args = queryDigest_args()
+        args.groupId = groupId
+        args.index = index
+        args.afterLabel = afterLabel
+        args.limit = limit
+        args.timeoutMs = timeoutMs
+        args.write(self._oprot)
+        self._oprot.writeMessageEnd()
+        self._oprot.trans.flush()
+
+    def recv_queryDigest(self):
+        iprot = self._iprot
+        (fname, mtype, rseqid) = iprot.readMessageBegin()
+        if mtype == TMessageType.EXCEPTION:
+            x = TApplicationException()
+            x.read(iprot)
+            iprot.readMessageEnd()
+            raise x
+        result = queryDigest_result()
+        result.read(iprot)
+        iprot.readMessageEnd()
+        if result.success is not None:
+            return result.success
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "queryDigest failed: unknown result")
+
     def executeNonQueryPlan(self, request):
         """
         Parameters:
@@ -274,6 +366,8 @@ class Processor(Iface, TProcessor):
         self._processMap["startElection"] = Processor.process_startElection
         self._processMap["appendEntries"] = Processor.process_appendEntries
         self._processMap["timeoutNow"] = Processor.process_timeoutNow
+        self._processMap["installSnapshot"] = Processor.process_installSnapshot
+        self._processMap["queryDigest"] = Processor.process_queryDigest
         self._processMap["executeNonQueryPlan"] = Processor.process_executeNonQueryPlan
         self._processMap["executeRead"] = Processor.process_executeRead
         self._on_message_begin = None
@@ -386,6 +480,52 @@ class Processor(Iface, TProcessor):
             msg_type = TMessageType.EXCEPTION
             result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("timeoutNow", msg_type, seqid)
+        result.write(oprot)
+        oprot.writeMessageEnd()
+        oprot.trans.flush()
+
+    def process_installSnapshot(self, seqid, iprot, oprot):
+        args = installSnapshot_args()
+        args.read(iprot)
+        iprot.readMessageEnd()
+        result = installSnapshot_result()
+        try:
+            result.success = self._handler.installSnapshot(args.request)
+            msg_type = TMessageType.REPLY
+        except TTransport.TTransportException:
+            raise
+        except TApplicationException as ex:
+            logging.exception('TApplication exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = ex
+        except Exception:
+            logging.exception('Unexpected exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+        oprot.writeMessageBegin("installSnapshot", msg_type, seqid)
+        result.write(oprot)
+        oprot.writeMessageEnd()
+        oprot.trans.flush()
+
+    def process_queryDigest(self, seqid, iprot, oprot):
+        args = queryDigest_args()
+        args.read(iprot)
+        iprot.readMessageEnd()
+        result = queryDigest_result()
+        try:
+            result.success = self._handler.queryDigest(args.groupId, args.index, args.afterLabel, args.limit, args.timeoutMs)
+            msg_type = TMessageType.REPLY
+        except TTransport.TTransportException:
+            raise
+        except TApplicationException as ex:
+            logging.exception('TApplication exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = ex
+        except Exception:
+            logging.exception('Unexpected exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+        oprot.writeMessageBegin("queryDigest", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
@@ -917,6 +1057,303 @@ class timeoutNow_result(object):
         return not (self == other)
 all_structs.append(timeoutNow_result)
 timeoutNow_result.thrift_spec = (
+)
+
+
+class installSnapshot_args(object):
+    """
+    Attributes:
+     - request
+
+    """
+
+
+    def __init__(self, request=None,):
+        self.request = request
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.STRUCT:
+                    self.request = SnapshotRequest()
+                    self.request.read(iprot)
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('installSnapshot_args')
+        if self.request is not None:
+            oprot.writeFieldBegin('request', TType.STRUCT, 1)
+            self.request.write(oprot)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(installSnapshot_args)
+installSnapshot_args.thrift_spec = (
+    None,  # 0
+    (1, TType.STRUCT, 'request', [SnapshotRequest, None], None, ),  # 1
+)
+
+
+class installSnapshot_result(object):
+    """
+    Attributes:
+     - success
+
+    """
+
+
+    def __init__(self, success=None,):
+        self.success = success
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 0:
+                if ftype == TType.STRUCT:
+                    self.success = SnapshotResponse()
+                    self.success.read(iprot)
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('installSnapshot_result')
+        if self.success is not None:
+            oprot.writeFieldBegin('success', TType.STRUCT, 0)
+            self.success.write(oprot)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(installSnapshot_result)
+installSnapshot_result.thrift_spec = (
+    (0, TType.STRUCT, 'success', [SnapshotResponse, None], None, ),  # 0
+)
+
+
+class queryDigest_args(object):
+    """
+    Attributes:
+     - groupId
+     - index
+     - afterLabel
+     - limit
+     - timeoutMs
+
+    """
+
+
+    def __init__(self, groupId=None, index=None, afterLabel=None, limit=None, timeoutMs=None,):
+        self.groupId = groupId
+        self.index = index
+        self.afterLabel = afterLabel
+        self.limit = limit
+        self.timeoutMs = timeoutMs
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.I32:
+                    self.groupId = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.I64:
+                    self.index = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.STRING:
+                    self.afterLabel = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.I32:
+                    self.limit = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 5:
+                if ftype == TType.I32:
+                    self.timeoutMs = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('queryDigest_args')
+        if self.groupId is not None:
+            oprot.writeFieldBegin('groupId', TType.I32, 1)
+            oprot.writeI32(self.groupId)
+            oprot.writeFieldEnd()
+        if self.index is not None:
+            oprot.writeFieldBegin('index', TType.I64, 2)
+            oprot.writeI64(self.index)
+            oprot.writeFieldEnd()
+        if self.afterLabel is not None:
+            oprot.writeFieldBegin('afterLabel', TType.STRING, 3)
+            oprot.writeBinary(self.afterLabel)
+            oprot.writeFieldEnd()
+        if self.limit is not None:
+            oprot.writeFieldBegin('limit', TType.I32, 4)
+            oprot.writeI32(self.limit)
+            oprot.writeFieldEnd()
+        if self.timeoutMs is not None:
+            oprot.writeFieldBegin('timeoutMs', TType.I32, 5)
+            oprot.writeI32(self.timeoutMs)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(queryDigest_args)
+queryDigest_args.thrift_spec = (
+    None,  # 0
+    (1, TType.I32, 'groupId', None, None, ),  # 1
+    (2, TType.I64, 'index', None, None, ),  # 2
+    (3, TType.STRING, 'afterLabel', 'BINARY', None, ),  # 3
+    (4, TType.I32, 'limit', None, None, ),  # 4
+    (5, TType.I32, 'timeoutMs', None, None, ),  # 5
+)
+
+
+class queryDigest_result(object):
+    """
+    Attributes:
+     - success
+
+    """
+
+
+    def __init__(self, success=None,):
+        self.success = success
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 0:
+                if ftype == TType.STRUCT:
+                    self.success = DigestAnswer()
+                    self.success.read(iprot)
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('queryDigest_result')
+        if self.success is not None:
+            oprot.writeFieldBegin('success', TType.STRUCT, 0)
+            self.success.write(oprot)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(queryDigest_result)
+queryDigest_result.thrift_spec = (
+    (0, TType.STRUCT, 'success', [DigestAnswer, None], None, ),  # 0
 )
 
 

@@ -805,13 +805,14 @@ class Heartbeat(object):
      - commit
      - readContext
      - compactTo
+     - quiesce
      - tableVersion
      - partitionTable
 
     """
 
 
-    def __init__(self, groupId=None, frm=None, to=None, term=None, commit=None, readContext=None, compactTo=None, tableVersion=None, partitionTable=None,):
+    def __init__(self, groupId=None, frm=None, to=None, term=None, commit=None, readContext=None, compactTo=None, quiesce=None, tableVersion=None, partitionTable=None,):
         self.groupId = groupId
         self.frm = frm
         self.to = to
@@ -819,6 +820,7 @@ class Heartbeat(object):
         self.commit = commit
         self.readContext = readContext
         self.compactTo = compactTo
+        self.quiesce = quiesce
         self.tableVersion = tableVersion
         self.partitionTable = partitionTable
 
@@ -864,6 +866,11 @@ class Heartbeat(object):
             elif fid == 7:
                 if ftype == TType.I64:
                     self.compactTo = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 10:
+                if ftype == TType.BOOL:
+                    self.quiesce = iprot.readBool()
                 else:
                     iprot.skip(ftype)
             elif fid == 8:
@@ -922,6 +929,10 @@ class Heartbeat(object):
             oprot.writeFieldBegin('partitionTable', TType.STRING, 9)
             oprot.writeBinary(self.partitionTable)
             oprot.writeFieldEnd()
+        if self.quiesce is not None:
+            oprot.writeFieldBegin('quiesce', TType.BOOL, 10)
+            oprot.writeBool(self.quiesce)
+            oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -963,17 +974,19 @@ class HeartbeatResponse(object):
      - lastIndex
      - answered
      - tableVersion
+     - asleep
 
     """
 
 
-    def __init__(self, groupId=None, term=None, readContext=None, lastIndex=None, answered=None, tableVersion=None,):
+    def __init__(self, groupId=None, term=None, readContext=None, lastIndex=None, answered=None, tableVersion=None, asleep=None,):
         self.groupId = groupId
         self.term = term
         self.readContext = readContext
         self.lastIndex = lastIndex
         self.answered = answered
         self.tableVersion = tableVersion
+        self.asleep = asleep
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -1014,6 +1027,11 @@ class HeartbeatResponse(object):
                     self.tableVersion = iprot.readI64()
                 else:
                     iprot.skip(ftype)
+            elif fid == 7:
+                if ftype == TType.BOOL:
+                    self.asleep = iprot.readBool()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -1047,6 +1065,10 @@ class HeartbeatResponse(object):
         if self.tableVersion is not None:
             oprot.writeFieldBegin('tableVersion', TType.I64, 6)
             oprot.writeI64(self.tableVersion)
+            oprot.writeFieldEnd()
+        if self.asleep is not None:
+            oprot.writeFieldBegin('asleep', TType.BOOL, 7)
+            oprot.writeBool(self.asleep)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1338,6 +1360,552 @@ class TimeoutNowRequest(object):
         return not (self == other)
 
 
+class SnapshotRequest(object):
+    """
+    Attributes:
+     - groupId
+     - frm
+     - to
+     - term
+     - source
+     - index
+     - indexTerm
+     - membership
+     - sequence
+     - afterKey
+     - data
+     - dataCrc
+     - done
+     - records
+     - totalBytes
+     - totalCrc
+
+    """
+
+
+    def __init__(self, groupId=None, frm=None, to=None, term=None, source=None, index=None, indexTerm=None, membership=None, sequence=None, afterKey=None, data=None, dataCrc=None, done=None, records=None, totalBytes=None, totalCrc=None,):
+        self.groupId = groupId
+        self.frm = frm
+        self.to = to
+        self.term = term
+        self.source = source
+        self.index = index
+        self.indexTerm = indexTerm
+        self.membership = membership
+        self.sequence = sequence
+        self.afterKey = afterKey
+        self.data = data
+        self.dataCrc = dataCrc
+        self.done = done
+        self.records = records
+        self.totalBytes = totalBytes
+        self.totalCrc = totalCrc
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.I32:
+                    self.groupId = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.I64:
+                    self.frm = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.I64:
+                    self.to = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.I64:
+                    self.term = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 5:
+                if ftype == TType.STRING:
+                    self.source = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 6:
+                if ftype == TType.I64:
+                    self.index = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 7:
+                if ftype == TType.I64:
+                    self.indexTerm = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 8:
+                if ftype == TType.STRING:
+                    self.membership = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 9:
+                if ftype == TType.I64:
+                    self.sequence = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 10:
+                if ftype == TType.STRING:
+                    self.afterKey = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 11:
+                if ftype == TType.STRING:
+                    self.data = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 12:
+                if ftype == TType.I64:
+                    self.dataCrc = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 13:
+                if ftype == TType.BOOL:
+                    self.done = iprot.readBool()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 14:
+                if ftype == TType.I64:
+                    self.records = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 15:
+                if ftype == TType.I64:
+                    self.totalBytes = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 16:
+                if ftype == TType.I64:
+                    self.totalCrc = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('SnapshotRequest')
+        if self.groupId is not None:
+            oprot.writeFieldBegin('groupId', TType.I32, 1)
+            oprot.writeI32(self.groupId)
+            oprot.writeFieldEnd()
+        if self.frm is not None:
+            oprot.writeFieldBegin('frm', TType.I64, 2)
+            oprot.writeI64(self.frm)
+            oprot.writeFieldEnd()
+        if self.to is not None:
+            oprot.writeFieldBegin('to', TType.I64, 3)
+            oprot.writeI64(self.to)
+            oprot.writeFieldEnd()
+        if self.term is not None:
+            oprot.writeFieldBegin('term', TType.I64, 4)
+            oprot.writeI64(self.term)
+            oprot.writeFieldEnd()
+        if self.source is not None:
+            oprot.writeFieldBegin('source', TType.STRING, 5)
+            oprot.writeString(self.source.encode('utf-8') if sys.version_info[0] == 2 else self.source)
+            oprot.writeFieldEnd()
+        if self.index is not None:
+            oprot.writeFieldBegin('index', TType.I64, 6)
+            oprot.writeI64(self.index)
+            oprot.writeFieldEnd()
+        if self.indexTerm is not None:
+            oprot.writeFieldBegin('indexTerm', TType.I64, 7)
+            oprot.writeI64(self.indexTerm)
+            oprot.writeFieldEnd()
+        if self.membership is not None:
+            oprot.writeFieldBegin('membership', TType.STRING, 8)
+            oprot.writeBinary(self.membership)
+            oprot.writeFieldEnd()
+        if self.sequence is not None:
+            oprot.writeFieldBegin('sequence', TType.I64, 9)
+            oprot.writeI64(self.sequence)
+            oprot.writeFieldEnd()
+        if self.afterKey is not None:
+            oprot.writeFieldBegin('afterKey', TType.STRING, 10)
+            oprot.writeBinary(self.afterKey)
+            oprot.writeFieldEnd()
+        if self.data is not None:
+            oprot.writeFieldBegin('data', TType.STRING, 11)
+            oprot.writeBinary(self.data)
+            oprot.writeFieldEnd()
+        if self.dataCrc is not None:
+            oprot.writeFieldBegin('dataCrc', TType.I64, 12)
+            oprot.writeI64(self.dataCrc)
+            oprot.writeFieldEnd()
+        if self.done is not None:
+            oprot.writeFieldBegin('done', TType.BOOL, 13)
+            oprot.writeBool(self.done)
+            oprot.writeFieldEnd()
+        if self.records is not None:
+            oprot.writeFieldBegin('records', TType.I64, 14)
+            oprot.writeI64(self.records)
+            oprot.writeFieldEnd()
+        if self.totalBytes is not None:
+            oprot.writeFieldBegin('totalBytes', TType.I64, 15)
+            oprot.writeI64(self.totalBytes)
+            oprot.writeFieldEnd()
+        if self.totalCrc is not None:
+            oprot.writeFieldBegin('totalCrc', TType.I64, 16)
+            oprot.writeI64(self.totalCrc)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        if self.groupId is None:
+            raise TProtocolException(message='Required field groupId is unset!')
+        if self.frm is None:
+            raise TProtocolException(message='Required field frm is unset!')
+        if self.to is None:
+            raise TProtocolException(message='Required field to is unset!')
+        if self.term is None:
+            raise TProtocolException(message='Required field term is unset!')
+        if self.source is None:
+            raise TProtocolException(message='Required field source is unset!')
+        if self.index is None:
+            raise TProtocolException(message='Required field index is unset!')
+        if self.indexTerm is None:
+            raise TProtocolException(message='Required field indexTerm is unset!')
+        if self.membership is None:
+            raise TProtocolException(message='Required field membership is unset!')
+        if self.sequence is None:
+            raise TProtocolException(message='Required field sequence is unset!')
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+
+
+class SnapshotResponse(object):
+    """
+    Attributes:
+     - verdict
+     - term
+     - lastKey
+     - message
+
+    """
+
+
+    def __init__(self, verdict=None, term=None, lastKey=None, message=None,):
+        self.verdict = verdict
+        self.term = term
+        self.lastKey = lastKey
+        self.message = message
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.I32:
+                    self.verdict = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.I64:
+                    self.term = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.STRING:
+                    self.lastKey = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.STRING:
+                    self.message = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('SnapshotResponse')
+        if self.verdict is not None:
+            oprot.writeFieldBegin('verdict', TType.I32, 1)
+            oprot.writeI32(self.verdict)
+            oprot.writeFieldEnd()
+        if self.term is not None:
+            oprot.writeFieldBegin('term', TType.I64, 2)
+            oprot.writeI64(self.term)
+            oprot.writeFieldEnd()
+        if self.lastKey is not None:
+            oprot.writeFieldBegin('lastKey', TType.STRING, 3)
+            oprot.writeBinary(self.lastKey)
+            oprot.writeFieldEnd()
+        if self.message is not None:
+            oprot.writeFieldBegin('message', TType.STRING, 4)
+            oprot.writeString(self.message.encode('utf-8') if sys.version_info[0] == 2 else self.message)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        if self.verdict is None:
+            raise TProtocolException(message='Required field verdict is unset!')
+        if self.term is None:
+            raise TProtocolException(message='Required field term is unset!')
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+
+
+class DigestLeaf(object):
+    """
+    Attributes:
+     - label
+     - count
+     - digest
+     - text
+
+    """
+
+
+    def __init__(self, label=None, count=None, digest=None, text=None,):
+        self.label = label
+        self.count = count
+        self.digest = digest
+        self.text = text
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.STRING:
+                    self.label = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.I64:
+                    self.count = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.STRING:
+                    self.digest = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.STRING:
+                    self.text = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('DigestLeaf')
+        if self.label is not None:
+            oprot.writeFieldBegin('label', TType.STRING, 1)
+            oprot.writeBinary(self.label)
+            oprot.writeFieldEnd()
+        if self.count is not None:
+            oprot.writeFieldBegin('count', TType.I64, 2)
+            oprot.writeI64(self.count)
+            oprot.writeFieldEnd()
+        if self.digest is not None:
+            oprot.writeFieldBegin('digest', TType.STRING, 3)
+            oprot.writeBinary(self.digest)
+            oprot.writeFieldEnd()
+        if self.text is not None:
+            oprot.writeFieldBegin('text', TType.STRING, 4)
+            oprot.writeString(self.text.encode('utf-8') if sys.version_info[0] == 2 else self.text)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        if self.label is None:
+            raise TProtocolException(message='Required field label is unset!')
+        if self.count is None:
+            raise TProtocolException(message='Required field count is unset!')
+        if self.digest is None:
+            raise TProtocolException(message='Required field digest is unset!')
+        if self.text is None:
+            raise TProtocolException(message='Required field text is unset!')
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+
+
+class DigestAnswer(object):
+    """
+    Attributes:
+     - known
+     - applied
+     - root
+     - leafCount
+     - leaves
+
+    """
+
+
+    def __init__(self, known=None, applied=None, root=None, leafCount=None, leaves=None,):
+        self.known = known
+        self.applied = applied
+        self.root = root
+        self.leafCount = leafCount
+        self.leaves = leaves
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.BOOL:
+                    self.known = iprot.readBool()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.I64:
+                    self.applied = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.STRING:
+                    self.root = iprot.readBinary()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.I64:
+                    self.leafCount = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 5:
+                if ftype == TType.LIST:
+                    self.leaves = []
+                    (_etype24, _size21) = iprot.readListBegin()
+                    for _i25 in range(_size21):
+                        _elem26 = DigestLeaf()
+                        _elem26.read(iprot)
+                        self.leaves.append(_elem26)
+                    iprot.readListEnd()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('DigestAnswer')
+        if self.known is not None:
+            oprot.writeFieldBegin('known', TType.BOOL, 1)
+            oprot.writeBool(self.known)
+            oprot.writeFieldEnd()
+        if self.applied is not None:
+            oprot.writeFieldBegin('applied', TType.I64, 2)
+            oprot.writeI64(self.applied)
+            oprot.writeFieldEnd()
+        if self.root is not None:
+            oprot.writeFieldBegin('root', TType.STRING, 3)
+            oprot.writeBinary(self.root)
+            oprot.writeFieldEnd()
+        if self.leafCount is not None:
+            oprot.writeFieldBegin('leafCount', TType.I64, 4)
+            oprot.writeI64(self.leafCount)
+            oprot.writeFieldEnd()
+        if self.leaves is not None:
+            oprot.writeFieldBegin('leaves', TType.LIST, 5)
+            oprot.writeListBegin(TType.STRUCT, len(self.leaves))
+            for iter27 in self.leaves:
+                iter27.write(oprot)
+            oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        if self.known is None:
+            raise TProtocolException(message='Required field known is unset!')
+        if self.applied is None:
+            raise TProtocolException(message='Required field applied is unset!')
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+
+
 class ExecuteRequest(object):
     """
     Attributes:
@@ -1568,11 +2136,11 @@ class StartUpStatus(object):
             elif fid == 3:
                 if ftype == TType.MAP:
                     self.settings = {}
-                    (_ktype22, _vtype23, _size21) = iprot.readMapBegin()
-                    for _i25 in range(_size21):
-                        _key26 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
-                        _val27 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
-                        self.settings[_key26] = _val27
+                    (_ktype29, _vtype30, _size28) = iprot.readMapBegin()
+                    for _i32 in range(_size28):
+                        _key33 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        _val34 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        self.settings[_key33] = _val34
                     iprot.readMapEnd()
                 else:
                     iprot.skip(ftype)
@@ -1602,9 +2170,9 @@ class StartUpStatus(object):
         if self.settings is not None:
             oprot.writeFieldBegin('settings', TType.MAP, 3)
             oprot.writeMapBegin(TType.STRING, TType.STRING, len(self.settings))
-            for kiter28, viter29 in self.settings.items():
-                oprot.writeString(kiter28.encode('utf-8') if sys.version_info[0] == 2 else kiter28)
-                oprot.writeString(viter29.encode('utf-8') if sys.version_info[0] == 2 else viter29)
+            for kiter35, viter36 in self.settings.items():
+                oprot.writeString(kiter35.encode('utf-8') if sys.version_info[0] == 2 else kiter35)
+                oprot.writeString(viter36.encode('utf-8') if sys.version_info[0] == 2 else viter36)
             oprot.writeMapEnd()
             oprot.writeFieldEnd()
         if self.hasPartitionTable is not None:
@@ -1757,11 +2325,11 @@ class CheckStatusResponse(object):
             elif fid == 2:
                 if ftype == TType.LIST:
                     self.mismatches = []
-                    (_etype33, _size30) = iprot.readListBegin()
-                    for _i34 in range(_size30):
-                        _elem35 = ConfigMismatch()
-                        _elem35.read(iprot)
-                        self.mismatches.append(_elem35)
+                    (_etype40, _size37) = iprot.readListBegin()
+                    for _i41 in range(_size37):
+                        _elem42 = ConfigMismatch()
+                        _elem42.read(iprot)
+                        self.mismatches.append(_elem42)
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
@@ -1773,11 +2341,11 @@ class CheckStatusResponse(object):
             elif fid == 4:
                 if ftype == TType.LIST:
                     self.knownNodes = []
-                    (_etype39, _size36) = iprot.readListBegin()
-                    for _i40 in range(_size36):
-                        _elem41 = NodeInfo()
-                        _elem41.read(iprot)
-                        self.knownNodes.append(_elem41)
+                    (_etype46, _size43) = iprot.readListBegin()
+                    for _i47 in range(_size43):
+                        _elem48 = NodeInfo()
+                        _elem48.read(iprot)
+                        self.knownNodes.append(_elem48)
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
@@ -1798,8 +2366,8 @@ class CheckStatusResponse(object):
         if self.mismatches is not None:
             oprot.writeFieldBegin('mismatches', TType.LIST, 2)
             oprot.writeListBegin(TType.STRUCT, len(self.mismatches))
-            for iter42 in self.mismatches:
-                iter42.write(oprot)
+            for iter49 in self.mismatches:
+                iter49.write(oprot)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         if self.refusal is not None:
@@ -1809,8 +2377,8 @@ class CheckStatusResponse(object):
         if self.knownNodes is not None:
             oprot.writeFieldBegin('knownNodes', TType.LIST, 4)
             oprot.writeListBegin(TType.STRUCT, len(self.knownNodes))
-            for iter43 in self.knownNodes:
-                iter43.write(oprot)
+            for iter50 in self.knownNodes:
+                iter50.write(oprot)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -1911,10 +2479,10 @@ class MemberStatus(object):
             elif fid == 8:
                 if ftype == TType.LIST:
                     self.voters = []
-                    (_etype47, _size44) = iprot.readListBegin()
-                    for _i48 in range(_size44):
-                        _elem49 = iprot.readI64()
-                        self.voters.append(_elem49)
+                    (_etype54, _size51) = iprot.readListBegin()
+                    for _i55 in range(_size51):
+                        _elem56 = iprot.readI64()
+                        self.voters.append(_elem56)
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
@@ -1964,8 +2532,8 @@ class MemberStatus(object):
         if self.voters is not None:
             oprot.writeFieldBegin('voters', TType.LIST, 8)
             oprot.writeListBegin(TType.I64, len(self.voters))
-            for iter50 in self.voters:
-                oprot.writeI64(iter50)
+            for iter57 in self.voters:
+                oprot.writeI64(iter57)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         if self.durableIndex is not None:
@@ -2045,22 +2613,22 @@ class NodeStatus(object):
             elif fid == 2:
                 if ftype == TType.LIST:
                     self.members = []
-                    (_etype54, _size51) = iprot.readListBegin()
-                    for _i55 in range(_size51):
-                        _elem56 = MemberStatus()
-                        _elem56.read(iprot)
-                        self.members.append(_elem56)
+                    (_etype61, _size58) = iprot.readListBegin()
+                    for _i62 in range(_size58):
+                        _elem63 = MemberStatus()
+                        _elem63.read(iprot)
+                        self.members.append(_elem63)
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
             elif fid == 3:
                 if ftype == TType.LIST:
                     self.knownNodes = []
-                    (_etype60, _size57) = iprot.readListBegin()
-                    for _i61 in range(_size57):
-                        _elem62 = NodeInfo()
-                        _elem62.read(iprot)
-                        self.knownNodes.append(_elem62)
+                    (_etype67, _size64) = iprot.readListBegin()
+                    for _i68 in range(_size64):
+                        _elem69 = NodeInfo()
+                        _elem69.read(iprot)
+                        self.knownNodes.append(_elem69)
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
@@ -2072,11 +2640,11 @@ class NodeStatus(object):
             elif fid == 5:
                 if ftype == TType.MAP:
                     self.stats = {}
-                    (_ktype64, _vtype65, _size63) = iprot.readMapBegin()
-                    for _i67 in range(_size63):
-                        _key68 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
-                        _val69 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
-                        self.stats[_key68] = _val69
+                    (_ktype71, _vtype72, _size70) = iprot.readMapBegin()
+                    for _i74 in range(_size70):
+                        _key75 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        _val76 = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                        self.stats[_key75] = _val76
                     iprot.readMapEnd()
                 else:
                     iprot.skip(ftype)
@@ -2097,15 +2665,15 @@ class NodeStatus(object):
         if self.members is not None:
             oprot.writeFieldBegin('members', TType.LIST, 2)
             oprot.writeListBegin(TType.STRUCT, len(self.members))
-            for iter70 in self.members:
-                iter70.write(oprot)
+            for iter77 in self.members:
+                iter77.write(oprot)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         if self.knownNodes is not None:
             oprot.writeFieldBegin('knownNodes', TType.LIST, 3)
             oprot.writeListBegin(TType.STRUCT, len(self.knownNodes))
-            for iter71 in self.knownNodes:
-                iter71.write(oprot)
+            for iter78 in self.knownNodes:
+                iter78.write(oprot)
             oprot.writeListEnd()
             oprot.writeFieldEnd()
         if self.partitionTable is not None:
@@ -2115,9 +2683,9 @@ class NodeStatus(object):
         if self.stats is not None:
             oprot.writeFieldBegin('stats', TType.MAP, 5)
             oprot.writeMapBegin(TType.STRING, TType.STRING, len(self.stats))
-            for kiter72, viter73 in self.stats.items():
-                oprot.writeString(kiter72.encode('utf-8') if sys.version_info[0] == 2 else kiter72)
-                oprot.writeString(viter73.encode('utf-8') if sys.version_info[0] == 2 else viter73)
+            for kiter79, viter80 in self.stats.items():
+                oprot.writeString(kiter79.encode('utf-8') if sys.version_info[0] == 2 else kiter79)
+                oprot.writeString(viter80.encode('utf-8') if sys.version_info[0] == 2 else viter80)
             oprot.writeMapEnd()
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
@@ -2218,6 +2786,7 @@ Heartbeat.thrift_spec = (
     (7, TType.I64, 'compactTo', None, None, ),  # 7
     (8, TType.I64, 'tableVersion', None, None, ),  # 8
     (9, TType.STRING, 'partitionTable', 'BINARY', None, ),  # 9
+    (10, TType.BOOL, 'quiesce', None, None, ),  # 10
 )
 all_structs.append(HeartbeatResponse)
 HeartbeatResponse.thrift_spec = (
@@ -2228,6 +2797,7 @@ HeartbeatResponse.thrift_spec = (
     (4, TType.I64, 'lastIndex', None, None, ),  # 4
     (5, TType.BOOL, 'answered', None, None, ),  # 5
     (6, TType.I64, 'tableVersion', None, None, ),  # 6
+    (7, TType.BOOL, 'asleep', None, None, ),  # 7
 )
 all_structs.append(HeartbeatBatch)
 HeartbeatBatch.thrift_spec = (
@@ -2248,6 +2818,51 @@ TimeoutNowRequest.thrift_spec = (
     (2, TType.I64, 'frm', None, None, ),  # 2
     (3, TType.I64, 'to', None, None, ),  # 3
     (4, TType.I64, 'term', None, None, ),  # 4
+)
+all_structs.append(SnapshotRequest)
+SnapshotRequest.thrift_spec = (
+    None,  # 0
+    (1, TType.I32, 'groupId', None, None, ),  # 1
+    (2, TType.I64, 'frm', None, None, ),  # 2
+    (3, TType.I64, 'to', None, None, ),  # 3
+    (4, TType.I64, 'term', None, None, ),  # 4
+    (5, TType.STRING, 'source', 'UTF8', None, ),  # 5
+    (6, TType.I64, 'index', None, None, ),  # 6
+    (7, TType.I64, 'indexTerm', None, None, ),  # 7
+    (8, TType.STRING, 'membership', 'BINARY', None, ),  # 8
+    (9, TType.I64, 'sequence', None, None, ),  # 9
+    (10, TType.STRING, 'afterKey', 'BINARY', None, ),  # 10
+    (11, TType.STRING, 'data', 'BINARY', None, ),  # 11
+    (12, TType.I64, 'dataCrc', None, None, ),  # 12
+    (13, TType.BOOL, 'done', None, None, ),  # 13
+    (14, TType.I64, 'records', None, None, ),  # 14
+    (15, TType.I64, 'totalBytes', None, None, ),  # 15
+    (16, TType.I64, 'totalCrc', None, None, ),  # 16
+)
+all_structs.append(SnapshotResponse)
+SnapshotResponse.thrift_spec = (
+    None,  # 0
+    (1, TType.I32, 'verdict', None, None, ),  # 1
+    (2, TType.I64, 'term', None, None, ),  # 2
+    (3, TType.STRING, 'lastKey', 'BINARY', None, ),  # 3
+    (4, TType.STRING, 'message', 'UTF8', None, ),  # 4
+)
+all_structs.append(DigestLeaf)
+DigestLeaf.thrift_spec = (
+    None,  # 0
+    (1, TType.STRING, 'label', 'BINARY', None, ),  # 1
+    (2, TType.I64, 'count', None, None, ),  # 2
+    (3, TType.STRING, 'digest', 'BINARY', None, ),  # 3
+    (4, TType.STRING, 'text', 'UTF8', None, ),  # 4
+)
+all_structs.append(DigestAnswer)
+DigestAnswer.thrift_spec = (
+    None,  # 0
+    (1, TType.BOOL, 'known', None, None, ),  # 1
+    (2, TType.I64, 'applied', None, None, ),  # 2
+    (3, TType.STRING, 'root', 'BINARY', None, ),  # 3
+    (4, TType.I64, 'leafCount', None, None, ),  # 4
+    (5, TType.LIST, 'leaves', (TType.STRUCT, [DigestLeaf, None], False), None, ),  # 5
 )
 all_structs.append(ExecuteRequest)
 ExecuteRequest.thrift_spec = (

@@ -1,0 +1,65 @@
+"""Keeps the node's log small, so that no group pins the disk that all of them share.
+
+Segments are shared: one is kept as long as any group needs an entry in it. What makes a group need
+old entries, and what is done about it:
+
+- its state machine has not stored their effect: it is asked to flush;
+- a member lacks them: they are kept up to a bound (`LogKeep`), then it will get a snapshot;
+- the log as a whole is above its bound: the groups that pin the oldest segments give up what
+  their state machines have stored, whoever lacks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cluster.log.node_log import NodeLog
+from cluster.member.raft_member import LogKeep, RaftMember
+from cluster.raft.types import GroupId
+
+_NOTHING = LogKeep(live_bytes=0, absent_bytes=0)
+
+
+class LogKeeper:
+    """Called now and then by the node's main thread.
+
+    Args:
+        members: those of this node, now.
+        flush: asks for a group's state to be stored; returns at once.
+        segment_bytes: of the log.
+        flush_after_bytes: unflushed entries may lie that far behind the log's end.
+        max_bytes: bound of the log.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: NodeLog,
+        members: Callable[[], Sequence[RaftMember]],
+        flush: Callable[[GroupId], None],
+        segment_bytes: int,
+        flush_after_bytes: int,
+        max_bytes: int,
+    ) -> None:
+        self._log = log
+        self._members = members
+        self._flush = flush
+        self._flush_segments = max(1, flush_after_bytes // segment_bytes)
+        self._max_segments = max(2, max_bytes // segment_bytes)
+
+    def keep(self) -> None:
+        """Flush what pins old segments, drop what nobody is expected to need."""
+        newest = self._log.newest_segment
+        for member in self._members():
+            member.snapshots.expire()
+            member.group_machine.digests.expire()
+            member.maybe_compact()
+            oldest = self._log.group(member.group_id).oldest_segment()
+            if oldest is None:
+                continue
+            if newest - oldest >= self._flush_segments and (
+                member.durable_index < member.applied_index
+            ):
+                self._flush(member.group_id)
+            if newest - oldest >= self._max_segments:
+                member.maybe_compact(_NOTHING)
