@@ -146,7 +146,9 @@ class RaftCore:
         index = s.compact_to
         if s.lead is not None:
             living = leader.needed_by_the_living(s, s.lead)
-            index = max(index, min(living, s.log.tail_start(s.applied, absent_bytes)))
+            if absent_bytes:
+                living = min(living, s.log.tail_start(s.applied, absent_bytes))
+            index = max(index, living)
         index = max(index, s.log.base_index)
         if index < s.applied and s.log.bytes_between(index, s.applied) > keep_bytes:
             index = s.log.tail_start(s.applied, keep_bytes)
