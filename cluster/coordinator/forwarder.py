@@ -1,13 +1,15 @@
 """Finds the leader of a group and runs something there, until a deadline.
 
-A refusal that is definite (not the leader, not sent) is followed or tried again elsewhere; an
-answer that never came after a write was sent is reported as an unknown outcome, never retried: the
-write may have been applied.
+A refusal that is definite (not the leader, not sent) is followed or tried again elsewhere. So is a
+write whose answer never came: it carries the id of its request, by which the group knows it again
+if it was applied (`cluster.plan.request_id`). What is still unknown at the deadline is reported as
+that.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
@@ -18,6 +20,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import Plan
 from cluster.plan.reads import AppliedIndexRead, encode_read
+from cluster.plan.request_id import RequestNumbers
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline
@@ -60,6 +63,9 @@ class Forwarder:
         self._data_pool = data_pool
         self._wait = wait
         self._leaders: dict[GroupId, NodeId] = {}
+        # names this run of the node among all that ever sent requests
+        self._coordinator = secrets.randbits(63)
+        self._requests: dict[GroupId, RequestNumbers] = {}
         self.watch = CallWatch(lambda group_id: find_member(group_id) is not None, self.find_leader)
 
     def find_leader(self, group_id: GroupId, but: NodeId) -> NodeId:
@@ -95,19 +101,27 @@ class Forwarder:
     ) -> T:
         """Propose a plan on the group's leader and return its outcome.
 
+        Where the outcome of a try is unknown, because its leader was lost or did not answer, the
+        same request is sent again to whoever leads then: it is applied once.
+
         Raises:
-            OutcomeUnknown: it may have taken effect.
+            OutcomeUnknown: the deadline passed, and it may have taken effect.
             ClusterError: it has not.
         """
-        payload = encode_plan(plan)
-        return self._on_leader(
-            group_id,
-            _WRITE_METHOD,
-            payload,
-            deadline,
-            lambda member: cast("T", member.propose(payload, deadline)),
-            decode,
-        )
+        numbers = self._numbers(group_id)
+        request = numbers.begin()
+        try:
+            payload = encode_plan(plan, request)
+            return self._on_leader(
+                group_id,
+                _WRITE_METHOD,
+                payload,
+                deadline,
+                lambda member: cast("T", member.propose(payload, deadline)),
+                decode,
+            )
+        finally:
+            numbers.end(request)
 
     def read(
         self,
@@ -142,6 +156,7 @@ class Forwarder:
     ) -> T:
         hint = NodeId(0)
         tried: set[NodeId] = set()
+        unknown: OutcomeUnknown | None = None
         while True:
             member = self._find_member(group_id)
             if member is not None and member.is_leader:
@@ -149,22 +164,28 @@ class Forwarder:
                     return local(member)
                 except NotLeader as refusal:
                     hint = NodeId(refusal.leader)
+                except OutcomeUnknown as error:
+                    unknown = error
             else:
                 known = member.leader if member is not None else NodeId(0)
                 target = self._pick(group_id, member, hint, tried)
                 hint = NodeId(0)
                 if target:
                     tried.add(target)
-                    found, value, hint = self._ask(
-                        group_id,
-                        target,
-                        method,
-                        payload,
-                        deadline,
-                        decode,
-                        # between the choice and the call's place on the watch's list
-                        lambda m=member, k=known, t=target: m and m.leader not in (k, 0, t),  # type: ignore[misc]
-                    )
+                    found = False
+                    try:
+                        found, value, hint = self._ask(
+                            group_id,
+                            target,
+                            method,
+                            payload,
+                            deadline,
+                            decode,
+                            # between the choice and the call's place on the watch's list
+                            lambda m=member, k=known, t=target: m and m.leader not in (k, 0, t),  # type: ignore[misc]
+                        )
+                    except OutcomeUnknown as error:
+                        unknown = error
                     if found:
                         return value  # type: ignore[return-value]
                     if hint and hint != target:
@@ -173,6 +194,8 @@ class Forwarder:
                 else:
                     tried.clear()
             if deadline.expired:
+                if unknown is not None:
+                    raise unknown
                 raise Unavailable(
                     f"no leader of group {group_id} could be reached in time; nothing was done"
                 )
@@ -182,7 +205,7 @@ class Forwarder:
                     min(_PAUSE_S, deadline.remaining_s()),
                 )
             elif self._wait(min(_PAUSE_S, deadline.remaining_s())):
-                raise Unavailable("the node is stopping; nothing was done")
+                raise unknown or Unavailable("the node is stopping; nothing was done")
             tried.clear()
 
     def _pick(
@@ -240,9 +263,17 @@ class Forwarder:
         ):
             self._leaders.pop(group_id, None)
             return False, None, NodeId(response.leader or 0)
+        if method == _WRITE_METHOD and not response.definite:
+            raise OutcomeUnknown(f"group {group_id}: node {target}: {response.message}")
         raise ClusterError(
             StatusCode(response.status), response.message or "", definite=response.definite
         )
+
+    def _numbers(self, group_id: GroupId) -> RequestNumbers:
+        numbers = self._requests.get(group_id)
+        if numbers is None:
+            numbers = self._requests.setdefault(group_id, RequestNumbers(self._coordinator))
+        return numbers
 
     def _pool(self, group_id: GroupId) -> ClientPool:
         return self._meta_pool if group_id == META_GROUP_ID else self._data_pool

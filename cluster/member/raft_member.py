@@ -346,7 +346,10 @@ class RaftMember:
         """Wait for a proposal of `propose_async`."""
         if not waiter.wait(deadline.remaining_s()):
             raise OutcomeUnknown(f"group {self.group_id}: not applied before the deadline")
-        return waiter.result()
+        outcome = waiter.result()
+        if isinstance(outcome, ClusterError):  # a request that came too late, see RequestTable
+            raise outcome
+        return outcome
 
     def read_barrier(self, deadline: Deadline) -> None:
         """Return once a read of the applied state is linearizable (thesis 6.4).
@@ -515,6 +518,8 @@ class RaftMember:
         )
         if changed.role is not Role.LEADER:
             self._dispatchers.stop()
+            # whoever leads next decides; a coordinator asks there, by the request's id
+            self._proposals.fail_all(f"group {self.group_id}: leadership was lost")
         for listener in self._role_listeners:
             listener(changed)
         self._role_news.tell()

@@ -1,0 +1,139 @@
+"""Writes are tried again until the deadline, and applied once (acceptance test 11)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.coordinator.forwarder import Forwarder
+from cluster.errors import OutcomeUnknown, StatusCode, Unavailable
+from cluster.plan.codec import decode_result
+from cluster.plan.plans import CreateSeriesPlan
+from cluster.raft.types import NodeId
+from cluster.rpc.client_pool import RpcError
+from cluster.rpc.deadline import Deadline
+from cluster.schema.series import SeriesSpec
+from harness.group_cluster import GROUP, GroupCluster, wait_until
+from iotdb_engine import DataType
+
+
+class FakePool:
+    """ClientPool's call over the harness' network."""
+
+    def __init__(self, group: GroupCluster, frm: NodeId) -> None:
+        self._group = group
+        self._frm = frm
+
+    def call(
+        self,
+        node_id: NodeId,
+        method: str,
+        *args: Any,
+        deadline: Deadline,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Any:
+        return self._group.network.call(self._frm, node_id, method, args)
+
+
+def forwarder(group: GroupCluster, at: NodeId) -> Forwarder:
+    """The forwarder of a node; one of node 99 is in no group."""
+    pool: Any = FakePool(group, at)
+    stop = threading.Event()
+    return Forwarder(
+        node_id=at,
+        find_member=lambda _group: group.nodes[at].member if at in group.nodes else None,
+        members_of=lambda _group: group.ids,
+        meta_pool=pool,
+        data_pool=pool,
+        wait=stop.wait,
+    )
+
+
+def create(name: str) -> CreateSeriesPlan:
+    """Not idempotent: the second time it is refused."""
+    spec = SeriesSpec(name, DataType.INT64, 0, 1)
+    return CreateSeriesPlan(
+        sg_id=1,
+        sg_path="root.sg",
+        device="root.sg.d",
+        aligned=False,
+        specs=(spec,),
+        if_absent=False,
+    )
+
+
+def write(sender: Forwarder, name: str, seconds: float = 20.0) -> Any:
+    (outcome,) = sender.write(GROUP, create(name), Deadline.after(seconds), decode_result)
+    return outcome.status
+
+
+def test_11_an_answer_that_was_lost_is_asked_for_again(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        sender = forwarder(group, NodeId(99))
+        lost = []
+        answer = group.network.handlers[leader.node_id].executeNonQueryPlan
+
+        def apply_and_lose(request: Any) -> Any:
+            result = answer(request)
+            if len(lost) < 2:
+                lost.append(request.plan)
+                raise RpcError("the connection broke", definitely_not_sent=False)
+            return result
+
+        group.network.handlers[leader.node_id].executeNonQueryPlan = apply_and_lose  # type: ignore[method-assign]
+        assert write(sender, "a") is StatusCode.SUCCESS
+        assert len(lost) == 2
+        assert lost[0] == lost[1]  # the same request
+        assert write(sender, "b") is StatusCode.SUCCESS
+        assert write(sender, "a") is StatusCode.PATH_ALREADY_EXISTS  # another request
+
+
+def test_11_a_leader_that_is_cut_off_is_replaced_and_the_write_applied_once(
+    tmp_path: Path,
+) -> None:
+    with GroupCluster(tmp_path) as group:
+        old = group.leader()
+        sender = forwarder(group, old.node_id)
+        assert write(sender, "a") is StatusCode.SUCCESS
+        others = [node_id for node_id in group.ids if node_id != old.node_id]
+        group.network.isolate(old.node_id, others)
+        outcomes: list[Any] = []
+        thread = threading.Thread(target=lambda: outcomes.append(write(sender, "b")))
+        thread.start()
+        wait_until(lambda: any(group.nodes[n].member.is_leader for n in others))
+        wait_until(lambda: not old.member.is_leader)
+        assert not outcomes
+        group.network.heal()
+        thread.join(20)
+        assert outcomes == [StatusCode.SUCCESS]
+        assert write(sender, "b") is StatusCode.PATH_ALREADY_EXISTS
+        assert len({digest.root for digest in group.digests()}) == 1
+
+
+def test_what_is_unknown_at_the_deadline_says_so(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        old = group.leader()
+        sender = forwarder(group, old.node_id)
+        group.network.isolate(old.node_id, [n for n in group.ids if n != old.node_id])
+        with pytest.raises(OutcomeUnknown) as caught:
+            write(sender, "a", 0.2)
+        assert not caught.value.definite
+        assert caught.value.status is StatusCode.TIME_OUT
+        wait_until(lambda: not old.member.is_leader)
+        with pytest.raises(Unavailable) as refused:
+            write(sender, "a", 0.2)
+        assert refused.value.definite
+
+
+def test_settled_outcomes_are_forgotten(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path, size=1) as group:
+        sender = forwarder(group, NodeId(1))
+        for number in range(50):
+            write(sender, f"m{number}")
+        table = group.leader().member.machine._requests
+        assert table.digest()[0] == 1  # only the last one may still be asked for
