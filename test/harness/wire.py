@@ -102,8 +102,39 @@ class WireClient:
         check(response.status)
         if response.columns is None:
             return None
+        if response.nonAlignQueryDataSet is not None:
+            return self._not_aligned(response, sql, fetch)
         lead = [] if response.ignoreTimeStamp else ["Time"]
         return lead + list(response.columns), self._rows(response, sql, fetch)
+
+    def _not_aligned(
+        self, response: t.TSExecuteStatementResp, sql: str, fetch: int
+    ) -> tuple[list[str], list[list[Any]]]:
+        """Columns beside each other, each with its times, shorter ones padded with nulls."""
+        kinds = {
+            response.columnNameIndexMap[name]: kind
+            for name, kind in zip(response.columns, response.dataTypeList, strict=True)
+        }
+        times: dict[int, list[Any]] = {number: [] for number in kinds}
+        cells: dict[int, list[Any]] = {number: [] for number in kinds}
+        dataset = response.nonAlignQueryDataSet
+        while dataset is not None:
+            for number, kind in kinds.items():
+                count = len(dataset.timeList[number]) // 8
+                times[number] += struct.unpack(f">{count}q", dataset.timeList[number])
+                full = b"\xff" * (count // 8 + 1)
+                cells[number] += _column(kind, dataset.valueList[number], full, count)
+            answer = self.raw.fetchResults(
+                t.TSFetchResultsReq(self.session_id, sql, fetch, response.queryId, False)
+            )
+            check(answer.status)
+            dataset = answer.nonAlignQueryDataSet if answer.hasResultSet else None
+        order = [response.columnNameIndexMap[name] for name in response.columns]
+        columns = [part for number in order for part in (times[number], cells[number])]
+        depth = max(map(len, columns), default=0)
+        padded = [column + [None] * (depth - len(column)) for column in columns]
+        header = [part for name in response.columns for part in ("Time", name)]
+        return header or ["Time"], [list(row) for row in zip(*padded, strict=True)]
 
     def _rows(self, response: t.TSExecuteStatementResp, sql: str, fetch: int) -> list[list[Any]]:
         rows: list[list[Any]] = []
