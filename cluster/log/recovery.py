@@ -125,20 +125,64 @@ class Recovered(NamedTuple):
     closed: bool
 
 
+class SegmentSummary(NamedTuple):
+    """One segment file as it was read.
+
+    Attributes:
+        valid_bytes: where its records end; what follows is a torn tail, or space made ahead.
+    """
+
+    sequence: int
+    path: Path
+    file_bytes: int
+    valid_bytes: int
+    records: int
+
+
+class LogContents(NamedTuple):
+    """What a directory holds, as it lies there.
+
+    Attributes:
+        segments: ascending, without gaps.
+        seeds: record seed of each segment.
+        closed: the log ends with the mark of an orderly close.
+    """
+
+    groups: dict[GroupId, RecoveredGroup]
+    segments: list[SegmentSummary]
+    seeds: dict[int, int]
+    closed: bool
+
+
 def recover(directory: Path, files: FileOps) -> Recovered:
     """Replay the segments in `directory`; cut a torn tail off the last one.
-
-    Cost: reads every byte once, one segment at a time in memory; about 3 µs a record.
 
     Raises:
         LogCorrupt: see the module's text. Nothing was changed then.
     """
+    groups, segments, seeds, closed = read_log(directory)
+    _remove_unfinished(directory, files)
+    if not segments:
+        return Recovered(groups, seeds, None, closed=False)
+    last = segments[-1]
+    tail = _open_tail(directory, files, last.sequence, seeds, last.valid_bytes, last.file_bytes)
+    return Recovered(groups, seeds, tail, closed)
+
+
+def read_log(directory: Path) -> LogContents:
+    """Read the segments in `directory` and change nothing.
+
+    Cost: reads every byte once, one segment at a time in memory; about 3 µs a record.
+
+    Raises:
+        LogCorrupt: see the module's text.
+    """
     sequences = _segment_sequences(directory)
     groups: dict[GroupId, RecoveredGroup] = {}
     seeds: dict[int, int] = {}
+    segments: list[SegmentSummary] = []
     previous_bytes: int | None = None
     closed = False
-    keep_bytes = file_bytes = 0
     for sequence in sequences:
         path = segment_path(directory, sequence)
         data = path.read_bytes()
@@ -161,14 +205,11 @@ def recover(directory: Path, files: FileOps) -> Recovered:
         replay = _Replay(path, sequence, seeds[sequence], memoryview(data), groups)
         checkpoint_end = SEGMENT_HEADER_BYTES + header.checkpoint_bytes
         replay.checkpoint(checkpoint_end, first=sequence == sequences[0])
-        keep_bytes, closed = replay.records(checkpoint_end, may_be_torn=last)
-        file_bytes = previous_bytes = len(data)
+        valid_bytes, closed = replay.records(checkpoint_end, may_be_torn=last)
+        previous_bytes = len(data)
+        segments.append(SegmentSummary(sequence, path, len(data), valid_bytes, replay.record_count))
     _check_nothing_missing(directory, sequences, groups)
-    _remove_unfinished(directory, files)
-    if not sequences:
-        return Recovered(groups, seeds, None, closed=False)
-    tail = _open_tail(directory, files, sequences[-1], seeds, keep_bytes, file_bytes)
-    return Recovered(groups, seeds, tail, closed)
+    return LogContents(groups, segments, seeds, closed)
 
 
 def _segment_sequences(directory: Path) -> list[int]:
@@ -254,6 +295,7 @@ class _Replay:
         self._seed = seed
         self._data = data
         self._groups = groups
+        self.record_count = 0
 
     def checkpoint(self, end: int, *, first: bool) -> None:
         """Take the checkpoint of the oldest segment; compare that of a later one.
@@ -319,6 +361,7 @@ class _Replay:
                 raise LogCorrupt(
                     self._path, offset, f"group {header.group}: {error}: records are missing"
                 ) from error
+            self.record_count += 1
             closed = header.type == RecordType.CLOSED
             end = offset + RECORD_HEADER_BYTES + header.payload_bytes
         if end < len(self._data):

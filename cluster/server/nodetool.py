@@ -10,16 +10,26 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 from thrift.Thrift import TApplicationException
 
+from cluster.errors import ClusterError
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.raft.types import GroupId
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.gen.cluster import MetaGroupService
 from cluster.rpc.gen.cluster.ttypes import MemberStatus, NodeInfo, NodeStatus
+from cluster.server.digest_report import DigestAsker, digest_lines, digest_values
+from cluster.server.log_report import (
+    entry_lines,
+    log_lines,
+    log_report,
+    offline_log,
+    verify,
+)
 from cluster.threads import ThreadRegistry
 
 REFUSED = 1
@@ -314,6 +324,77 @@ def ring(asked: _Asked, /, *, as_json: bool) -> None:
         click.echo("error: no node that answers has a partition table yet", err=True)
         sys.exit(REFUSED)
     _print(asked.as_json or as_json, ring_report(view, table), ring_lines(view, table))
+
+
+@command.command()
+@click.option("--group", "groups", type=int, multiple=True, help="Only these groups (meta: 0).")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds for each replica.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.pass_obj
+def digest(asked: _Asked, /, *, groups: tuple[int, ...], wait: float, as_json: bool) -> None:
+    """Compare the replicas of each group, and name the first difference.
+
+    Exit code 1: replicas differ, or could not be compared.
+    """
+    view = _ask(asked)
+    asker = DigestAsker(view.nodes, wait)
+    found = []
+    for group in status_report(view)["groups"]:
+        if groups and group["group"] not in groups:
+            continue
+        members = [member["node"] for member in group["members"]]
+        leaders = [m["node"] for m in group["members"] if m["role"] == "LEADER"]
+        found.append(asker.compare(group["group"], members, leaders[0] if leaders else 0))
+    _print(
+        asked.as_json or as_json,
+        {"groups": digest_values(found)},
+        digest_lines(found, view.label, _table),
+    )
+    if any(item.verdict in ("DIFFERENT", "failed") for item in found):
+        sys.exit(REFUSED)
+
+
+@command.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--group", type=int, help="List this group's entries, one line each.")
+@click.option("--from", "lo", type=int, help="First entry to list.")
+@click.option("--to", "hi", type=int, help="Stop before this entry.")
+@click.option("--verify", "check", is_flag=True, help="Read and decode every entry.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.pass_obj
+def log(
+    asked: _Asked,
+    /,
+    *,
+    folder: Path,
+    group: int | None,
+    lo: int | None,
+    hi: int | None,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Show the Raft log in a stopped node's data FOLDER, without changing anything.
+
+    Exit code 1: it is damaged; the message says where.
+    """
+    try:
+        with offline_log(folder) as (directory, contents):
+            if group is not None:
+                for line in entry_lines(directory, contents, GroupId(group), lo, hi):
+                    click.echo(line)
+                return
+            report = log_report(contents)
+            lines = log_lines(contents, _table)
+            if check:
+                report["verified"] = verify(directory, contents)
+                lines += [
+                    "",
+                    "sound: {entries} entries, {bytes} bytes".format(**report["verified"]),
+                ]
+            _print(asked.as_json or as_json, report, lines)
+    except (ClusterError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(REFUSED)
 
 
 def _ask(asked: _Asked) -> View:

@@ -45,6 +45,7 @@ ALLOWED = {
         "rpc",
         "config",
         "auth",
+        "log",  # nodetool reads a stopped node's log
     },
     "main": {
         "server",
