@@ -441,6 +441,8 @@ class ClusterMain:
             settings=self.settings,
             coordinator=self.coordinator,
             threads=self.threads,
+            node_id=self.identity.node_id,
+            engine_stats=self.engine.stats,
         )
         port = self.client_server.start()
         self._closers.append(self.client_server.stop)

@@ -40,6 +40,7 @@ from cluster.scan.region_reads import (
     stream_rows,
 )
 from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from iotdb_engine import ColumnBatch, DataType
@@ -78,13 +79,20 @@ class ClusterBackend:
         storage_groups: StorageGroups,
         deadline: Deadline,
         now: int,
+        check: Callable[[SeriesInfo], None] | None = None,
     ) -> None:
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
         self._deadline = deadline
         self._now = now
+        self._check = check
         self._synced = False
+
+    def meta(self) -> MetaState:
+        """Return this node's meta state, made as new as the query needs."""
+        self._sync()
+        return self._storage_groups.meta_state()
 
     def storage_groups(self, pattern: PathPattern) -> list[str]:
         """Return the matching storage groups' paths, sorted."""
@@ -105,6 +113,9 @@ class ClusterBackend:
             )
 
         found: list[SeriesInfo] = self._from_schema_groups(pattern, read)
+        if self._check is not None:
+            for info in found:
+                self._check(info)
         return sorted(found, key=lambda info: (info.device, info.series_id))
 
     def match_devices(self, pattern: PathPattern) -> list[DeviceInfo]:

@@ -27,6 +27,7 @@ from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan
 from cluster.rpc.deadline import Deadline
 from cluster.schema.meta_state import MetaState
+from cluster.schema.series import SeriesInfo
 
 _UNITS_PER_S = {"ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -71,7 +72,7 @@ class Coordinator:
             level=node.default_storage_group_level,
             units_per_ms=self._units_per_s // 1000,
         )
-        cache = SchemaCache()
+        self._cache = cache = SchemaCache()
         self.schema = SchemaOperations(
             access=access,
             router=self.router,
@@ -115,15 +116,31 @@ class Coordinator:
         """Return the wall clock in units of the timestamp precision."""
         return time.time_ns() * self._units_per_s // 1_000_000_000
 
-    def backend(self, deadline: Deadline) -> ClusterBackend:
-        """Return a view for one query; what is past its time to live is decided once, now."""
+    def backend(
+        self, deadline: Deadline, check: Callable[[SeriesInfo], None] | None = None
+    ) -> ClusterBackend:
+        """Return a view for one query; what is past its time to live is decided once, now.
+
+        Args:
+            deadline: of the query.
+            check: called with each series that is found, to refuse the query.
+        """
         return ClusterBackend(
             access=self._access,
             router=self.router,
             storage_groups=self.storage_groups,
             deadline=deadline,
             now=self.now(),
+            check=check,
         )
+
+    def answering_nodes(self, deadline: Deadline) -> set[int]:
+        """Return the ids of the meta group's nodes that answer, this one included."""
+        return self._access.answering_nodes(deadline)
+
+    def forget_schema(self) -> None:
+        """Drop what this node remembers of devices' schema; it is looked up again when needed."""
+        self._cache.clear()
 
     def execute_meta(self, plan: MetaPlan, deadline: Deadline) -> Any:  # noqa: ANN401
         """Apply a meta plan and return its Outcome."""

@@ -134,16 +134,27 @@ class Forwarder:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
 
-    def tell_others(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> None:
-        """Run a read on every other member of a group, whoever leads; failures are passed over."""
+    def tell_others(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> set[int]:
+        """Run a read on every other member of a group, whoever leads; failures are passed over.
+
+        Returns:
+            The ids of those that answered, and this node's.
+        """
+        answered = {int(self._node_id)}
         for node_id in self._members_of(group_id):
             if node_id == self._node_id or deadline.expired:
                 continue
             try:
                 request = self._request(group_id, payload, deadline)
-                self._pool(group_id).call(node_id, _READ_METHOD, request, deadline=deadline)
+                response = self._pool(group_id).call(
+                    node_id, _READ_METHOD, request, deadline=deadline
+                )
             except (RpcError, ClusterError) as error:
                 logger.debug("group %d: node %d: %s", group_id, node_id, error)
+                continue
+            if response.status == StatusCode.SUCCESS:
+                answered.add(int(node_id))
+        return answered
 
     def _on_leader(
         self,

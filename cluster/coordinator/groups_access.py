@@ -72,6 +72,11 @@ class GroupsAccess:
         request = encode_read(AwaitAppliedRead(int(self._meta.applied_index)))
         self._forwarder.tell_others(META_GROUP_ID, request, deadline.earlier(_ANNOUNCE_S))
 
+    def answering_nodes(self, deadline: Deadline) -> set[int]:
+        """Return the ids of the meta group's nodes that answer, this one included."""
+        request = encode_read(AwaitAppliedRead(0))
+        return self._forwarder.tell_others(META_GROUP_ID, request, deadline)
+
     def resolve(
         self,
         group_id: GroupId,

@@ -11,7 +11,7 @@ from cluster.partition.partition_group import PartitionGroup
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.partition.slots import partition_id, slot_of
 from cluster.raft.types import GroupId
-from iotdb_engine import DataType, Fragment
+from iotdb_engine import T_MAX, T_MIN, DataType, Fragment
 
 _TIME = np.dtype(">i8")
 
@@ -55,6 +55,22 @@ class PlanRouter:
     def data_slots(self, storage_group: str) -> tuple[int, ...] | None:
         """Return the slots to look in for a storage group's points; None: any of the group's."""
         return None if self._enabled else (slot_of(storage_group, 0),)
+
+    def partition_span(self, number: int) -> tuple[int, int]:
+        """Return the first and last time of a time partition; all there is when there is but 0.
+
+        Numbers come from division that rounds toward 0, so partition 0 has twice the length.
+        """
+        if not self._enabled:
+            return (T_MIN, T_MAX) if number == 0 else (1, 0)
+        interval = self._interval
+        if number > 0:
+            first, last = number * interval, (number + 1) * interval - 1
+        elif number < 0:
+            first, last = (number - 1) * interval + 1, number * interval
+        else:
+            first, last = 1 - interval, interval - 1
+        return max(first, T_MIN), min(last, T_MAX)
 
     def split(self, storage_group: str, fragment: Fragment) -> list[tuple[GroupId, Fragment]]:
         """Give a fragment its slot; cut it where rows belong to different time partitions.

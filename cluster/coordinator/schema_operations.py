@@ -203,6 +203,23 @@ class SchemaOperations:
             deadline,
         )
 
+    def delete_partitions(self, path: str, partitions: Sequence[int], deadline: Deadline) -> Status:
+        """Delete the points of a storage group that lie in some time partitions."""
+        self._access.sync_meta(deadline)
+        refs = self._storage_groups.matching(PathPattern.parse(path))
+        if not refs:
+            return Status(
+                StatusCode.STORAGE_GROUP_NOT_EXIST, f"storage group {path} does not exist"
+            )
+        for number in partitions:
+            first, last = self._router.partition_span(number)
+            if first > last:
+                continue
+            status = self.delete_data([f"{path}.**"], first, last, deadline)
+            if not status.ok:
+                return status
+        return OK
+
     def flush(self, paths: Sequence[str], deadline: Deadline) -> Status:
         """Have every replica of the groups that hold these storage groups (all: ()) flush."""
         self._access.sync_meta(deadline)

@@ -34,7 +34,7 @@ class StorageGroups:
         level: int,
         units_per_ms: int,
     ) -> None:
-        self._meta_state = meta_state
+        self.meta_state = meta_state
         self._execute_meta = execute_meta
         self._sync_meta = sync_meta
         self._auto_create = auto_create
@@ -82,14 +82,14 @@ class StorageGroups:
         """Return the storage groups whose own path matches, sorted by path."""
         return [
             StorageGroupRef(path, sg_id)
-            for path, sg_id in self._meta_state().match_storage_groups(pattern)
+            for path, sg_id in self.meta_state().match_storage_groups(pattern)
         ]
 
     def reachable_by(self, pattern: PathPattern) -> list[StorageGroupRef]:
         """Return the storage groups that may own a path that matches, sorted by path."""
         return [
             StorageGroupRef(path, sg_id)
-            for path, sg_id in self._meta_state().match_storage_groups(PathPattern(("root", "**")))
+            for path, sg_id in self.meta_state().match_storage_groups(PathPattern(("root", "**")))
             if pattern.could_match_below(split_path(path))
         ]
 
@@ -101,11 +101,11 @@ class StorageGroups:
             now: clock of the one who decides, in units of the precision: one value for a whole
                 query, so that its parts agree whatever clocks the other nodes have.
         """
-        state = self._meta_state()
+        state = self.meta_state()
         found = state.storage_group_of(split_path(path))
         ttl_ms = state.ttl(found[1]) if found is not None else 0
         return max(T_MIN, now - ttl_ms * self._units_per_ms) if ttl_ms else T_MIN
 
     def _find(self, nodes: tuple[str, ...]) -> StorageGroupRef | None:
-        found = self._meta_state().storage_group_of(nodes)
+        found = self.meta_state().storage_group_of(nodes)
         return StorageGroupRef(*found) if found is not None else None

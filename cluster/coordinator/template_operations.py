@@ -15,7 +15,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from cluster.schema.templates import Template, TemplateSeries, undefined
+from cluster.schema.templates import Template, TemplateSeries, activated_on, undefined
 
 
 class TemplateOperations:
@@ -67,7 +67,7 @@ class TemplateOperations:
         )
         if not status.ok:
             return status
-        template = self._known(name, deadline)
+        template = self.known(name, deadline)
         for device in self.devices_using(name, deadline):
             made = self._activate(device.path, template, deadline)
             if not made.ok:
@@ -82,7 +82,7 @@ class TemplateOperations:
 
     def set(self, name: str, path: str, deadline: Deadline) -> Status:
         """Set a template on a node, creating its storage group where configured."""
-        template = self._known(name, deadline)
+        template = self.known(name, deadline)
         path = join_path(split_path(path))
         if self._storage_groups.inside(path) is None:
             self._storage_groups.of_device(path, deadline)
@@ -99,7 +99,7 @@ class TemplateOperations:
 
     def unset(self, name: str, path: str, deadline: Deadline) -> Status:
         """Take a template off a node on and below which no device uses it."""
-        self._known(name, deadline)
+        self.known(name, deadline)
         path = join_path(split_path(path))
         if self._meta_state().templates.set_on(path) == name:
             below = PathPattern(split_path(path), prefix=True)
@@ -148,7 +148,7 @@ class TemplateOperations:
             prefix: whether patterns mean what they meant in 0.12.
         """
         if name != "*":
-            self._known(name, deadline)
+            self.known(name, deadline)
         compiled = [PathPattern.parse(text, prefix=prefix) for text in patterns]
         gone = []
         for device in self.devices_using(name, deadline):
@@ -210,14 +210,10 @@ class TemplateOperations:
         return self._activated_on(info.device, info.template)
 
     def _activated_on(self, device: str, name: str) -> str:
-        """Return the device that activation named, given one that it made series in."""
-        template = self._meta_state().templates.template(name)
-        for prefix, _ in template.devices() if template is not None else ():
-            if prefix and device.endswith(f".{prefix}"):
-                return device[: -len(prefix) - 1]
-        return device
+        return activated_on(device, self._meta_state().templates.template(name))
 
-    def _known(self, name: str, deadline: Deadline) -> Template:
+    def known(self, name: str, deadline: Deadline) -> Template:
+        """Return a template; raises ClusterError when there is none."""
         self._access.sync_meta(deadline)
         template = self._meta_state().templates.template(name)
         if template is None:

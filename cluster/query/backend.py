@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cluster.scan.filters import RowFilter
 from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from iotdb_engine.types import ColumnBatch
@@ -18,6 +19,10 @@ from iotdb_engine.types import ColumnBatch
 
 class QueryBackend(Protocol):
     """All methods raise ClusterError; none answers partially. Order of results is stable."""
+
+    def meta(self) -> MetaState:
+        """Return the meta state, as new as any change acknowledged before the query began."""
+        ...
 
     def storage_groups(self, pattern: PathPattern) -> list[str]:
         """Return the matching storage groups' paths, sorted."""

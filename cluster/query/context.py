@@ -8,6 +8,7 @@ from datetime import timezone, tzinfo
 from typing import Protocol
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.query.node_view import NodeView
 
 
 class HasRemaining(Protocol):
@@ -32,6 +33,10 @@ class QueryContext:
         precision: unit of timestamps, "ms", "us" or "ns".
         aligned_functions: whether functions and arithmetic may read aligned series, which 0.13
             refuses and 1.x does not.
+        modern: whether the client is of 1.0 or later and gets the headers of that (sql.md 7.2).
+        node: the node that answers, None where there is no server.
+        replica_count: replicas of each group.
+        partition_interval: length of a time partition, in units of the precision.
     """
 
     deadline: HasRemaining
@@ -42,6 +47,10 @@ class QueryContext:
     zone: tzinfo = timezone.utc
     precision: str = "ms"
     aligned_functions: bool = False
+    modern: bool = False
+    node: NodeView | None = None
+    replica_count: int = 1
+    partition_interval: int = 0
 
     def check(self) -> None:
         """Raise ClusterError if the query must end."""

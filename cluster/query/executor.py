@@ -28,7 +28,7 @@ def execute_query(statement: Statement, backend: QueryBackend, context: QueryCon
     if isinstance(statement, Select):
         return execute_select(statement, backend, context)
     if is_query(statement):
-        return show(statement, backend, version=context.version, prefix=context.prefix_dialect)
+        return show(statement, backend, context)
     raise ClusterError(StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is not a query statement.")
 
 

@@ -89,13 +89,13 @@ def limited(
         offset = 0
 
 
-Cell = str | int | None
+Cell = str | int | float | None
 
 
 def table(
     header: Sequence[tuple[str, DataType]], rows: Sequence[Sequence[Cell]], kind: str = "SHOW"
 ) -> ResultSet:
-    """Return a result without time from rows of texts and integers (SHOW, COUNT)."""
+    """Return a result without time from rows of texts and numbers (SHOW, COUNT)."""
     return ResultSet(
         columns=[name for name, _ in header],
         types=[data_type for _, data_type in header],
@@ -114,13 +114,14 @@ def _table_batches(
         yield ColumnBatch(
             np.arange(start, start + len(part), dtype=np.int64),
             tuple(
-                _cells_column(data_type, [row[number] for row in part])
+                cells_column(data_type, [row[number] for row in part])
                 for number, data_type in enumerate(types)
             ),
         )
 
 
-def _cells_column(data_type: DataType, cells: Sequence[Cell]) -> Column:
+def cells_column(data_type: DataType, cells: Sequence[Cell]) -> Column:
+    """Return a column of texts and numbers; None for null."""
     values = np.zeros(len(cells), dtype=BATCH_DTYPES[data_type])
     valid = np.ones(len(cells), dtype=np.bool_)
     for number, cell in enumerate(cells):

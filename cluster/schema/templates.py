@@ -70,6 +70,14 @@ class Template:
         return found
 
 
+def activated_on(device: str, template: Template | None) -> str:
+    """Return the device that an activation named, given one that it made series in."""
+    for prefix, _ in template.devices() if template is not None else ():
+        if prefix and device.endswith(f".{prefix}"):
+            return device[: -len(prefix) - 1]
+    return device
+
+
 def undefined(name: str) -> ClusterError:
     """Return the error of a template that does not exist."""
     return ClusterError(StatusCode.UNDEFINED_TEMPLATE, f"Undefined template name: {name}")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.server import Connection, ServerLimits, ThriftServer
 from cluster.server.insert_methods import InsertMethods
+from cluster.server.node_report import NodeReport
+from cluster.server.running_queries import RunningQueries
 from cluster.server.schema_methods import SchemaMethods
 from cluster.server.session_methods import SessionMethods
 from cluster.server.sessions import Session
 from cluster.server.statement_methods import StatementMethods
+from cluster.server.template_methods import TemplateMethods
 from cluster.sql.parser import warm_up
 from cluster.threads import ThreadRegistry
 
 
-class ClientHandler(SessionMethods, StatementMethods, InsertMethods, SchemaMethods):
+class ClientHandler(
+    SessionMethods, StatementMethods, InsertMethods, SchemaMethods, TemplateMethods
+):
     """The methods served so far; the rest of the protocol answers UNKNOWN_METHOD."""
 
 
@@ -23,10 +30,26 @@ class ClientServer:
     """Opened last (start-up step 15), closed first."""
 
     def __init__(
-        self, *, settings: Settings, coordinator: Coordinator, threads: ThreadRegistry
+        self,
+        *,
+        settings: Settings,
+        coordinator: Coordinator,
+        threads: ThreadRegistry,
+        node_id: int,
+        engine_stats: Callable[[], Mapping[str, int]],
     ) -> None:
         node = settings.node
-        handler = ClientHandler(settings, coordinator)
+
+        def report(running: RunningQueries) -> NodeReport:
+            return NodeReport(
+                settings=settings,
+                coordinator=coordinator,
+                running=running,
+                node_id=node_id,
+                engine_stats=engine_stats,
+            )
+
+        handler = ClientHandler(settings, coordinator, report)
         self._server = ThriftServer(
             "client",
             IClientRPCService.Processor(handler),

@@ -7,13 +7,17 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from cluster.auth.privileges import ADMINISTRATOR, Privilege
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import ClusterError, Status, StatusCode
+from cluster.query.node_view import NodeView
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client.ttypes import TSStatus
 from cluster.rpc.server import current_connection
 from cluster.rpc.status import Generation, to_wire
+from cluster.schema.paths import join_path, split_path
+from cluster.server.running_queries import RunningQueries
 from cluster.server.sessions import Ids, Session
 from cluster.server.statement_executor import StatementExecutor
 
@@ -27,10 +31,15 @@ _DEFAULT_FETCH_ROWS = 10_000
 class HandlerBase:
     """State and helpers; one object serves all connections."""
 
-    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        coordinator: Coordinator,
+        node: Callable[[RunningQueries], NodeView] | None = None,
+    ) -> None:
         self.settings = settings
         self.coordinator = coordinator
-        self.executor = StatementExecutor(settings, coordinator)
+        self.executor = StatementExecutor(settings, coordinator, node)
         self.ids = Ids()
 
     # ---- session of the calling connection ----
@@ -49,6 +58,27 @@ class HandlerBase:
                 "Log in failed. Either you are not authorized "
                 "or the session has timed out: open a session first",
             )
+        return session
+
+    def writing_session(
+        self, privilege: Privilege, paths: Sequence[str] | Callable[[], Sequence[str]]
+    ) -> Session:
+        """Return the session of a request that changes something.
+
+        Args:
+            privilege: what its user needs.
+            paths: where, as clients write them; or what returns them, as root needs none.
+
+        Raises:
+            ClusterError: nobody is logged in, the user lacks the privilege on one of the paths, or
+                changes are switched off.
+        """
+        session = self.session()
+        self.executor.authorizer.check_writable()
+        if session.user != ADMINISTRATOR:
+            found = paths() if callable(paths) else paths
+            plain = [join_path(split_path(path)) for path in found]
+            self.executor.authorizer.check(session.user, privilege, plain, self.write_deadline())
         return session
 
     def generation(self) -> Generation:

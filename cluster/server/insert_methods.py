@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cluster.auth.privileges import Privilege
 from cluster.coordinator.inserter import InsertItem
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.rpc.convert import record_values, tablet_to_fragment_parts, tablet_types
@@ -33,7 +34,9 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertRecord(self, req: TSInsertRecordReq) -> TSStatus:  # noqa: N802
         """Write one row."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES, lambda: _paths([(req.prefixPath, req.measurements)])
+        )
         item = _record(
             req.prefixPath, req.measurements, req.values, req.timestamp, aligned=bool(req.isAligned)
         )
@@ -44,7 +47,10 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertRecords(self, req: TSInsertRecordsReq) -> TSStatus:  # noqa: N802
         """Write rows of any devices."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES,
+            lambda: _paths(zip(req.prefixPaths, req.measurementsList, strict=False)),
+        )
         _check_lengths(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps)
         aligned = bool(req.isAligned)
         return self._write(
@@ -63,7 +69,10 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertRecordsOfOneDevice(self, req: TSInsertRecordsOfOneDeviceReq) -> TSStatus:  # noqa: N802
         """Write rows of one device."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES,
+            lambda: _paths((req.prefixPath, names) for names in req.measurementsList),
+        )
         _check_lengths(req.measurementsList, req.valuesList, req.timestamps)
         aligned = bool(req.isAligned)
         return self._write(
@@ -76,7 +85,9 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertTablet(self, req: TSInsertTabletReq) -> TSStatus:  # noqa: N802
         """Write a tablet; its column bytes are kept as they came."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES, lambda: _paths([(req.prefixPath, req.measurements)])
+        )
         if req.isCompressed:
             raise ClusterError(
                 StatusCode.UNSUPPORTED_OPERATION,
@@ -100,7 +111,10 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertTablets(self, req: TSInsertTabletsReq) -> TSStatus:  # noqa: N802
         """Write tablets of several devices."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES,
+            lambda: _paths(zip(req.prefixPaths, req.measurementsList, strict=False)),
+        )
         _check_lengths(
             req.prefixPaths,
             req.measurementsList,
@@ -128,7 +142,9 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertStringRecord(self, req: TSInsertStringRecordReq) -> TSStatus:  # noqa: N802
         """Write one row of text literals; types as for an INSERT statement."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES, lambda: _paths([(req.prefixPath, req.measurements)])
+        )
         statuses = self._write_strings(
             req.prefixPath,
             req.measurements,
@@ -141,7 +157,10 @@ class InsertMethods(HandlerBase):
     @answers_status
     def insertStringRecords(self, req: TSInsertStringRecordsReq) -> TSStatus:  # noqa: N802
         """Write rows of text literals of any devices; empty texts are left out."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES,
+            lambda: _paths(zip(req.prefixPaths, req.measurementsList, strict=False)),
+        )
         _check_lengths(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps)
         return self._string_rows(
             zip(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps, strict=True),
@@ -153,7 +172,10 @@ class InsertMethods(HandlerBase):
         self, req: TSInsertStringRecordsOfOneDeviceReq
     ) -> TSStatus:
         """Write rows of text literals of one device; empty texts are left out."""
-        self.session()
+        self.writing_session(
+            Privilege.INSERT_TIMESERIES,
+            lambda: _paths((req.prefixPath, names) for names in req.measurementsList),
+        )
         _check_lengths(req.measurementsList, req.valuesList, req.timestamps)
         return self._string_rows(
             (
@@ -223,6 +245,10 @@ class InsertMethods(HandlerBase):
         return self.executor.insert(
             device, measurements, aligned, [timestamp], [row], self.write_deadline()
         )
+
+
+def _paths(devices: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    return [f"{device}.{name}" for device, names in devices for name in names]
 
 
 def _check_lengths(*lists: Sequence[Any] | None) -> None:

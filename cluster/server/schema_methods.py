@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.auth.privileges import Privilege
 from cluster.errors import ClusterError, Status, StatusCode
 from cluster.rpc.convert import PHYSICAL_TYPES
 from cluster.rpc.gen.client.ttypes import (
@@ -18,7 +19,7 @@ from cluster.rpc.status import Generation
 from cluster.schema.paths import join_path, split_path
 from cluster.schema.series import SeriesSpec
 from cluster.server.handler_base import HandlerBase, answers_status
-from cluster.server.statement_executor import first_failure
+from cluster.server.schema_statements import first_failure
 from iotdb_engine import T_MIN, DataType
 
 _LZ4 = 7
@@ -31,7 +32,7 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def setStorageGroup(self, sessionId: int, storageGroup: str) -> TSStatus:  # noqa: N802, N803
         """Create a storage group."""
-        self.session()
+        self.writing_session(Privilege.SET_STORAGE_GROUP, [storageGroup])
         return self.wire(
             self.coordinator.schema.set_storage_group(storageGroup, self.write_deadline())
         )
@@ -39,7 +40,8 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def deleteStorageGroups(self, sessionId: int, storageGroup: list[str]) -> TSStatus:  # noqa: N802, N803
         """Drop storage groups."""
-        prefix = self.session().prefix_dialect
+        session = self.writing_session(Privilege.DELETE_STORAGE_GROUP, storageGroup)
+        prefix = session.prefix_dialect
         return self.wire(
             self.coordinator.schema.delete_storage_groups(
                 storageGroup, self.write_deadline(), prefix=prefix
@@ -49,7 +51,7 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def createTimeseries(self, req: TSCreateTimeseriesReq) -> TSStatus:  # noqa: N802
         """Create one series."""
-        self.session()
+        self.writing_session(Privilege.CREATE_TIMESERIES, [req.path])
         return self.wire(
             self._create(
                 req.path,
@@ -66,7 +68,7 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def createMultiTimeseries(self, req: TSCreateMultiTimeseriesReq) -> TSStatus:  # noqa: N802
         """Create series of any devices; each on its own."""
-        self.session()
+        self.writing_session(Privilege.CREATE_TIMESERIES, req.paths)
         count = len(req.paths)
         statuses = []
         for number, path in enumerate(req.paths):
@@ -90,12 +92,14 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def createAlignedTimeseries(self, req: TSCreateAlignedTimeseriesReq) -> TSStatus:  # noqa: N802
         """Create the columns of an aligned device."""
-        self.session()
+        self.writing_session(
+            Privilege.CREATE_TIMESERIES, [f"{req.prefixPath}.{name}" for name in req.measurements]
+        )
         count = len(req.measurements)
         specs = [
             SeriesSpec(
                 measurement=name,
-                data_type=_data_type(req.dataTypes[number]),
+                data_type=data_type_of(req.dataTypes[number]),
                 encoding=req.encodings[number],
                 compressor=self._compressor(req.compressors[number]),
                 alias=_nth(req.measurementAlias, number, count) or None,
@@ -112,7 +116,7 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def deleteTimeseries(self, sessionId: int, path: list[str]) -> TSStatus:  # noqa: N802, N803
         """Delete series and their points."""
-        prefix = self.session().prefix_dialect
+        prefix = self.writing_session(Privilege.DELETE_TIMESERIES, path).prefix_dialect
         return self.wire_all(
             self.coordinator.schema.delete_series(path, self.write_deadline(), prefix=prefix)
         )
@@ -120,7 +124,7 @@ class SchemaMethods(HandlerBase):
     @answers_status
     def deleteData(self, req: TSDeleteDataReq) -> TSStatus:  # noqa: N802
         """Delete points in [startTime, endTime]; without endTime: up to startTime (0.12 Python)."""
-        prefix = self.session().prefix_dialect
+        prefix = self.writing_session(Privilege.DELETE_TIMESERIES, req.paths).prefix_dialect
         t_min, t_max = req.startTime, req.endTime
         if t_max is None:
             t_min, t_max = T_MIN, req.startTime
@@ -146,7 +150,7 @@ class SchemaMethods(HandlerBase):
         nodes = split_path(path)
         spec = SeriesSpec(
             measurement=nodes[-1],
-            data_type=_data_type(data_type),
+            data_type=data_type_of(data_type),
             encoding=encoding,
             compressor=self._compressor(compressor),
             alias=alias or None,
@@ -166,7 +170,8 @@ class SchemaMethods(HandlerBase):
         return number
 
 
-def _data_type(number: int) -> DataType:
+def data_type_of(number: int) -> DataType:
+    """Return a data type by its number on the wire; raises ClusterError when there is none."""
     data_type = PHYSICAL_TYPES.get(number)
     if data_type is None:
         raise ClusterError(StatusCode.ILLEGAL_PARAMETER, f"unknown data type {number}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from cluster.auth.users import PasswordVerifier
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.query.node_view import NodeView
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client.ttypes import (
     ServerProperties,
@@ -21,6 +23,7 @@ from cluster.rpc.gen.client.ttypes import (
 from cluster.rpc.server import current_connection
 from cluster.rpc.status import Generation, to_wire
 from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.running_queries import RunningQueries
 from cluster.server.sessions import Session
 from cluster.server.statement_executor import VERSION
 from cluster.sql.timestamps import parse_zone
@@ -34,8 +37,13 @@ _GENERATIONS = {"V_0_12": Generation.V0_12, "V_0_13": Generation.V0_13}
 class SessionMethods(HandlerBase):
     """openSession to closeSession, time zone, properties."""
 
-    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
-        super().__init__(settings, coordinator)
+    def __init__(
+        self,
+        settings: Settings,
+        coordinator: Coordinator,
+        node: Callable[[RunningQueries], NodeView] | None = None,
+    ) -> None:
+        super().__init__(settings, coordinator, node)
         self._verifier = PasswordVerifier()
         self._login_lock = threading.Lock()
 

@@ -8,30 +8,80 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cluster.query.result import ResultSet
 from cluster.rpc.status import Generation
 from cluster.server.result_pager import ColumnPager, ResultPager
+from cluster.server.running_queries import QueryTicket
 
 _MAX_OPEN_QUERIES = 1000
 
 
 class OpenQuery:
-    """A result set that is being fetched; used by one request at a time (one connection)."""
+    """A result set that is being fetched by one connection, and may be killed by others.
 
-    def __init__(self, query_id: int, statement_id: int, result: ResultSet) -> None:
-        self.query_id = query_id
+    Args:
+        statement_id: of the client's statement.
+        result: to be fetched.
+        ticket: the query's entry in the list of running queries.
+        ended: called once when the query is closed.
+    """
+
+    def __init__(
+        self,
+        statement_id: int,
+        result: ResultSet,
+        ticket: QueryTicket,
+        ended: Callable[[int], None],
+    ) -> None:
+        self.query_id = ticket.query_id
         self.statement_id = statement_id
         self.result = result
         self.pager = ResultPager(result)
         self.column_pager = (
             None if result.column_streams is None else ColumnPager(result.column_streams)
         )
+        self._ticket = ticket
+        self._ended = ended
+        self._in_use = threading.Lock()
+        ticket.release = self._release_if_idle
 
     def has_more(self) -> bool:
         """Whether another page follows."""
         return (self.column_pager or self.pager).has_more()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the result from being freed while it is computed.
+
+        Raises:
+            ClusterError: the query was killed; what it held may be freed.
+        """
+        with self._in_use:
+            self._ticket.check()
+            yield
+
+    def close(self) -> None:
+        """Free what the query holds; for its own connection."""
+        with self._in_use:
+            self._free()
+        self._ended(self.query_id)
+
+    def _release_if_idle(self) -> None:
+        """Free what a killed query holds, unless it is just being computed: then that ends."""
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._free()
+            finally:
+                self._in_use.release()
+
+    def _free(self) -> None:
+        self.result.close()
+        self.pager = ResultPager(self.result)
+        self.column_pager = None
 
 
 class Session:
@@ -63,7 +113,7 @@ class Session:
         """Release a query; unknown ones are ignored."""
         query = self._queries.pop(query_id, None)
         if query is not None:
-            query.result.close()
+            query.close()
 
     def close_statement(self, statement_id: int) -> None:
         """Release every query of a statement."""

@@ -2,53 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Sequence
 
+from cluster.auth.privileges import Privilege
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
+from cluster.coordinator.inserter import out_of_ttl
 from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.plan.plans import SystemModePlan
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query, execute_select
 from cluster.query.into import check_columns, into_targets, source_of
+from cluster.query.node_view import NodeView
 from cluster.query.result import ResultSet
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
-from cluster.schema.encodings import default_encoding
-from cluster.schema.paths import join_path, split_path
-from cluster.schema.series import SeriesSpec
+from cluster.server.auth_statements import run_auth_statement
+from cluster.server.authorizer import Authorizer
 from cluster.server.literal_insert import convert_rows
+from cluster.server.running_queries import RunningQueries
+from cluster.server.schema_statements import (
+    run_registry_statement,
+    run_schema_statement,
+    run_template_statement,
+)
 from cluster.server.select_into import write_result
 from cluster.server.sessions import Session
 from cluster.sql.parser import ParseContext, parse
+from cluster.sql.statements.auth import AuthStatement
 from cluster.sql.statements.data import DeleteData, Insert
-from cluster.sql.statements.families import Statement, is_query
+from cluster.sql.statements.families import Statement
 from cluster.sql.statements.literals import Literal
-from cluster.sql.statements.schema import (
-    CreateAlignedTimeseries,
-    CreateTimeseries,
-    DeleteStorageGroup,
-    DeleteTimeseries,
-    SetStorageGroup,
-)
+from cluster.sql.statements.registry import RegistryStatement
+from cluster.sql.statements.schema import SchemaStatement
 from cluster.sql.statements.select import Select
-from cluster.sql.statements.utility import Flush
+from cluster.sql.statements.template import TemplateStatement
+from cluster.sql.statements.utility import (
+    ClearCache,
+    Flush,
+    KillQuery,
+    LoadConfiguration,
+    Merge,
+    SetSystemMode,
+    ShowQueryResource,
+    Unsupported,
+    UtilityStatement,
+)
 from cluster.sql.timestamps import parse_zone
 from cluster.sql.values import InferenceSettings
 from iotdb_engine import DataType
 
+logger = logging.getLogger(__name__)
+
 VERSION = "0.13.5"
 """What SHOW VERSION and getProperties say: the release whose behaviour this follows."""
 
-_SNAPPY = 1
 _SCHEMA_PROBLEMS = (StatusCode.STORAGE_ENGINE_ERROR, StatusCode.ALIGNED_TIMESERIES_ERROR)
 
 
 class StatementExecutor:
     """Thread-safe; one per node."""
 
-    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        coordinator: Coordinator,
+        node: Callable[[RunningQueries], NodeView] | None = None,
+    ) -> None:
         self._settings = settings
         self._coordinator = coordinator
+        self.authorizer = Authorizer(coordinator)
+        self.running = RunningQueries()
+        self._node = node(self.running) if node is not None else None
         self._inference = InferenceSettings(
             boolean=DataType[settings.node.boolean_string_infer_type],
             integer=DataType[settings.node.integer_string_infer_type],
@@ -73,26 +100,52 @@ class StatementExecutor:
             ),
         )
 
-    def query(self, statement: Statement, session: Session, deadline: Deadline) -> ResultSet:
-        """Run a query; its rows are computed as they are fetched, until the deadline."""
+    def query(
+        self,
+        statement: Statement,
+        session: Session,
+        deadline: Deadline,
+        cancelled: threading.Event | None = None,
+    ) -> ResultSet:
+        """Run a query; its rows are computed as they are fetched, until the deadline.
+
+        Args:
+            statement: a query.
+            session: whose it is.
+            deadline: after it the query fails.
+            cancelled: set to make it fail at its next batch.
+
+        Raises:
+            ClusterError: also where the user may not read something.
+        """
+        self.authorizer.check_statement(session.user, statement, deadline)
         return execute_query(
             statement,
-            self._coordinator.backend(deadline),
-            self._query_context(session, deadline),
+            self._coordinator.backend(deadline, self.authorizer.reader(session.user, deadline)),
+            self._query_context(session, deadline, cancelled),
         )
 
-    def _query_context(self, session: Session, deadline: Deadline) -> QueryContext:
+    def _query_context(
+        self, session: Session, deadline: Deadline, cancelled: threading.Event | None
+    ) -> QueryContext:
+        cluster = self._settings.cluster
         return QueryContext(
             deadline=deadline,
             version=VERSION,
             prefix_dialect=session.prefix_dialect,
+            cancelled=cancelled,
             zone=parse_zone(session.zone),
-            precision=self._settings.cluster.timestamp_precision,
+            precision=cluster.timestamp_precision,
             aligned_functions=session.generation is Generation.V1,
+            modern=session.generation is Generation.V1,
+            node=self._node,
+            replica_count=cluster.default_replica_num,
+            partition_interval=cluster.partition_interval * 1000,
         )
 
     def update(self, statement: Statement, session: Session, deadline: Deadline) -> list[Status]:
         """Run a non-query; one status, or one for each of several parts."""
+        self.authorizer.check_statement(session.user, statement, deadline)
         coordinator = self._coordinator
         prefix = session.prefix_dialect
         match statement:
@@ -105,26 +158,6 @@ class StatementExecutor:
                     statement.rows,
                     deadline,
                 )
-            case SetStorageGroup():
-                return [coordinator.schema.set_storage_group(statement.path, deadline)]
-            case DeleteStorageGroup():
-                return [
-                    coordinator.schema.delete_storage_groups(
-                        statement.patterns, deadline, prefix=prefix
-                    )
-                ]
-            case CreateTimeseries():
-                nodes = split_path(statement.path)
-                return coordinator.schema.create_series(
-                    join_path(nodes[:-1]), [_spec(statement, nodes[-1])], deadline
-                )
-            case CreateAlignedTimeseries():
-                statuses = coordinator.schema.create_series(
-                    statement.device, statement.columns, deadline, aligned=True
-                )
-                return [first_failure(statuses)]
-            case DeleteTimeseries():
-                return coordinator.schema.delete_series(statement.patterns, deadline, prefix=prefix)
             case DeleteData():
                 return [
                     coordinator.schema.delete_data(
@@ -137,26 +170,57 @@ class StatementExecutor:
                 ]
             case Select() if statement.into is not None:
                 return [self._select_into(statement, session, deadline)]
+        if isinstance(statement, SchemaStatement):
+            return run_schema_statement(statement, coordinator, deadline, prefix=prefix)
+        if isinstance(statement, TemplateStatement):
+            return [run_template_statement(statement, coordinator, deadline, prefix=prefix)]
+        if isinstance(statement, RegistryStatement):
+            return [run_registry_statement(statement, coordinator, deadline)]
+        if isinstance(statement, AuthStatement):
+            return [run_auth_statement(statement, coordinator, deadline)]
+        if isinstance(statement, UtilityStatement):
+            return [self._run_utility(statement, deadline)]
+        raise ClusterError(StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is a query statement.")
+
+    def _run_utility(self, statement: UtilityStatement, deadline: Deadline) -> Status:
+        coordinator = self._coordinator
+        match statement:
             case Flush():
-                return [coordinator.schema.flush(statement.paths, deadline)]
-            case _ if is_query(statement):
-                raise ClusterError(
-                    StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is a query statement."
-                )
-            case _:
-                raise ClusterError(
+                return coordinator.schema.flush(statement.paths, deadline)
+            case Merge():
+                return coordinator.schema.flush((), deadline)
+            case ClearCache():
+                coordinator.forget_schema()
+                return OK
+            case SetSystemMode():
+                return coordinator.change_meta(SystemModePlan(statement.read_only), deadline)
+            case KillQuery():
+                self.running.kill(statement.query_id)
+                return OK
+            case ShowQueryResource():
+                for query in self.running.running():
+                    logger.info("query %d, %.3f s: %s", query.query_id, query.elapsed_s, query.sql)
+                return OK
+            case LoadConfiguration():
+                return Status(
                     StatusCode.UNSUPPORTED_OPERATION,
-                    f"{type(statement).__name__} is not supported yet",
+                    "settings are read when a node starts; restart it to change them",
+                )
+            case Unsupported():
+                return Status(
+                    StatusCode.UNSUPPORTED_OPERATION,
+                    f"{statement.what} is not supported: {statement.instead}",
                 )
 
     def _select_into(self, select: Select, session: Session, deadline: Deadline) -> Status:
         """Run a query and write its columns into the targets."""
         assert select.into is not None
         targets = into_targets(select)
+        self.authorizer.check(session.user, Privilege.INSERT_TIMESERIES, targets, deadline)
         result = execute_select(
             source_of(select),
-            self._coordinator.backend(deadline),
-            self._query_context(session, deadline),
+            self._coordinator.backend(deadline, self.authorizer.reader(session.user, deadline)),
+            self._query_context(session, deadline, None),
         )
         check_columns(targets, len(result.columns))
         inserter = self._coordinator.inserter
@@ -185,12 +249,39 @@ class StatementExecutor:
             )
         now = self.now()
         row_times = [now if t is None else t for t in times]
+        first = self._coordinator.storage_groups.first_alive(device, now)
+        alive = [number for number, t in enumerate(row_times) if t >= first]
+        if len(alive) == len(row_times):
+            return self._insert_rows(device, measurements, aligned, row_times, rows, deadline)
+        statuses = [out_of_ttl(t, first) for t in row_times]
+        if alive:
+            written = self._insert_rows(
+                device,
+                measurements,
+                aligned,
+                [row_times[number] for number in alive],
+                [rows[number] for number in alive],
+                deadline,
+            )
+            for number, status in zip(alive, written, strict=True):
+                statuses[number] = status
+        return statuses
+
+    def _insert_rows(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        aligned: bool,
+        times: Sequence[int],
+        rows: Sequence[Sequence[Literal]],
+        deadline: Deadline,
+    ) -> list[Status]:
         statuses: list[Status] = []
         for fresh in (False, True):
             # types follow the schema, and what is remembered of it may be out of date: a failure is
             # reported only if it stands with the schema as it is now
             statuses = self._insert_once(
-                device, measurements, aligned, row_times, rows, deadline, fresh=fresh
+                device, measurements, aligned, times, rows, deadline, fresh=fresh
             )
             if not any(status.code in _SCHEMA_PROBLEMS for status in statuses):
                 break
@@ -223,25 +314,3 @@ class StatementExecutor:
         if status.ok:
             return converted.row_statuses
         return [status if row.ok else row for row in converted.row_statuses]
-
-
-def first_failure(statuses: Sequence[Status]) -> Status:
-    """Return the first that is not a success, or success."""
-    return next((status for status in statuses if not status.ok), OK)
-
-
-def _spec(statement: CreateTimeseries, measurement: str) -> SeriesSpec:
-    return SeriesSpec(
-        measurement=measurement,
-        data_type=statement.data_type,
-        encoding=(
-            default_encoding(statement.data_type)
-            if statement.encoding is None
-            else statement.encoding
-        ),
-        compressor=_SNAPPY if statement.compressor is None else statement.compressor,
-        alias=statement.alias,
-        props=statement.props,
-        tags=statement.tags,
-        attributes=statement.attributes,
-    )

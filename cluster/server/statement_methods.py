@@ -147,7 +147,7 @@ class StatementMethods(HandlerBase):
             if session.generation is not Generation.V1:
                 _check_kind(query=query, only=only)
             if query:
-                return self._open(req, statement, session, query_id, v2=v2)
+                return self._open(req, statement, session, query_id, req.statement, v2=v2)
             statuses = self.executor.update(statement, session, self.write_deadline())
             # 0.13 reports deleted series path by path, even when there is one only
             single = not isinstance(statement, DeleteTimeseries)
@@ -178,7 +178,7 @@ class StatementMethods(HandlerBase):
                 f"where time >= {req.startTime} and time < {req.endTime}"
             )
             statement = self.executor.parse(sql, session)
-            return self._open(req, statement, session, query_id, v2=v2)
+            return self._open(req, statement, session, query_id, sql, v2=v2)
         except Exception as error:  # noqa: BLE001 - the request border
             return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
 
@@ -188,15 +188,39 @@ class StatementMethods(HandlerBase):
         statement: Statement,
         session: Session,
         query_id: int,
+        sql: str,
         *,
         v2: bool,
     ) -> TSExecuteStatementResp:
         deadline = self.query_deadline(req.timeout)
-        result = self.executor.query(statement, session, deadline)
-        query = OpenQuery(query_id, req.statementId or 0, result)
+        running = self.executor.running
+        ticket = running.begin(query_id, sql, self.executor.now())
+        try:
+            result = self.executor.query(statement, session, deadline, ticket.cancelled)
+            query = OpenQuery(req.statementId or 0, result, ticket, running.end)
+        except BaseException:
+            running.end(query_id)
+            raise
+        try:
+            with query.in_use():
+                response, more = self._first_page(req, query, v2=v2)
+        except BaseException:
+            query.close()
+            raise
+        if more:
+            session.open_query(query)
+        else:
+            query.close()
+        return response
+
+    def _first_page(
+        self, req: TSExecuteStatementReq | TSRawDataQueryReq, query: OpenQuery, *, v2: bool
+    ) -> tuple[TSExecuteStatementResp, bool]:
+        """Return the answer with the first page, and whether more follows."""
+        result = query.result
         response = _header(result)
         response.status = self.wire(OK)
-        response.queryId = query_id
+        response.queryId = query.query_id
         rows = self.fetch_rows(req.fetchSize)
         page = None
         if query.column_pager is None:
@@ -212,42 +236,49 @@ class StatementMethods(HandlerBase):
             response.queryDataSet = (
                 encode_query_dataset(page) if page is not None else _empty_dataset(result)
             )
-        if more:
-            session.open_query(query)
-        else:
-            result.close()
-        return response
+        return response, more
 
-    def _fetch_columns(
-        self, req: TSFetchResultsReq, query: OpenQuery, session: Session
-    ) -> TSFetchResultsResp:
-        present = query.has_more()
-        response = TSFetchResultsResp(status=self.wire(OK), hasResultSet=present, isAlign=False)
-        if present:
-            response.nonAlignQueryDataSet = _column_page(query, self.fetch_rows(req.fetchSize))
-        if not query.has_more():
-            session.close_query(req.queryId)
-        return response
+    def _next_page(
+        self, req: TSFetchResultsReq, query: OpenQuery, *, align: bool, v2: bool
+    ) -> tuple[TSFetchResultsResp, bool]:
+        """Return the answer with the next page, and whether more follows."""
+        rows = self.fetch_rows(req.fetchSize)
+        if query.column_pager is not None:
+            present = query.has_more()
+            response = TSFetchResultsResp(status=self.wire(OK), hasResultSet=present, isAlign=False)
+            if present:
+                response.nonAlignQueryDataSet = _column_page(query, rows)
+            return response, query.has_more()
+        page = query.pager.next_page(rows)
+        response = TSFetchResultsResp(
+            status=self.wire(OK), hasResultSet=page is not None, isAlign=align
+        )
+        more = page is not None and query.pager.has_more()
+        if v2:
+            response.queryResult = [encode_tsblock(page)] if page is not None else []
+            response.moreData = more
+        elif page is not None:
+            response.queryDataSet = encode_query_dataset(page)
+        return response, more
 
     def _fetch(self, req: TSFetchResultsReq, *, v2: bool) -> TSFetchResultsResp:
         align = req.isAlign if req.isAlign is not None else True
         try:
             session = self.session()
             query = session.query(req.queryId)
-            if query is not None and query.column_pager is not None:
-                return self._fetch_columns(req, query, session)
-            page = None
-            if query is not None:
-                page = query.pager.next_page(self.fetch_rows(req.fetchSize))
-            response = TSFetchResultsResp(
-                status=self.wire(OK), hasResultSet=page is not None, isAlign=align
-            )
-            more = page is not None and query is not None and query.pager.has_more()
-            if v2:
-                response.queryResult = [encode_tsblock(page)] if page is not None else []
-                response.moreData = more
-            elif page is not None:
-                response.queryDataSet = encode_query_dataset(page)
+            if query is None:
+                response = TSFetchResultsResp(
+                    status=self.wire(OK), hasResultSet=False, isAlign=align
+                )
+                if v2:
+                    response.queryResult, response.moreData = [], False
+                return response
+            try:
+                with query.in_use():
+                    response, more = self._next_page(req, query, align=align, v2=v2)
+            except BaseException:
+                session.close_query(req.queryId)
+                raise
             if not more:
                 session.close_query(req.queryId)
             return response

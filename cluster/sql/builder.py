@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.sql.auth_builder import AuthBuilder
 from cluster.sql.context import ParseContext
 from cluster.sql.data_builder import DataBuilder
 from cluster.sql.nodes import Node, subtrees
+from cluster.sql.registry_builder import RegistryBuilder
 from cluster.sql.schema_builder import SchemaBuilder
 from cluster.sql.select_builder import SelectBuilder
-from cluster.sql.show_builder import ShowBuilder
+from cluster.sql.show_builder import ListBuilder, ShowBuilder
 from cluster.sql.statements.families import Statement
+from cluster.sql.template_builder import TemplateBuilder
 from cluster.sql.utility_builder import UtilityBuilder
 
-_BUILDERS = (SelectBuilder, DataBuilder, SchemaBuilder, ShowBuilder, UtilityBuilder)
+_BUILDERS = (
+    SelectBuilder,
+    DataBuilder,
+    SchemaBuilder,
+    TemplateBuilder,
+    RegistryBuilder,
+    AuthBuilder,
+    ShowBuilder,
+    ListBuilder,
+    UtilityBuilder,
+)
 _BUILDER_OF = {
     name.removeprefix("build_"): builder
     for builder in _BUILDERS

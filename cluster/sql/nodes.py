@@ -54,11 +54,12 @@ def pattern_of(node: Node) -> str:
 
 def pair_of(node: Node) -> tuple[str, str]:
     """Return key and value of a `pair` or `property`."""
-    key, value = (_option_text(child) for child in node.children)
+    key, value = (option_text(child) for child in node.children)
     return key, value
 
 
-def _option_text(child: Token | Node) -> str:
+def option_text(child: Token | Node) -> str:
+    """Return a key or value of a pair: a word, a string without its quotes, or a number."""
     if isinstance(child, Tree):
         return number_text(child)
     return unquote(str(child)) if child.type == "STRING" else identifier_text(child)

@@ -153,7 +153,7 @@ class LocalDatabase:
         )
         real_backend = self.coordinator.backend
         self.coordinator.backend = (  # type: ignore[method-assign]
-            lambda deadline: SmallBatches(real_backend(deadline), batch_rows)  # type: ignore[assignment,return-value]
+            lambda *arguments: SmallBatches(real_backend(*arguments), batch_rows)  # type: ignore[assignment,return-value]
         )
         self.executor = StatementExecutor(settings, self.coordinator)
         self.session = Session(1, "root", "+08:00", Generation.V0_13)

@@ -19,7 +19,7 @@ ALLOWED = {
     "scan": set(),
     "auth": set(),
     "sql": {"schema"},
-    "query": {"sql", "schema", "plan", "scan"},
+    "query": {"sql", "schema", "plan", "scan", "auth"},
     "heartbeat": set(),
     "member": {"raft", "log", "plan", "scan", "schema", "partition", "heartbeat", "rpc", "config"},
     "coordinator": {

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import get_args
 
+from cluster.sql.statements.auth import AuthStatement
 from cluster.sql.statements.data import DataStatement
+from cluster.sql.statements.registry import RegistryStatement
 from cluster.sql.statements.schema import SchemaStatement
 from cluster.sql.statements.select import Select
 from cluster.sql.statements.show import ShowStatement
+from cluster.sql.statements.template import TemplateStatement
 from cluster.sql.statements.utility import UtilityStatement
 
 Query = Select | ShowStatement
-Command = SchemaStatement | DataStatement | UtilityStatement
+Command = (
+    SchemaStatement
+    | TemplateStatement
+    | RegistryStatement
+    | AuthStatement
+    | DataStatement
+    | UtilityStatement
+)
 Statement = Query | Command
 
 _QUERIES = get_args(Query)

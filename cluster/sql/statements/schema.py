@@ -10,9 +10,10 @@ from iotdb_engine.types import DataType
 
 @dataclass(frozen=True)
 class SetStorageGroup:
-    """SET STORAGE GROUP TO, CREATE STORAGE GROUP, CREATE DATABASE."""
+    """SET STORAGE GROUP TO, CREATE STORAGE GROUP, CREATE DATABASE; `ttl_ms` 0: none."""
 
     path: str
+    ttl_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,33 @@ class CreateAlignedTimeseries:
 
 
 @dataclass(frozen=True)
+class AlterTimeseries:
+    """ALTER TIMESERIES; the fields are those of AlterSeriesPlan."""
+
+    path: str
+    action: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class DeletePartition:
+    """DELETE PARTITION: drop what a storage group holds in some time partitions."""
+
+    path: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SetTtl:
+    """SET TTL, UNSET TTL (0)."""
+
+    pattern: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True)
 class DeleteTimeseries:
     """DELETE TIMESERIES, DROP TIMESERIES."""
 
@@ -56,5 +84,8 @@ SchemaStatement = (
     | DeleteStorageGroup
     | CreateTimeseries
     | CreateAlignedTimeseries
+    | AlterTimeseries
+    | DeletePartition
+    | SetTtl
     | DeleteTimeseries
 )

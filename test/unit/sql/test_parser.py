@@ -210,7 +210,7 @@ def test_numbers_and_strings_are_paths_in_the_old_dialect():
     ("sql", "message"),
     [
         ("select s1\n from roo.sg", r"line 2:6 mismatched input 'roo' expecting ROOT"),
-        ("", r"line 1:0 mismatched input '<EOF>' expecting {COUNT, CREATE, "),
+        ("", r"line 1:0 mismatched input '<EOF>' expecting {ALTER, CANCEL, CLEAR, COUNT, "),
         ("select s from root.sg;;", r"line 1:22 mismatched input ';' expecting <EOF>"),
         ("select s from root.a.1s", r"line 1:21 mismatched input '1s' expecting"),
         ("select 'abc from root", r"line 1:7 token recognition error at: '''"),
