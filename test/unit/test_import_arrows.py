@@ -37,6 +37,7 @@ ALLOWED = {
         "coordinator",
         "member",
         "query",
+        "scan",
         "sql",
         "plan",
         "schema",
