@@ -178,6 +178,8 @@ struct ExecuteRequest {
   2: required binary plan
   /* what is left of the caller's deadline */
   3: required i32 timeoutMs
+  /* reads: Consistency of cluster/plan/reads.py; unset: strong, by the leader only */
+  4: optional i32 consistency
 }
 
 /* Outcome of a plan or read: status 200 or an error kind of cluster/errors.py. */

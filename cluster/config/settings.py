@@ -31,7 +31,7 @@ _JAVA_ONLY_KEYS = frozenset(
     max_persist_raft_log_number_on_disk enable_use_persist_log_on_disk_to_catch_up
     max_number_of_logs_per_fetch_on_disk max_read_log_lag max_sync_log_lag
     max_client_pernode_permember_number max_idle_client_pernode_permember_number
-    wait_client_timeout_ms consistency_level
+    wait_client_timeout_ms
     """.split()
 )
 
@@ -197,6 +197,14 @@ class NodeLocal:
         2000, _ms, "ms", "Time to connect to another node, and for its answer to short calls."
     )
     write_operation_timeout_ms: int = _key(20000, _ms, "ms", "Overall time of a client's write.")
+    consistency_level: Literal["strong", "mid", "weak"] = _key(
+        "strong",
+        _one_of("strong", "mid", "weak"),
+        "strong, mid or weak",
+        "What queries through this node may miss. strong: nothing that was acknowledged before. "
+        "mid: what a replica that hears its leader lacks, at most the last two election time-outs. "
+        "weak: any replica answers, however far behind.",
+    )
     query_timeout_threshold: int = _key(
         60000, _ms, "ms", "Time of a query whose client names none."
     )

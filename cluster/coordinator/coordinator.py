@@ -25,6 +25,7 @@ from cluster.errors import Status
 from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan
+from cluster.plan.reads import Consistency
 from cluster.rpc.deadline import Deadline
 from cluster.schema.meta_state import MetaState
 from cluster.schema.series import SeriesInfo
@@ -58,6 +59,7 @@ class Coordinator:
         cluster, node = settings.cluster, settings.node
         self._meta_state = meta_state
         self._access = access
+        self._query_level = Consistency[node.consistency_level.upper()]
         self._units_per_s = _UNITS_PER_S[cluster.timestamp_precision]
         self.router = PlanRouter(
             table,
@@ -125,14 +127,15 @@ class Coordinator:
             deadline: of the query.
             check: called with each series that is found, to refuse the query.
         """
-        return ClusterBackend(
-            access=self._access,
-            router=self.router,
-            storage_groups=self.storage_groups,
-            deadline=deadline,
-            now=self.now(),
-            check=check,
-        )
+        return self._view(self._access, deadline, check)
+
+    def query_backend(
+        self, deadline: Deadline, check: Callable[[SeriesInfo], None] | None = None
+    ) -> ClusterBackend:
+        """Return a view for one query that changes nothing, at the configured consistency level."""
+        level = self._query_level
+        access = self._access if level is Consistency.STRONG else self._access.at(level)
+        return self._view(access, deadline, check)
 
     def answering_nodes(self, deadline: Deadline) -> set[int]:
         """Return the ids of the meta group's nodes that answer, this one included."""
@@ -155,3 +158,18 @@ class Coordinator:
     def sync_meta(self, deadline: Deadline) -> None:
         """Make this node's meta state as new as any acknowledged change."""
         self._access.sync_meta(deadline)
+
+    def _view(
+        self,
+        access: GroupsAccess,
+        deadline: Deadline,
+        check: Callable[[SeriesInfo], None] | None,
+    ) -> ClusterBackend:
+        return ClusterBackend(
+            access=access,
+            router=self.router,
+            storage_groups=self.storage_groups,
+            deadline=deadline,
+            now=self.now(),
+            check=check,
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from cluster.coordinator.call_watch import CallWatch
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
@@ -19,12 +19,13 @@ from cluster.member.meta_member import META_GROUP_ID
 from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import Plan
-from cluster.plan.reads import AppliedIndexRead, encode_read
+from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
 from cluster.plan.request_id import RequestNumbers
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
+from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,16 @@ T = TypeVar("T")
 
 _PAUSE_S = 0.05
 _LEADER_QUESTION_S = 0.5
+_NEAR_S = 5.0
 _MAX_TIMEOUT_MS = 3_600_000
 _WRITE_METHOD = "executeNonQueryPlan"
 _READ_METHOD = "executeRead"
+
+
+class Found(NamedTuple, Generic[T]):
+    """An answer, which may be None."""
+
+    value: T
 
 
 class Forwarder:
@@ -133,6 +141,42 @@ class Forwarder:
     ) -> T:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
+
+    def read_near(
+        self,
+        group_id: GroupId,
+        payload: bytes,
+        deadline: Deadline,
+        level: Consistency,
+        local: Callable[[RaftMember], T],
+        decode: Callable[[bytes], T],
+    ) -> Found[T] | None:
+        """Run a read below STRONG on some replica: this node's, else another's that can answer.
+
+        Returns:
+            None when no replica could: the leader is to be asked, as for a strong read.
+        """
+        member = self._find_member(group_id)
+        if member is not None:
+            try:
+                return Found(local(member))
+            except (NotLeader, Unavailable, Closed) as error:
+                # it does not hear its leader, or is just taking over a snapshot
+                logger.debug("group %d: no %s read here: %s", group_id, level.name, error)
+        for node_id in self._members_of(group_id):
+            if node_id == self._node_id or deadline.expired:
+                continue
+            soon = deadline.earlier(_NEAR_S)
+            request = self._request(group_id, payload, soon)
+            request.consistency = int(level)
+            try:
+                response = self._pool(group_id).call(node_id, _READ_METHOD, request, deadline=soon)
+            except (RpcError, ClusterError) as error:
+                logger.debug("group %d: node %d: %s", group_id, node_id, error)
+                continue
+            if response.status == StatusCode.SUCCESS:
+                return Found(decode(response.result or b""))
+        return None
 
     def tell_others(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> set[int]:
         """Run a read on every other member of a group, whoever leads; failures are passed over.

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from cluster.coordinator.forwarder import Forwarder
+from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import DataPlan, MetaPlan
-from cluster.plan.reads import AppliedIndexRead, AwaitAppliedRead, ResolveRead, encode_read
+from cluster.plan.reads import (
+    AppliedIndexRead,
+    AwaitAppliedRead,
+    Consistency,
+    ResolveRead,
+    encode_read,
+)
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.series import SeriesInfo
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -26,10 +36,24 @@ _ANNOUNCE_S = 1.0
 class GroupsAccess:
     """Runs plans and reads on group leaders; thread-safe."""
 
-    def __init__(self, forwarder: Forwarder, meta_member: MetaMember) -> None:
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        meta_member: MetaMember,
+        level: Consistency = Consistency.STRONG,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._forwarder = forwarder
         self._meta = meta_member
-        self._pool = ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
+        self._level = level
+        self._pool = pool or ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
+
+    def at(self, level: Consistency) -> GroupsAccess:
+        """Return the same access whose `read` and `sync_meta` promise no more than `level`.
+
+        Plans, and what they rest on, stay with the strong one.
+        """
+        return GroupsAccess(self._forwarder, self._meta, level, self._pool)
 
     def close(self) -> None:
         """Stop the watch and the fan-out threads; calls under way end at their deadlines."""
@@ -53,7 +77,17 @@ class GroupsAccess:
         return self._forwarder.write(group_id, plan, deadline, decode_result)
 
     def sync_meta(self, deadline: Deadline) -> None:
-        """Make the local meta state as new as any acknowledged change (a linearizable read)."""
+        """Make the local meta state as new as any acknowledged change (a linearizable read).
+
+        Below STRONG: as new as the level wants it.
+        """
+        if self._level is not Consistency.STRONG:
+            try:
+                self._meta.read_barrier(deadline, self._level)
+            except (NotLeader, Unavailable) as error:
+                logger.debug("meta state: %s: the leader is asked", error)
+            else:
+                return
         index = self._forwarder.read(
             META_GROUP_ID,
             encode_read(AppliedIndexRead()),
@@ -105,13 +139,28 @@ class GroupsAccess:
         local: Callable[[DataMember], T],
         decode: Callable[[bytes], T],
     ) -> T:
-        """Run a read on a data group's leader: `local` after a read barrier when it is here."""
+        """Run a read on a data group's leader: `local` after a read barrier when it is here.
 
-        def barrier_then_local(member: RaftMember) -> T:
-            member.read_barrier(deadline)
+        Below STRONG: on a replica that can answer at that level, on this node if there is one.
+        """
+        level = self._level
+
+        def barrier_then_local(member: RaftMember, level: Consistency = Consistency.STRONG) -> T:
+            member.read_barrier(deadline, level)
             assert isinstance(member, DataMember)
             return local(member)
 
+        if level is not Consistency.STRONG:
+            found = self._forwarder.read_near(
+                group_id,
+                payload,
+                deadline,
+                level,
+                lambda member: barrier_then_local(member, level),
+                decode,
+            )
+            if found is not None:
+                return found.value
         return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
 
     def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:

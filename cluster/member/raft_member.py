@@ -35,6 +35,7 @@ from cluster.member.snapshot_sender import SnapshotOptions
 from cluster.member.snapshots import MemberSnapshots
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
+from cluster.plan.reads import Consistency
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects, Persist, RejectReason, RoleChanged
 from cluster.raft.events import (
@@ -351,16 +352,29 @@ class RaftMember:
             raise outcome
         return outcome
 
-    def read_barrier(self, deadline: Deadline) -> None:
-        """Return once a read of the applied state is linearizable (thesis 6.4).
+    def read_barrier(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
+        """Return once a read of the applied state gives what the level promises.
+
+        STRONG: linearizable (thesis 6.4). MID: the state has what the leader, which is heard, told
+        to be committed. WEAK: at once.
 
         Raises:
-            NotLeader: only the leader can say.
+            NotLeader: only the leader can say, or (MID) it is not heard.
             Unavailable: not confirmed, or not applied, before the deadline.
         """
+        if level is Consistency.WEAK:
+            return
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
+            if level is Consistency.MID:
+                if not self._core.hears_leader(self._ticks.late()):
+                    raise NotLeader(self.group_id, 0)
+                known = self._core.commit
+        if level is Consistency.MID:
+            self.await_applied(known, deadline)
+            return
+        with self._lock:
             read_id, waiter = self._reads.open()
             self._step_locked(ReadRequest(read_id, self._ticks.late()), 0)
         if not waiter.wait(deadline.remaining_s()):

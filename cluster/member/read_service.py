@@ -10,6 +10,7 @@ from cluster.plan.reads import (
     AggregatesRead,
     AppliedIndexRead,
     AwaitAppliedRead,
+    Consistency,
     LastRead,
     MatchDevicesRead,
     MatchSeriesRead,
@@ -26,8 +27,13 @@ from cluster.scan.region_reads import aggregates, last_points, rows_page
 from cluster.schema.paths import PathPattern
 
 
-def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
-    """Confirm leadership (but for AwaitAppliedRead), then answer from the applied state.
+def serve_read(
+    member: RaftMember,
+    read: Read,
+    deadline: Deadline,
+    level: Consistency = Consistency.STRONG,
+) -> bytes:
+    """Make sure of the level (but for AwaitAppliedRead), then answer from the applied state.
 
     Raises:
         NotLeader: ask the leader.
@@ -36,7 +42,7 @@ def serve_read(member: RaftMember, read: Read, deadline: Deadline) -> bytes:
     if isinstance(read, AwaitAppliedRead):
         member.await_applied(read.index, deadline)
         return encode_result(None)
-    member.read_barrier(deadline)
+    member.read_barrier(deadline, level)
     if isinstance(read, AppliedIndexRead):
         return encode_result(int(member.applied_index))
     if not isinstance(member, DataMember):

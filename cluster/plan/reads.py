@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 from cluster.plan.batch_codec import decode_batches, encode_batches
@@ -23,6 +24,19 @@ from cluster.plan.filter_codec import (
 from cluster.scan.region_reads import AggregatesQuery, RowsPage, RowsQuery
 from cluster.scan.windows import Needs, WindowAggregates
 from iotdb_engine.types import DataType
+
+
+class Consistency(IntEnum):
+    """What a read may return (docs/consensus.md). Numbers are on the wire: frozen.
+
+    STRONG: everything that was acknowledged before the read began.
+    MID: a replica's state if it hears its leader, so at most two election time-outs old.
+    WEAK: any replica's state, however old.
+    """
+
+    STRONG = 0
+    MID = 1
+    WEAK = 2
 
 
 @dataclass(frozen=True)

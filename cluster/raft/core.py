@@ -254,6 +254,19 @@ class RaftCore:
         lead = self._state.lead
         return NO_NODE if lead is None else lead.transfer_to
 
+    def hears_leader(self, late_ticks: int = 0) -> bool:
+        """Whether a leader is known and was heard within an election time-out; a leader is.
+
+        While the group sleeps its nodes watch one another instead (`quiescence.py`).
+
+        Args:
+            late_ticks: as in ReadRequest.
+        """
+        s = self._state
+        if s.lead is not None or s.leader == NO_NODE:
+            return s.lead is not None
+        return s.asleep or s.elapsed + late_ticks < s.config.election_ticks
+
     def holds_lease(self, late_ticks: int = 0) -> bool:
         """Whether a read would be answered without a round trip; see ReadRequest."""
         s = self._state

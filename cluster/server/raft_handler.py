@@ -15,7 +15,7 @@ from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.raft_member import RaftMember
 from cluster.member.read_service import serve_read
 from cluster.plan.codec import decode_plan, encode_result
-from cluster.plan.reads import decode_read
+from cluster.plan.reads import Consistency, decode_read
 from cluster.raft import messages
 from cluster.raft.types import GroupId
 from cluster.rpc import convert, convert_snapshot
@@ -141,11 +141,13 @@ class RaftHandler:
         return self._execute(request, run)
 
     def executeRead(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
-        """Run a read on this node's member, if it leads."""
-        return self._execute(
-            request,
-            lambda member, deadline: serve_read(member, decode_read(request.plan), deadline),
-        )
+        """Run a read on this node's member, if it can answer at the level asked for."""
+
+        def run(member: RaftMember, deadline: Deadline) -> bytes:
+            level = Consistency(request.consistency or Consistency.STRONG)
+            return serve_read(member, decode_read(request.plan), deadline, level)
+
+        return self._execute(request, run)
 
     # ---- inside ----
 

@@ -121,7 +121,9 @@ class StatementExecutor:
         self.authorizer.check_statement(session.user, statement, deadline)
         return execute_query(
             statement,
-            self._coordinator.backend(deadline, self.authorizer.reader(session.user, deadline)),
+            self._coordinator.query_backend(
+                deadline, self.authorizer.reader(session.user, deadline)
+            ),
             self._query_context(session, deadline, cancelled),
         )
 

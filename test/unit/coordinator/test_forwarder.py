@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from cluster.coordinator.forwarder import Forwarder
-from cluster.errors import OutcomeUnknown, StatusCode, Unavailable
+from cluster.coordinator.groups_access import GroupsAccess
+from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
+from cluster.plan.reads import Consistency, LastRead, decode_last, encode_read
 from cluster.raft.types import NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
+from cluster.scan.region_reads import last_points
 from cluster.schema.series import SeriesSpec
-from harness.group_cluster import GROUP, GroupCluster, wait_until
+from harness.group_cluster import GROUP, GroupCluster, insert, wait_until
 from iotdb_engine import DataType
 
 
@@ -137,3 +140,57 @@ def test_settled_outcomes_are_forgotten(tmp_path: Path) -> None:
             write(sender, f"m{number}")
         table = group.leader().member.machine._requests
         assert table.digest()[0] == 1  # only the last one may still be asked for
+
+
+def read_counts(group: GroupCluster, at: NodeId, level: Consistency) -> Callable[[], int]:
+    """A read of the number of points at a level, from a node's coordinator."""
+    series = ((1, DataType.INT64),)
+    payload = encode_read(LastRead(series, None))
+    access = GroupsAccess(forwarder(group, at), None)  # type: ignore[arg-type]
+
+    def read() -> int:
+        return access.at(level).read(
+            GROUP,
+            payload,
+            Deadline.after(10.0),
+            lambda member: int(last_points(member.machine.region, series, None)[0][0]),  # type: ignore[index]
+            lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]
+        )
+
+    return read
+
+
+@pytest.mark.parametrize("level", [Consistency.MID, Consistency.WEAK])
+@pytest.mark.parametrize("place", ["at a follower", "at a node without a replica"])
+def test_reads_below_strong_need_no_leader_nearby(
+    tmp_path: Path, level: Consistency, place: str
+) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        leader.put(insert(0, 8))
+        group.wait_applied(leader.member.applied_index)
+        other = next(n for n in group.ids if n != leader.node_id)
+        at = other if place == "at a follower" else NodeId(99)
+        group.network.isolate(at, [leader.node_id])  # the coordinator's own way to the leader
+        assert read_counts(group, at, level)() == 7
+
+
+def test_mid_reads_fall_back_to_the_leader_where_no_replica_hears_it(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        leader.put(insert(0, 8))
+        group.wait_applied(leader.member.applied_index)
+        away = next(n for n in group.nodes.values() if n is not leader)
+        group.network.isolate(away.node_id, [n for n in group.ids if n != away.node_id])
+
+        def hears_nobody() -> bool:
+            try:
+                away.member.read_barrier(Deadline.after(1.0), Consistency.MID)
+            except NotLeader:
+                return True
+            return False
+
+        wait_until(hears_nobody)
+        # calls of the coordinator still go through, only the member hears nothing
+        group.network.cut.clear()
+        assert read_counts(group, away.node_id, Consistency.MID)() == 7

@@ -1912,14 +1912,16 @@ class ExecuteRequest(object):
      - groupId
      - plan
      - timeoutMs
+     - consistency
 
     """
 
 
-    def __init__(self, groupId=None, plan=None, timeoutMs=None,):
+    def __init__(self, groupId=None, plan=None, timeoutMs=None, consistency=None,):
         self.groupId = groupId
         self.plan = plan
         self.timeoutMs = timeoutMs
+        self.consistency = consistency
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -1945,6 +1947,11 @@ class ExecuteRequest(object):
                     self.timeoutMs = iprot.readI32()
                 else:
                     iprot.skip(ftype)
+            elif fid == 4:
+                if ftype == TType.I32:
+                    self.consistency = iprot.readI32()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -1966,6 +1973,10 @@ class ExecuteRequest(object):
         if self.timeoutMs is not None:
             oprot.writeFieldBegin('timeoutMs', TType.I32, 3)
             oprot.writeI32(self.timeoutMs)
+            oprot.writeFieldEnd()
+        if self.consistency is not None:
+            oprot.writeFieldBegin('consistency', TType.I32, 4)
+            oprot.writeI32(self.consistency)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2870,6 +2881,7 @@ ExecuteRequest.thrift_spec = (
     (1, TType.I32, 'groupId', None, None, ),  # 1
     (2, TType.STRING, 'plan', 'BINARY', None, ),  # 2
     (3, TType.I32, 'timeoutMs', None, None, ),  # 3
+    (4, TType.I32, 'consistency', None, None, ),  # 4
 )
 all_structs.append(ExecuteResponse)
 ExecuteResponse.thrift_spec = (
