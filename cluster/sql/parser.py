@@ -21,6 +21,7 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.sql.builder import build_statement
 from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
+from cluster.sql.shapes import ShapeCache, Step
 from cluster.sql.statements.families import Statement
 from cluster.sql.tokens import (
     OPERATORS,
@@ -80,6 +81,7 @@ class _LazyGrammar:
 
 
 _GRAMMAR = _LazyGrammar()
+_SHAPES = ShapeCache()
 
 
 def grammar_text() -> str:
@@ -141,14 +143,20 @@ def parse_with_grammar(sql: str, context: ParseContext) -> Statement:
 def _parse_tree(sql: str) -> Tree[Token]:
     """Parse, deciding each token's terminal by what the parser can take next."""
     parser, keywords = _GRAMMAR.get()
+    known = _SHAPES.tree_of(sql, keywords)
+    if known is not None:
+        return known
     state = parser.parse_interactive("")
     fed: list[Token] = []
+    steps: list[Step] = []
     position = depth = 0
     while True:
         choices: Collection[str] = state.choices()  # type: ignore[no-untyped-call]
         match = TOKEN.match(sql, position)
+        plain = False
         if match is not None and match.lastgroup in _PARTIAL_KINDS and "PARTIAL" not in choices:
             match = PLAIN_TOKEN.match(sql, position)
+            plain = True
         if match is None:
             raise _unrecognised(sql, position)
         kind = match.lastgroup or ""
@@ -167,8 +175,10 @@ def _parse_tree(sql: str) -> Tree[Token]:
                 tree = state.feed_token(token)
                 if token.type == "$END":
                     result: Tree[Token] = tree
+                    _SHAPES.remember(sql, steps, fed, result)
                     return result
                 fed.append(token)
+                steps.append(Step(plain, kind, terminal, _keyword(kind, text, keywords)))
                 continue
         except UnexpectedToken:
             # a look-ahead that only other contexts of this LALR state can take; reductions have
@@ -178,6 +188,11 @@ def _parse_tree(sql: str) -> Tree[Token]:
                 state.feed_token(earlier)
         expected: Collection[str] = state.accepts()  # type: ignore[no-untyped-call]
         raise _mismatch(sql, start, token, expected)
+
+
+def _keyword(kind: str, text: str, keywords: dict[str, str]) -> str | None:
+    word = text.upper()
+    return word if kind == "ID" and word in keywords else None
 
 
 def _terminal(kind: str, text: str, keywords: dict[str, str], choices: Collection[str]) -> str:

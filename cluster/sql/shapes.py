@@ -1,0 +1,127 @@
+"""Parse trees remembered by the shape of a text, so that only its numbers are read again.
+
+Dashboards and programs send the same statements with other times and device numbers. Two texts
+that are equal but for digits have the same tokens, digits aside, so the parser would do the same
+again: its tree is kept once for all of them, with the numbers of tokens as leaves, and filled with
+the tokens of the text at hand.
+
+That "the same tokens" holds is checked, not assumed: each token has to be of the kind it was, and
+a keyword (INT32, INT64 …) has to be the same word. Otherwise the text goes through the parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lark import Token, Tree
+
+from cluster.sql.tokens import PLAIN_TOKEN, TOKEN
+
+_MAX_SHAPES = 2048
+_MAX_TOKENS = 300
+"""Longer texts are one of a kind, would fill the memory, and their trees may be deep."""
+
+_MAX_TEXT = 4096
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+class Step(NamedTuple):
+    """How one token was read.
+
+    Attributes:
+        plain: whether partial wildcards were no choice.
+        kind: of the token, by the regular expression's group.
+        terminal: what the parser was fed.
+        keyword: the word, if it is one of the grammar's.
+    """
+
+    plain: bool
+    kind: str
+    terminal: str
+    keyword: str | None
+
+
+class _Branch(NamedTuple):
+    rule: str
+    children: tuple[_Branch | int, ...]
+
+
+class _Shape(NamedTuple):
+    steps: tuple[Step, ...]
+    root: _Branch
+
+
+class ShapeCache:
+    """Thread-safe: its dictionary is read and replaced in single steps."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[str, _Shape] = {}
+
+    def tree_of(self, sql: str, keywords: Mapping[str, str]) -> Tree[Token] | None:
+        """Return the tree of a text whose shape is known, None for all others."""
+        if len(sql) > _MAX_TEXT:
+            return None
+        shape = self._shapes.get(_DIGITS.sub("0", sql))
+        if shape is None:
+            return None
+        tokens = _read_again(sql, shape.steps, keywords)
+        return None if tokens is None else _filled(shape.root, tokens)
+
+    def remember(
+        self, sql: str, steps: Sequence[Step], fed: Sequence[Token], tree: Tree[Token]
+    ) -> None:
+        """Keep the tree of a text.
+
+        Args:
+            sql: the text.
+            steps: how its tokens were read.
+            fed: parallel to `steps`: the tokens, which are the leaves of `tree`.
+            tree: what the parser made of them.
+        """
+        if len(sql) > _MAX_TEXT or len(steps) > _MAX_TOKENS:
+            return
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes = {}
+        numbers = {id(token): number for number, token in enumerate(fed)}
+        self._shapes[_DIGITS.sub("0", sql)] = _Shape(tuple(steps), _branch(tree, numbers))
+
+
+def _read_again(sql: str, steps: Sequence[Step], keywords: Mapping[str, str]) -> list[Token] | None:
+    tokens: list[Token] = []
+    position = 0
+    for plain, kind, terminal, keyword in steps:
+        match = (PLAIN_TOKEN if plain else TOKEN).match(sql, position)
+        if match is None or match.lastgroup != kind:
+            return None
+        text = match[kind]
+        if kind == "ID":
+            word = text.upper()
+            if (word if word in keywords else None) != keyword:
+                return None
+        tokens.append(Token(terminal, text))
+        position = match.end()
+    end = PLAIN_TOKEN.match(sql, position)
+    return tokens if end is not None and end.lastgroup == "END" else None
+
+
+def _branch(tree: Tree[Token], numbers: Mapping[int, int]) -> _Branch:
+    return _Branch(
+        str(tree.data),
+        tuple(
+            _branch(child, numbers) if isinstance(child, Tree) else numbers[id(child)]
+            for child in tree.children
+        ),
+    )
+
+
+def _filled(branch: _Branch, tokens: Sequence[Token]) -> Tree[Token]:
+    return Tree(
+        branch.rule,
+        [
+            tokens[child] if isinstance(child, int) else _filled(child, tokens)
+            for child in branch.children
+        ],
+    )

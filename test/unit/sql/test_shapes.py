@@ -1,0 +1,86 @@
+"""A text whose shape is known must parse as it would without that."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.errors import ClusterError
+from cluster.sql import parser as parser_module
+from cluster.sql.context import ParseContext
+from cluster.sql.parser import parse, parse_with_grammar
+from cluster.sql.shapes import ShapeCache
+
+CONTEXT = ParseContext(zone="+08:00", now=1_700_000_000_000)
+
+TEXTS = [
+    "select max_value(s0) from root.cpu.host_0 group by ([0, 0), 0m)",
+    "select a0, ab0*, *0b, a0 * 0 from root.x0.** where s0 > 0.0 and time >= 0 limit 0 offset 0",
+    "create timeseries root.a.s0 INT0 encoding=RLE",
+    "select s0 from root.a where time = 0-0-0 or time < now() - 0d0h",
+    "select top_k(s0, 'k'='0') from root.a.`b0` where t in ('a0', \"0\")",
+    "select last s0 from root.a where time > 0e0",
+    "select s0 as t0 from root.a fill(int0[previous, 0ms])",
+    "show devices root.a0 limit 0",
+]
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    fresh = ShapeCache()
+    monkeypatch.setattr(parser_module, "_SHAPES", fresh)
+    return fresh
+
+
+def outcome(sql, monkeypatch=None):
+    try:
+        return parse_with_grammar(sql, CONTEXT)
+    except ClusterError as error:
+        return error.status, error.message
+
+
+NUMBER = st.sampled_from(["0", "1", "2", "32", "64", "2022", "01", "12", "9" * 25])
+
+
+@given(st.sampled_from(TEXTS), st.lists(st.tuples(NUMBER, NUMBER, NUMBER), min_size=2, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_same_as_without(text, fillings):
+    texts = []
+    for numbers in fillings:
+        parts = text.split("0")
+        filled = parts[0]
+        for n, part in enumerate(parts[1:]):
+            filled += numbers[n % 3] + part
+        texts.append(filled)
+    fresh = []
+    for sql in texts:
+        parser_module._SHAPES = ShapeCache()
+        fresh.append(outcome(sql))
+    parser_module._SHAPES = ShapeCache()
+    assert [outcome(sql) for sql in texts] == fresh
+
+
+def test_known_shapes_do_not_reach_the_parser(cache, monkeypatch):
+    first = parse("select s1 from root.d1 where time > 5", CONTEXT)
+    grammar = parser_module._GRAMMAR.get()
+
+    class NoParser:
+        def parse_interactive(self, _):
+            raise AssertionError("parsed")
+
+    monkeypatch.setattr(parser_module._GRAMMAR, "_grammar", grammar._replace(parser=NoParser()))
+    second = parse("select s22 from root.d7 where time > 123", CONTEXT)
+    assert second.items[0].expression.path == "s22"
+    assert second.prefixes == ("root.d7",)
+    assert second.where.value == 123
+    assert first.where.value == 5
+    with pytest.raises(AssertionError, match="parsed"):
+        parse("select s22 from root.d7 where time >= 123", CONTEXT)
+
+
+def test_long_texts_are_not_kept(cache):
+    chain = " + ".join(["a"] * 400)
+    parse(f"select {chain} from root.d", CONTEXT)
+    parse(f"select {'a, ' * 2000} a from root.d", CONTEXT)
+    assert cache._shapes == {}
