@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,43 @@ def time_bounds(row_filter: RowFilter) -> TimeSet:
             for part in row_filter.parts[1:]:
                 times = times.union(time_bounds(part))
             return times
+
+
+def filter_columns(row_filter: RowFilter) -> set[int]:
+    """Return the numbers of the columns that a filter looks at."""
+    match row_filter:
+        case TimeFilter():
+            return set()
+        case ValueFilter():
+            return {row_filter.column}
+        case AllOf() | AnyOf():
+            return set().union(*map(filter_columns, row_filter.parts))
+
+
+def tests_values(row_filter: RowFilter) -> bool:
+    """Return whether every row that passes has a value in some column of the filter."""
+    match row_filter:
+        case TimeFilter():
+            return False
+        case ValueFilter():
+            return True
+        case AllOf():
+            return any(map(tests_values, row_filter.parts))
+        case AnyOf():
+            return all(map(tests_values, row_filter.parts))
+
+
+def renumbered(row_filter: RowFilter, places: Mapping[int, int]) -> RowFilter:
+    """Return the filter over columns that stand at other places."""
+    match row_filter:
+        case TimeFilter():
+            return row_filter
+        case ValueFilter():
+            return replace(row_filter, column=places[row_filter.column])
+        case AllOf():
+            return AllOf(tuple(renumbered(part, places) for part in row_filter.parts))
+        case AnyOf():
+            return AnyOf(tuple(renumbered(part, places) for part in row_filter.parts))
 
 
 def kept(batch: ColumnBatch, mask: Mask) -> ColumnBatch | None:

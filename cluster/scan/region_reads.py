@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cluster.scan.filters import RowFilter, passing
+from cluster.scan.filters import (
+    RowFilter,
+    filter_columns,
+    passing,
+    renumbered,
+    tests_values,
+)
 from cluster.scan.windows import Needs, WindowAggregates, Windows
 from iotdb_engine.region import Region
 from iotdb_engine.types import Column, ColumnBatch, DataType
@@ -46,20 +52,84 @@ class RowsPage(NamedTuple):
     resume: int | None
 
 
+class _Stretch(NamedTuple):
+    """Part of a scan: the rows that pass, how many were looked at, and up to which time."""
+
+    found: list[ColumnBatch]
+    scanned: int
+    last: int
+
+
 def stream_rows(
     region: Region, query: RowsQuery, slots: Sequence[int] | None, max_rows: int | None
 ) -> Iterator[ColumnBatch]:
     """Yield the rows of a whole scan; see `Region.read` for what it looks at and holds."""
-    plain = query.row_filter is None and query.selected == len(query.series)
-    rows = region.read(
-        query.series,
-        query.t_min,
-        query.t_max,
-        slots=slots,
-        descending=query.descending,
-        max_rows=max_rows if plain else None,
-    )
-    return rows if plain else passing(rows, query.row_filter, query.selected)
+    if query.row_filter is None and query.selected == len(query.series):
+        return region.read(
+            query.series,
+            query.t_min,
+            query.t_max,
+            slots=slots,
+            descending=query.descending,
+            max_rows=max_rows,
+        )
+    return _found(_stretches(region, query, slots))
+
+
+def _found(stretches: Iterator[_Stretch]) -> Iterator[ColumnBatch]:
+    for stretch in stretches:
+        yield from stretch.found
+
+
+def _stretches(
+    region: Region, query: RowsQuery, slots: Sequence[int] | None
+) -> Generator[_Stretch, None, None]:
+    """Scan, the filter's columns first where they are few: the others only where rows pass.
+
+    Both readings apply the whole filter, so a row that changes between them is judged as it is
+    returned.
+    """
+    leading = _leading_columns(query)
+    if leading is None:
+        first, row_filter, selected = query.series, query.row_filter, query.selected
+    else:
+        first, row_filter, selected = leading.series, leading.row_filter, len(leading.series)
+    rows = region.read(first, query.t_min, query.t_max, slots=slots, descending=query.descending)
+    try:
+        for batch in rows:
+            found = list(passing(iter((batch,)), row_filter, selected))
+            if leading is not None and found:
+                times = found[0].times
+                low, high = sorted((int(times[0]), int(times[-1])))
+                whole = region.read(
+                    query.series, low, high, slots=slots, descending=query.descending
+                )
+                found = list(passing(whole, query.row_filter, query.selected))
+            yield _Stretch(found, len(batch.times), int(batch.times[-1]))
+    finally:
+        close_rows(rows)
+
+
+class _Leading(NamedTuple):
+    """The filter's own columns, and the filter over them."""
+
+    series: tuple[tuple[int, DataType], ...]
+    row_filter: RowFilter
+
+
+def _leading_columns(query: RowsQuery) -> _Leading | None:
+    """Return the columns to be read first; None when all are read at once.
+
+    A row must not pass by its time alone: it might have no value in these columns.
+    """
+    if query.row_filter is None or not tests_values(query.row_filter):
+        return None
+    columns = sorted(filter_columns(query.row_filter))
+    if len(columns) >= len(query.series):
+        return None
+    places = {column: place for place, column in enumerate(columns)}
+    series = tuple(query.series[column] for column in columns)
+    return _Leading(series, renumbered(query.row_filter, places))
 
 
 def rows_page(
@@ -80,24 +150,20 @@ def rows_page(
     """
     batches: list[ColumnBatch] = []
     rows = scanned = 0
-    source = region.read(
-        query.series, query.t_min, query.t_max, slots=slots, descending=query.descending
-    )
+    stretches = _stretches(region, query, slots)
     try:
-        for batch in source:
-            scanned += len(batch.times)
-            last = int(batch.times[-1])
-            for found in passing(iter((batch,)), query.row_filter, query.selected):
-                head = found
+        for stretch in stretches:
+            scanned += stretch.scanned
+            for found in stretch.found:
                 if rows + len(found.times) > max_rows:
                     head = _head(found, max_rows - rows)
-                    last = int(head.times[-1])
-                batches.append(head)
-                rows += len(head.times)
+                    return RowsPage([*batches, head], _after(int(head.times[-1]), query))
+                batches.append(found)
+                rows += len(found.times)
             if rows >= max_rows or scanned >= max_scanned:
-                return RowsPage(batches, _after(last, query))
+                return RowsPage(batches, _after(stretch.last, query))
     finally:
-        close_rows(source)
+        stretches.close()
     return RowsPage(batches, None)
 
 
@@ -166,8 +232,8 @@ def aggregates(
         first = int(windows.lows[open_windows[0]])
         last = int(windows.highs[open_windows[-1]])
         if query.row_filter is not None or query.selected < len(query.series):
-            rows = region.read(query.series, first, last, slots=slots)
-            for batch in passing(rows, query.row_filter, query.selected):
+            rows = RowsQuery(query.series, query.selected, first, last, row_filter=query.row_filter)
+            for batch in stream_rows(region, rows, slots, None):
                 for one, column in zip(result, batch.columns, strict=True):
                     one.add_rows(windows, batch.times, column)
         elif count == 1:
