@@ -13,6 +13,7 @@ class MemoryBudget:
         self.limit = limit_bytes
         self._changed = threading.Condition()
         self.active = 0
+        self.added = 0
         self.frozen = 0
         self.stalls = 0
         self.stall_ns = 0
@@ -26,6 +27,7 @@ class MemoryBudget:
         """Count bytes of an active table; return whether a flush is due."""
         with self._changed:
             self.active += size
+            self.added += size
             return self.active * 2 >= self.limit
 
     def freeze(self, size: int) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Closed, EngineError
+from iotdb_engine.merger import Merger, MergeState
 from iotdb_engine.options import DEFAULT_OPTIONS, EngineOptions
 from iotdb_engine.region import Region
 from iotdb_engine.snapshot import (
@@ -85,6 +86,11 @@ class Engine:
             self._store.close()
             raise
         self._worker: Worker[Region] = Worker("engine-flush", self._flush_regions)
+        self._merger: Merger | None = None
+        if options.compaction:
+            self._merger = Merger(options.compaction_share, lambda: self._budget.added)
+            for region in self._regions.values():
+                self._merger.request(region)
 
     def region(self, region_id: int) -> Region:
         """Return a region, creating it on first use.
@@ -118,6 +124,29 @@ class Engine:
                 return
             ending = self._endings.setdefault(region, _Ending(lambda: self._remove(region_id)))
         self._end(region_id, region, ending)
+
+    def compact(self, region_id: int, *, full: bool = False, wait: bool = False) -> None:
+        """Have a region's chunks merged in the background (`merge_state` tells how far it is).
+
+        Args:
+            region_id: of a region; one that does not exist is created.
+            full: merge everything that can be better, and remove what deletes, expiry, drops and
+                crashes left on disk. Otherwise what is worth it now, which also happens by itself.
+            wait: return when it is done.
+
+        Raises:
+            EngineError: compaction is switched off; or, with `wait`, it failed.
+        """
+        region = self.region(region_id)
+        if self._merger is None:
+            raise EngineError("compaction is switched off by the option `compaction`")
+        self._merger.request(region, full=full)
+        if wait:
+            self._merger.wait(region)
+
+    def merge_state(self) -> MergeState | None:
+        """Return what the compaction is doing; None if it is switched off."""
+        return None if self._merger is None else self._merger.state()
 
     def export(self, region_id: int) -> RegionExport:
         """Flush a region and return its state as of then or later; the caller closes it."""
@@ -182,6 +211,8 @@ class Engine:
                 return
             self._closed = True
             regions = list(self._regions.values())
+        if self._merger is not None:
+            self._merger.stop()
         try:
             if flush:
                 for region in regions:
@@ -192,6 +223,8 @@ class Engine:
         finally:
             for region in regions:
                 region.close()
+            if self._merger is not None:
+                self._merger.close()
             self._worker.close()
             self._store.close()
 
@@ -207,6 +240,7 @@ class Engine:
             "write_stall_ms": self._budget.stall_ns // 1_000_000,
             "flushes": sum(region.flush_count for region in regions),
             "flushed_bytes": sum(region.flushed_bytes for region in regions),
+            **_compaction_stats(regions),
             "cache_bytes": self._cache.used_bytes,
             "cache_hits": self._cache.hits,
             "cache_misses": self._cache.misses,
@@ -238,10 +272,15 @@ class Engine:
             next(self._cache_ids),
             self._request,
             self._relieve,
+            self._request_merge,
         )
 
     def _request(self, region: Region) -> None:
         self._worker.request(region)
+
+    def _request_merge(self, region: Region, full: bool) -> None:
+        if self._merger is not None:
+            self._merger.request(region, full=full)
 
     def _relieve(self) -> None:
         """Flush the largest memory table, unless that is under way."""
@@ -304,3 +343,14 @@ class Engine:
             return
         for region in stored:
             region.finish_flush()
+
+
+def _compaction_stats(regions: Sequence[Region]) -> dict[str, int]:
+    all_stats = [region.compactor.stats for region in regions]
+    return {
+        "compactions": sum(stats.merges for stats in all_stats),
+        "compaction_rows": sum(stats.read_rows for stats in all_stats),
+        "compaction_bytes": sum(stats.written_bytes for stats in all_stats),
+        "compaction_removed_chunks": sum(stats.removed_chunks for stats in all_stats),
+        "compaction_debt": sum(region.compactor.debt for region in regions),
+    }

@@ -20,7 +20,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from iotdb_engine.key_format import (
     Kind,
@@ -31,7 +35,7 @@ from iotdb_engine.key_format import (
     record_key,
     with_kind,
 )
-from iotdb_engine.memtable import FlushGroup, Memtable, flush_groups
+from iotdb_engine.memtable import Block, FlushGroup, Memtable, flush_groups
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.page import PageEncoder, pack_chunk, pack_times
 from iotdb_engine.store import Batch, Store
@@ -42,6 +46,7 @@ from iotdb_engine.tombstones import (
     encode_tombstone,
     make_tombstone,
 )
+from iotdb_engine.ttl import encode_rule
 
 _COMMIT = struct.Struct("<BxxxxxxxQQ")
 _INTENT = struct.Struct("<BxxxIQ")
@@ -64,12 +69,32 @@ class BatchWriter:
         if self._batch.size >= self._limit:
             self.finish()
 
+    def delete(self, key: bytes) -> None:
+        """Remove a record; what was put before is written no later."""
+        self._batch.delete(key)
+        if self._batch.size >= self._limit:
+            self.finish()
+
     def finish(self) -> None:
         """Write what is left."""
         if len(self._batch):
             self.written_bytes += self._batch.size
             self._store.write(self._batch)
             self._batch = Batch()
+
+
+class Flushed(NamedTuple):
+    """What a flush came to.
+
+    Attributes:
+        written_bytes: of keys and values.
+        tombstones: what the table's deletes became.
+        groups: (slot, owner, TIMES records) of each group.
+    """
+
+    written_bytes: int
+    tombstones: list[Tombstone]
+    groups: list[tuple[int, int, int]]
 
 
 def write_table(
@@ -79,44 +104,100 @@ def write_table(
     *,
     aborted: Iterable[int],
     options: EngineOptions,
-) -> tuple[int, list[Tombstone]]:
-    """Store a frozen table and commit it; it is durable after the next `Store.flush`.
-
-    Returns:
-        The bytes written, and the tombstones that the table's deletes became.
-    """
+) -> Flushed:
+    """Store a frozen table and commit it; it is durable after the next `Store.flush`."""
     writer = BatchWriter(store, options.batch_bytes)
+    groups: list[tuple[int, int, int]] = []
     if table.entries:
         writer.put(intent_key(region), encode_intent(table.sequence, aborted))
         for group in flush_groups(table, DroppedSeries(table.drops)):
-            write_group(writer, region, table.sequence, group, options)
+            layers = write_group(writer, region, table.sequence, group, options)
+            groups.append((group.slot, group.owner, layers))
         writer.finish()
     batch, tombstones = _commit_batch(region, table)
     store.write(batch)
-    return writer.written_bytes + batch.size, tombstones
+    return Flushed(writer.written_bytes + batch.size, tombstones, groups)
 
 
 def write_group(
     writer: BatchWriter, region: int, sequence: int, group: FlushGroup, options: EngineOptions
-) -> None:
-    """Write the TIMES, DATA and CHUNK records of columns with common times."""
+) -> int:
+    """Write the TIMES, DATA and CHUNK records of columns with common times.
+
+    Returns:
+        How many TIMES records there are.
+    """
     page_rows = options.page_points
     if group.text_bytes_per_row:
         page_rows = min(page_rows, max(1, options.page_text_bytes // group.text_bytes_per_row))
     chunk_rows = page_rows * (options.chunk_points // options.page_points)
-    times = group.times
-    for lo in range(0, len(times), chunk_rows):
-        key = chunk_key(
-            region=region,
-            kind=Kind.TIMES,
-            slot=group.slot,
-            series_id=group.owner,
-            first_time=int(times[lo]),
-            sequence=sequence,
-        )
-        writer.put(key, pack_times(times[lo : lo + chunk_rows], page_rows))
+    chunks = ChunkWriter(writer, region, group.slot, sequence, order=sequence)
+    chunks.put_times(group.owner, group.times, chunk_rows, page_rows, group.members)
     for block in group.blocks:
-        encoder = PageEncoder(block.kind, len(block.series_ids), options.flush_level)
+        chunks.put_block(
+            group.owner, group.times, block, chunk_rows, page_rows, level=options.flush_level
+        )
+    return -(-len(group.times) // chunk_rows)
+
+
+class ChunkWriter:
+    """Writes TIMES, DATA and CHUNK records of one sequence in one slot.
+
+    Args:
+        writer: where they go.
+        region: number in keys.
+        slot: in keys.
+        sequence: in keys.
+        order: of the chunks.
+        best: whether they are encoded as small as can be.
+    """
+
+    def __init__(
+        self,
+        writer: BatchWriter,
+        region: int,
+        slot: int,
+        sequence: int,
+        *,
+        order: int,
+        best: bool = False,
+    ) -> None:
+        self._writer = writer
+        self._place = {"region": region, "slot": slot, "sequence": sequence}
+        self._order = order
+        self._best = best
+
+    def put_times(
+        self,
+        owner: int,
+        times: npt.NDArray[np.int64],
+        chunk_rows: int,
+        page_rows: int,
+        members: Sequence[int],
+    ) -> None:
+        """Write the times that the chunks of `members` share."""
+        for lo in range(0, len(times), chunk_rows):
+            part = times[lo : lo + chunk_rows]
+            key = chunk_key(
+                kind=Kind.TIMES, series_id=owner, first_time=int(part[0]), **self._place
+            )
+            record = pack_times(
+                part, page_rows, order=self._order, members=members, best=self._best
+            )
+            self._writer.put(key, record)
+
+    def put_block(
+        self,
+        owner: int,
+        times: npt.NDArray[np.int64],
+        block: Block,
+        chunk_rows: int,
+        page_rows: int,
+        *,
+        level: int,
+    ) -> None:
+        """Write columns, on times that were written before."""
+        encoder = PageEncoder(block.kind, len(block.series_ids), level)
         for lo in range(0, len(times), chunk_rows):
             hi = lo + chunk_rows
             valid = None if block.valid is None else block.valid[lo:hi]
@@ -124,20 +205,16 @@ def write_group(
             for series_id, column in zip(block.series_ids, encoded, strict=True):
                 if column.first_time is None:
                     continue
-                record, data = pack_chunk(
-                    block.kind, group.owner, int(times[lo]), column.table, column.body
-                )
+                record, data = pack_chunk(block.kind, owner, int(times[lo]), self._order, column)
                 key = chunk_key(
-                    region=region,
                     kind=Kind.CHUNK,
-                    slot=group.slot,
                     series_id=series_id,
                     first_time=column.first_time,
-                    sequence=sequence,
+                    **self._place,
                 )
                 if data is not None:
-                    writer.put(with_kind(key, Kind.DATA), data)
-                writer.put(key, record)
+                    self._writer.put(with_kind(key, Kind.DATA), data)
+                self._writer.put(key, record)
 
 
 def _commit_batch(region: int, table: Memtable) -> tuple[Batch, list[Tombstone]]:
@@ -150,6 +227,12 @@ def _commit_batch(region: int, table: Memtable) -> tuple[Batch, list[Tombstone]]
         batch.put(key, encode_tombstone(tombstone))
     for number, (lo, hi) in enumerate(table.drops):
         batch.put(record_key(region, Kind.DROP, table.sequence, number), encode_drop(lo, hi))
+    for lo, (hi, ttl) in table.ttls.items():
+        key = record_key(region, Kind.TTL, lo, 0)
+        if ttl is None:
+            batch.delete(key)
+        else:
+            batch.put(key, encode_rule(hi, ttl))
     prefix = kind_prefix(region, Kind.KEY_VALUE)
     for user_key, value in table.puts.items():
         if value is None:

@@ -8,6 +8,7 @@ bytes sort as numbers do.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ _SLOT = struct.Struct(">HBH")
 _RECORD = struct.Struct(">HBQI")
 
 CHUNK_KEY_BYTES = _CHUNK.size
+COMPACTED = 1 << 63
+"""Bit of the sequence in keys that a compaction wrote; the others are sequences of flushes."""
 
 
 class Kind(IntEnum):
@@ -38,6 +41,10 @@ class Kind(IntEnum):
     """The pages of a chunk, unless they are small enough to lie in the CHUNK record itself."""
     TIMES = 8
     """The time pages that the chunks of one group of columns share."""
+    COMPACTION = 9
+    """Number of the compaction that was started last."""
+    TTL = 10
+    """How long the points of a range of series are kept."""
     STAGE = 64
     """How far a transfer into this space got; see `iotdb_engine.snapshot`."""
     PLACE = 65
@@ -97,6 +104,22 @@ def split_chunk_key(key: bytes) -> ChunkKey:
     """Take a CHUNK, DATA or TIMES key apart."""
     region, kind, slot, series_id, first_time, sequence = _CHUNK.unpack(key)
     return ChunkKey(region, kind, slot, series_id, first_time - _SIGN, sequence)
+
+
+def is_visible(sequence: int, committed: int, aborted: Collection[int]) -> bool:
+    """Tell whether the records under a key's sequence are part of the region's state.
+
+    Those of a flush are when it is committed. A compaction needs no commit: each of its batches
+    leaves the same rows to be read as before.
+    """
+    if sequence >= COMPACTED:
+        return True
+    return sequence <= committed and sequence not in aborted
+
+
+def compaction_key(region: int) -> bytes:
+    """Return the key of a region's COMPACTION record."""
+    return _PREFIX.pack(region, Kind.COMPACTION)
 
 
 def with_kind(key: bytes, kind: Kind) -> bytes:

@@ -78,6 +78,7 @@ class Memtable:
         self.by_series: dict[int, list[Rows]] = {}
         self.deletes: list[MemDelete] = []
         self.drops: list[tuple[int, int]] = []
+        self.ttls: dict[int, tuple[int, int | None]] = {}
         self.puts: dict[bytes, bytes | None] = {}
         self.put_count = 0
         self._ordinal = 0
@@ -88,7 +89,7 @@ class Memtable:
 
     def is_empty(self) -> bool:
         """Tell whether there is nothing to store."""
-        return not (self.entries or self.deletes or self.drops or self.puts)
+        return not (self.entries or self.deletes or self.drops or self.ttls or self.puts)
 
     def append(self, fragments: Sequence[Fragment]) -> int:
         """Add fragments; return the bytes they take. About 1 us each."""
@@ -142,6 +143,12 @@ class Memtable:
         size = 200 * (len(self.drops) - before)
         self.bytes += size
         return size
+
+    def set_ttl(self, lo: int, hi: int, ttl: int | None) -> int:
+        """Add a rule of expiry; return the bytes it takes."""
+        self.ttls[lo] = (hi, ttl)
+        self.bytes += _PUT_OVERHEAD
+        return _PUT_OVERHEAD
 
     def put(self, puts: Mapping[bytes, bytes | None]) -> int:
         """Add changes of the key-value state; return the bytes they take."""
@@ -344,12 +351,14 @@ class FlushGroup(NamedTuple):
 
     Attributes:
         owner: the series whose keys the common times lie under.
+        members: the series of all blocks.
         blocks: the columns; consumed lazily, one at a time.
     """
 
     slot: int
     times: npt.NDArray[np.int64]
     owner: int
+    members: Sequence[int]
     text_bytes_per_row: int
     blocks: Iterable[Block]
 
@@ -385,7 +394,7 @@ def flush_groups(
             kind = holders[0].layout.types[holders[0].columns[series_id]]
             width = int(run_bytes(run) / len(run.times)) if kind is DataType.TEXT else 0
             block = Block(kind, (series_id,), run.values[np.newaxis], run.valid)
-            yield FlushGroup(slot, run.times, series_id, width, [block])
+            yield FlushGroup(slot, run.times, series_id, (series_id,), width, [block])
 
 
 class _Buffers(NamedTuple):
@@ -401,10 +410,11 @@ def _shared_group(
     raw = decode_times(rows.fragments)
     order = order_rows(raw)
     columns = _GroupColumns(table, rows, chosen, raw, order)
+    members = [series_id for series_id, _ in chosen]
     if DataType.TEXT in rows.layout.types:
         width = sum(len(fragment.values) for fragment in rows.fragments) // len(raw)
-        return FlushGroup(rows.slot, order.times, chosen[0][0], width, columns.walked())
-    return FlushGroup(rows.slot, order.times, chosen[0][0], 0, columns.blocks(buffers))
+        return FlushGroup(rows.slot, order.times, chosen[0][0], members, width, columns.walked())
+    return FlushGroup(rows.slot, order.times, chosen[0][0], members, 0, columns.blocks(buffers))
 
 
 class _GroupColumns:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+
+def wall_clock_ms() -> int:
+    """Return the present as milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,11 @@ class EngineOptions:
             in one batch.
         flush_level: pcodec's level for what is flushed, 0 … 12. Below 4 speed counts: 1 takes a
             third of the time of 4 and a quarter more bytes.
+        compaction: whether chunks are merged in the background.
+        compaction_level: pcodec's level for full chunks that a compaction writes.
+        compaction_share: of one core, that background compaction takes at most while rows are being
+            written; without writes it takes what it needs.
+        now: the present, in the units of time stamps; for time to live.
     """
 
     memtable_bytes: int = 256 << 20
@@ -39,6 +51,10 @@ class EngineOptions:
     batch_bytes: int = 256 << 10
     kv_flush_puts: int = 20_000
     flush_level: int = 1
+    compaction: bool = True
+    compaction_level: int = 8
+    compaction_share: float = 0.25
+    now: Callable[[], int] = wall_clock_ms
 
     def __post_init__(self) -> None:
         for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):
@@ -52,8 +68,11 @@ class EngineOptions:
                 f"chunk_points ({self.chunk_points}) must be a multiple of "
                 f"page_points ({self.page_points})"
             )
-        if not 0 <= self.flush_level <= 12:
-            raise ValueError(f"flush_level ({self.flush_level}) must be in [0, 12]")
+        for name in ("flush_level", "compaction_level"):
+            if not 0 <= getattr(self, name) <= 12:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be in [0, 12]")
+        if not 0 < self.compaction_share <= 1:
+            raise ValueError(f"compaction_share ({self.compaction_share}) must be in (0, 1]")
         if min(self.stall_s, self.read_cache_bytes, self.block_cache_bytes) < 0:
             raise ValueError("stall_s, read_cache_bytes and block_cache_bytes cannot be negative")
 

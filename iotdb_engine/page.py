@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,12 +35,12 @@ INLINE_BYTES = 1024
 
 _INLINE = 1
 _HAS_NULLS = 1
+_BEST = 1
 
-_CHUNK_HEAD = struct.Struct("<BBBxIQq")
-_TIMES_HEAD = struct.Struct("<BxxxI")
+_CHUNK_HEAD = struct.Struct("<BBBxIQqQq")
+_TIMES_HEAD = struct.Struct("<BBxxIQqII")
 _CRC = struct.Struct("<I")
 _BITMAP = struct.Struct("<I")
-_TIME_PAGE = struct.Struct("<IIIIBxxx")
 _PAGE = struct.Struct("<IIqq8s8s8s8sdIIIBBxx")
 _NOTHING = bytes(8)
 _BLOCK_VALUES = 1 << 15
@@ -67,6 +68,20 @@ _INT_PAGES = _page_dtype("<i8")
 _FLOAT_PAGES = _page_dtype("<f8")
 _FLOATS = (DataType.FLOAT, DataType.DOUBLE)
 
+_TIME_PAGES = np.dtype(
+    [
+        ("rows", "<u4"),
+        ("offset", "<u4"),
+        ("size", "<u4"),
+        ("crc", "<u4"),
+        ("low", "<i8"),
+        ("high", "<i8"),
+        ("encoding", "u1"),
+        ("unused", "V7"),
+    ]
+)
+_MEMBERS = np.dtype([("start", "<u8"), ("count", "<u8")])
+
 PAGE_ENTRY_BYTES = _PAGE.size
 
 
@@ -80,14 +95,30 @@ class Statistics(NamedTuple):
     total: float
 
 
-class TimePage(NamedTuple):
-    """Where a page of a TIMES record is."""
+@dataclass(frozen=True, slots=True)
+class TimesHead:
+    """A parsed TIMES record, its pages left alone.
 
-    rows: int
-    offset: int
-    size: int
-    crc: int
-    encoding: int
+    Attributes:
+        order: as in `Chunk`.
+        last: time of the last row.
+        best: the chunks are encoded as small as can be.
+        pages: structured array, one row per page.
+        members: the series whose CHUNK records name this one, ascending.
+        body_at: where the pages begin.
+    """
+
+    order: int
+    last: int
+    best: bool
+    pages: npt.NDArray[Any]
+    members: list[int]
+    body_at: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of all pages."""
+        return int(self.pages["rows"].sum(dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +129,9 @@ class Chunk:
         kind: type of the values.
         owner: series in the key of the TIMES record.
         times_first: first time in the key of the TIMES record.
+        order: among chunks with equal times, the one of the highest order counts; a tombstone hides
+            rows of lower orders than its sequence.
+        last: time of the last value.
         pages: structured array, one row per page; `count` is 0 for a page without values.
         inline: the pages' bytes, or None when they lie in the DATA record.
     """
@@ -105,6 +139,8 @@ class Chunk:
     kind: DataType
     owner: int
     times_first: int
+    order: int
+    last: int
     pages: npt.NDArray[Any]
     inline: bytes | None
 
@@ -134,9 +170,17 @@ def extremes(columns: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[A
 
 
 class EncodedColumn(NamedTuple):
-    """A column's rows of one chunk: time of the first value (None: no value), page table, pages."""
+    """A column's rows of one chunk.
+
+    Attributes:
+        first_time: of the first value; None if there is none.
+        last_time: of the last value; 0 if there is none.
+        table: the page table.
+        body: the pages.
+    """
 
     first_time: int | None
+    last_time: int
     table: bytes
     body: bytes
 
@@ -219,10 +263,11 @@ class PageEncoder:
 class _ColumnPages:
     """Pages of one column and one chunk, as they are made."""
 
-    __slots__ = ("_bodies", "_first_time", "_offset", "_table")
+    __slots__ = ("_bodies", "_first_time", "_last_time", "_offset", "_table")
 
     def __init__(self) -> None:
         self._first_time: int | None = None
+        self._last_time = 0
         self._table: list[bytes] = []
         self._bodies: list[bytes] = []
         self._offset = 0
@@ -246,6 +291,7 @@ class _ColumnPages:
         low, high = int(times[0]), int(times[-1])
         if self._first_time is None:
             self._first_time = low
+        self._last_time = high
         body = head + data
         self._table.append(
             _PAGE.pack(
@@ -265,24 +311,36 @@ class _ColumnPages:
         self._offset += len(body)
 
     def finish(self) -> EncodedColumn:
-        return EncodedColumn(self._first_time, b"".join(self._table), b"".join(self._bodies))
+        return EncodedColumn(
+            self._first_time, self._last_time, b"".join(self._table), b"".join(self._bodies)
+        )
 
 
 def pack_chunk(
-    kind: DataType, owner: int, times_first: int, table: bytes, body: bytes
+    kind: DataType, owner: int, times_first: int, order: int, column: EncodedColumn
 ) -> tuple[bytes, bytes | None]:
-    """Return the CHUNK record, and the DATA record if the pages do not fit into it."""
-    inline = len(body) <= INLINE_BYTES
+    """Return the CHUNK record, and the DATA record if the pages do not fit into it.
+
+    Args:
+        kind: type of the values.
+        owner: series in the key of the TIMES record.
+        times_first: first time in the key of the TIMES record.
+        order: see `Chunk`.
+        column: with at least one value.
+    """
+    inline = len(column.body) <= INLINE_BYTES
     head = _CHUNK_HEAD.pack(
         VERSION,
         kind,
         _INLINE if inline else 0,
-        len(table) // PAGE_ENTRY_BYTES,
+        len(column.table) // PAGE_ENTRY_BYTES,
         owner,
         times_first,
+        order,
+        column.last_time,
     )
-    record = head + table + (body if inline else b"")
-    return record + _CRC.pack(zlib.crc32(record)), None if inline else body
+    record = head + column.table + (column.body if inline else b"")
+    return record + _CRC.pack(zlib.crc32(record)), None if inline else column.body
 
 
 def unpack_chunk(record: bytes) -> Chunk:
@@ -297,7 +355,9 @@ def unpack_chunk(record: bytes) -> Chunk:
     found = zlib.crc32(memoryview(record)[: -_CRC.size])
     if crc != found:
         raise ValueError(f"checksum {crc:#010x} expected, {found:#010x} found")
-    version, kind_number, flags, count, owner, times_first = _CHUNK_HEAD.unpack_from(record)
+    version, kind_number, flags, count, owner, times_first, order, last = _CHUNK_HEAD.unpack_from(
+        record
+    )
     if version != VERSION:
         raise ValueError(f"format version {VERSION} expected, {version} found")
     kind = DataType(kind_number)
@@ -305,46 +365,92 @@ def unpack_chunk(record: bytes) -> Chunk:
     end = _CHUNK_HEAD.size + count * PAGE_ENTRY_BYTES
     pages = np.frombuffer(record, dtype, count, _CHUNK_HEAD.size)
     inline = record[end : -_CRC.size] if flags & _INLINE else None
-    return Chunk(kind, owner, times_first, pages, inline)
+    return Chunk(kind, owner, times_first, order, last, pages, inline)
 
 
-def pack_times(times: npt.NDArray[np.int64], page_rows: int) -> bytes:
-    """Return the TIMES record of a chunk's rows."""
-    table: list[bytes] = []
+def pack_times(
+    times: npt.NDArray[np.int64],
+    page_rows: int,
+    *,
+    order: int,
+    members: Sequence[int],
+    best: bool = False,
+) -> bytes:
+    """Return the TIMES record of a chunk's rows.
+
+    Args:
+        times: int64[n], n >= 1, strictly ascending.
+        page_rows: where to cut.
+        order: of the chunks.
+        members: the series that have them, in any order.
+        best: see `TimesHead`.
+    """
+    pages = np.zeros(-(-len(times) // page_rows), _TIME_PAGES)
     bodies: list[bytes] = []
     offset = 0
-    for lo in range(0, len(times), page_rows):
+    for number, lo in enumerate(range(0, len(times), page_rows)):
         page = times[lo : lo + page_rows]
         encoding, body = encode_times(np.ascontiguousarray(page))
-        table.append(_TIME_PAGE.pack(len(page), offset, len(body), zlib.crc32(body), encoding))
+        place = (len(page), offset, len(body), zlib.crc32(body))
+        pages[number] = (*place, int(page[0]), int(page[-1]), encoding, b"")
         bodies.append(body)
         offset += len(body)
-    head = _TIMES_HEAD.pack(VERSION, len(table)) + b"".join(table)
+    runs = _pack_members(members)
+    flags = _BEST if best else 0
+    head = _TIMES_HEAD.pack(VERSION, flags, len(pages), order, int(times[-1]), len(runs), 0)
+    head += pages.tobytes() + runs.tobytes()
     return head + _CRC.pack(zlib.crc32(head)) + b"".join(bodies)
 
 
-def unpack_times_page(record: bytes, number: int) -> npt.NDArray[np.int64]:
-    """Decode one page of a TIMES record.
+def _pack_members(members: Sequence[int]) -> npt.NDArray[Any]:
+    """Return runs of neighbouring ids: a device's series mostly have them."""
+    ids = np.unique(np.fromiter(members, np.uint64, len(members)))
+    breaks = np.flatnonzero(np.diff(ids) != 1) + 1
+    starts = np.concatenate(([0], breaks)).astype(np.int64)
+    runs = np.zeros(len(starts), _MEMBERS)
+    runs["start"] = ids[starts]
+    runs["count"] = np.diff(np.append(starts, len(ids)))
+    return runs
+
+
+def unpack_times(record: bytes) -> TimesHead:
+    """Parse a TIMES record, without its pages.
 
     Raises:
         ValueError: it is damaged or of an unknown version.
     """
-    if len(record) < _TIMES_HEAD.size:
+    if len(record) < _TIMES_HEAD.size + _CRC.size:
         raise ValueError(f"a times record of {len(record)} bytes")
-    version, count = _TIMES_HEAD.unpack_from(record)
+    version, flags, count, order, last, run_count, _ = _TIMES_HEAD.unpack_from(record)
     if version != VERSION:
         raise ValueError(f"format version {VERSION} expected, {version} found")
-    end = _TIMES_HEAD.size + count * _TIME_PAGE.size
-    if len(record) < end + _CRC.size or number >= count:
-        raise ValueError(f"page {number} of {count} in a times record of {len(record)} bytes")
+    runs_at = _TIMES_HEAD.size + count * _TIME_PAGES.itemsize
+    end = runs_at + run_count * _MEMBERS.itemsize
+    if len(record) < end + _CRC.size:
+        raise ValueError(f"{count} pages and {run_count} runs in {len(record)} bytes of times")
     (crc,) = _CRC.unpack_from(record, end)
-    found = zlib.crc32(record[:end])
+    found = zlib.crc32(memoryview(record)[:end])
     if crc != found:
         raise ValueError(f"checksum {crc:#010x} expected, {found:#010x} found")
-    page = TimePage(*_TIME_PAGE.unpack_from(record, _TIMES_HEAD.size + number * _TIME_PAGE.size))
-    start = end + _CRC.size + page.offset
-    body = _checked(record, start, page.size, page.crc)
-    return decode_values(DataType.INT64, page.encoding, body, page.rows)
+    members: list[int] = []
+    for start, size in np.frombuffer(record, _MEMBERS, run_count, runs_at).tolist():
+        members.extend(range(start, start + size))
+    pages = np.frombuffer(record, _TIME_PAGES, count, _TIMES_HEAD.size)
+    return TimesHead(order, last, bool(flags & _BEST), pages, members, end + _CRC.size)
+
+
+def unpack_times_page(record: bytes, head: TimesHead, number: int) -> npt.NDArray[np.int64]:
+    """Decode one page of a TIMES record.
+
+    Raises:
+        ValueError: it is damaged, or there is no such page.
+    """
+    if number >= len(head.pages):
+        raise ValueError(f"page {number} of {len(head.pages)} in a times record")
+    page = head.pages[number]
+    start = head.body_at + int(page["offset"])
+    body = _checked(record, start, int(page["size"]), int(page["crc"]))
+    return decode_values(DataType.INT64, int(page["encoding"]), body, int(page["rows"]))
 
 
 def unpack_page(

@@ -47,19 +47,14 @@ class RegionPicture:
                 for series_id, holders in table.by_series.items():
                     layout = holders[0].layout
                     self._in_memory[series_id] = layout.types[holders[0].columns[series_id]]
-            self._slots = region._known_slots()
-            frozen = region._frozen
-            if frozen is not None:
-                # those of a flush under way join the known ones only when it is stored
-                self._slots = sorted({*self._slots, *(slot for slot, _ in frozen.entries)})
-            self._snapshot, self._cuts = region._snapshot(list(self._in_memory.items()), None)
+            self._read = region.open_read(list(self._in_memory.items()))
 
     def key_values(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the key-value state, by key."""
         prefix = kind_prefix(self._region.id, Kind.KEY_VALUE)
         newer = sorted(self._newer.items())
         at = 0
-        for stored, value in self._snapshot.view.scan(prefix, prefix_end(prefix)):
+        for stored, value in self._read.snapshot.view.scan(prefix, prefix_end(prefix)):
             key = stored[len(prefix) :]
             while at < len(newer) and newer[at][0] < key:
                 yield from _present(newer[at])
@@ -72,23 +67,23 @@ class RegionPicture:
     def series(self) -> Iterator[tuple[int, DataType]]:
         """Yield id and type of every series that may have points, ascending."""
         found = dict(self._in_memory)
-        for slot in self._slots:
+        for slot in self._read.slots:
             found.update(self._stored_series(slot))
-        yield from sorted(item for item in found.items() if item[0] not in self._cuts.dropped)
+        yield from sorted(item for item in found.items() if not self._read.is_dropped(item[0]))
 
     def read(self, series_id: int, kind: DataType) -> Iterator[ColumnBatch]:
         """Yield the points of one series, in time order."""
-        reader = Reader(self._snapshot)
-        loaded = reader.load(series_id, kind, self._slots, T_MIN, T_MAX, self._cuts.of(series_id))
+        reader = Reader(self._read.snapshot)
+        loaded = self._read.load(reader, series_id, kind, T_MIN, T_MAX)
         return reader.scan([loaded], T_MIN, T_MAX, descending=False, max_rows=None)
 
     def close(self) -> None:
         """Let go of the state."""
-        self._snapshot.view.release()
+        self._read.close()
 
     def _stored_series(self, slot: int) -> Iterator[tuple[int, DataType]]:
         """Yield the series that have chunks in a slot; one seek each, ghosts included."""
-        snapshot = self._snapshot
+        snapshot = self._read.snapshot
         lo, hi = series_range(self._region.id, Kind.CHUNK, slot, 0, 1 << 64)
         while (key := snapshot.view.first_key(lo, hi)) is not None:
             series_id = split_chunk_key(key).series_id

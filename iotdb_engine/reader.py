@@ -7,7 +7,7 @@ each window the pages that touch it are decoded, cut, and merged by priority. A 
 that there is about its times, so windows are independent, and any interleaving comes out right.
 Pages that do not overlap others meet no sorting: they are sliced and passed on.
 
-Priority: the sequence of a chunk; the frozen table's sequence; then the active table.
+Priority: the order of a chunk; the frozen table's sequence; then the active table.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ import numpy.typing as npt
 from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Corruption, WrongType
-from iotdb_engine.key_format import Kind, chunk_key, series_range, split_chunk_key, with_kind
+from iotdb_engine.key_format import (
+    Kind,
+    chunk_key,
+    is_visible,
+    series_range,
+    split_chunk_key,
+    with_kind,
+)
 from iotdb_engine.memtable import MemSnapshot
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
-from iotdb_engine.page import Chunk, unpack_chunk, unpack_page, unpack_times_page
+from iotdb_engine.page import Chunk, unpack_chunk, unpack_page, unpack_times, unpack_times_page
 from iotdb_engine.store import View
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType
@@ -73,6 +80,7 @@ class Series:
         top: parallel to `pages`: highest `high` so far, so that a search can skip what is over.
         runs: (sequence, rows) of memory tables.
         cuts: tombstones.
+        floor: rows before this time are not there, whatever is asked for.
     """
 
     kind: DataType
@@ -83,6 +91,7 @@ class Series:
     top: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     runs: list[tuple[int, Run]] = field(default_factory=list)
     cuts: Sequence[Cut] = ()
+    floor: int = T_MIN
 
     def touching(self, t_min: int, t_max: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the pages that touch an inclusive range."""
@@ -114,7 +123,7 @@ class Reader:
         cuts: Sequence[Cut],
     ) -> Series:
         """Find the sources of a series within an inclusive range."""
-        series = Series(kind, cuts=cuts)
+        series = Series(kind, cuts=cuts, floor=t_min)
         for slot in slots:
             self._load_chunks(series, slot, series_id, t_min, t_max)
         self._index(series, t_min, t_max)
@@ -135,21 +144,37 @@ class Reader:
             parts = split_chunk_key(key)
             if parts.first_time > t_max:
                 break
-            if parts.sequence > snapshot.committed or parts.sequence in snapshot.aborted:
+            if not is_visible(parts.sequence, snapshot.committed, snapshot.aborted):
                 continue
-            try:
-                chunk = unpack_chunk(record)
-            except ValueError as error:
-                raise Corruption(snapshot.path, key, "a chunk record", error) from error
+            chunk = self.parse_chunk(snapshot, key, record)
             if chunk.kind is not series.kind:
                 raise WrongType(
                     f"series {series_id} is stored as {chunk.kind.name}, "
                     f"and was asked for as {series.kind.name}"
                 )
-            end = chunk.pages[-1]
-            if end["count"] and end["high"] < t_min:
+            if chunk.last < t_min:
                 continue
-            series.chunks.append((key, parts.sequence, chunk))
+            series.chunks.append((key, chunk.order, chunk))
+
+    @staticmethod
+    def parse_chunk(snapshot: Snapshot, key: bytes, record: bytes) -> Chunk:
+        """Parse a CHUNK record.
+
+        Raises:
+            Corruption: naming it.
+        """
+        try:
+            return unpack_chunk(record)
+        except ValueError as error:
+            raise Corruption(snapshot.path, key, "a chunk record", error) from error
+
+    def stored_kind(self, slot: int, series_id: int) -> DataType | None:
+        """Return the type that a series has on disk, or None if it has nothing in the slot."""
+        view = self._snapshot.view
+        lo, hi = series_range(self._snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
+        for key, record in view.scan(lo, hi):
+            return self.parse_chunk(self._snapshot, key, record).kind
+        return None
 
     @staticmethod
     def _index(series: Series, t_min: int, t_max: int) -> None:
@@ -171,6 +196,7 @@ class Reader:
 
     def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
         """Return the rows of a series in an inclusive window, merged, or None if it has none."""
+        t_min = max(t_min, series.floor)
         return self._merge(series, series.touching(t_min, t_max), t_min, t_max, runs=True)
 
     def _merge(
@@ -249,7 +275,7 @@ class Reader:
             if times is None:
                 record = self._record(times_key)
                 try:
-                    times = unpack_times_page(record, number)
+                    times = unpack_times_page(record, unpack_times(record), number)
                 except ValueError as error:
                     raise Corruption(snapshot.path, times_key, f"page {number}", error) from error
                 snapshot.cache.put(cache_key, times, times.nbytes + 200)
@@ -338,6 +364,7 @@ class Reader:
 
     def aggregate(self, series: Series, t_min: int, t_max: int) -> Aggregate:
         """Aggregate a series over an inclusive range, from page statistics wherever they hold."""
+        t_min = max(t_min, series.floor)
         result = Aggregate()
         clean = self._clean_pages(series, t_min, t_max)
         if clean.any():
@@ -358,6 +385,7 @@ class Reader:
             np.maximum.accumulate(series.pages["high"][dirty]) if len(dirty) else dirty,
             series.runs,
             series.cuts,
+            series.floor,
         )
         windows = self._windows([rest], t_min, t_max, self._snapshot.batch_rows, descending=False)
         for low, high in windows:

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
+from iotdb_engine.compaction import Compactor, decode_number
 from iotdb_engine.errors import Closed, Corruption, EngineError
-from iotdb_engine.flush import decode_commit, decode_intent, write_table
+from iotdb_engine.flush import Flushed, decode_commit, decode_intent, write_table
 from iotdb_engine.key_format import (
     Kind,
     commit_key,
+    compaction_key,
     intent_key,
     kind_prefix,
     prefix_end,
@@ -25,19 +27,14 @@ from iotdb_engine.key_format import (
     slot_start,
     split_chunk_key,
 )
-from iotdb_engine.memtable import MemDelete, MemSnapshot, Memtable
+from iotdb_engine.memtable import MemSnapshot, Memtable
 from iotdb_engine.options import EngineOptions
-from iotdb_engine.reader import ACTIVE_SEQUENCE, Reader, Series, Snapshot
+from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot
+from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
 from iotdb_engine.store import Batch, Store, View
-from iotdb_engine.tombstones import (
-    Cut,
-    DroppedSeries,
-    Tombstone,
-    cuts_for,
-    decode_drop,
-    decode_tombstone,
-)
-from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType, Fragment
+from iotdb_engine.tombstones import DroppedSeries, Tombstone, decode_drop, decode_tombstone
+from iotdb_engine.ttl import TtlRules, decode_rule
+from iotdb_engine.types import Aggregate, ColumnBatch, Fragment
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
@@ -47,7 +44,9 @@ _ENTRY_GRACE_S = 0.05
 _CLEAN_SEEKS = 20_000
 """Most slots x drops looked at in one flush when the data of dropped series is removed."""
 
-SeriesList = Sequence[tuple[int, DataType]]
+
+def _no_wait(cpu_s: float) -> None:
+    """Go on at once."""
 
 
 class Region:
@@ -77,6 +76,7 @@ class Region:
         cache_id: int,
         request_flush: Callable[[Region], None],
         pressure: Callable[[], None],
+        request_compaction: Callable[[Region, bool], None],
     ) -> None:
         """Open the region from the store; only `Engine` does.
 
@@ -91,6 +91,10 @@ class Region:
         self._cache_id = cache_id
         self._request_flush = request_flush
         self._pressure = pressure
+        self._request_compaction = request_compaction
+        # Held while records are removed whose series may be dropped, or whose space may be given
+        # up, at the same time. Innermost: nothing but the store is called with it.
+        self.structure_lock = threading.Lock()
         # Guards every field below. Lock order: this, then the budget's or the worker's.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -99,6 +103,7 @@ class Region:
         self._tombstones: tuple[Tombstone, ...] = ()
         self._dropped = DroppedSeries()
         self._pending_drops: list[tuple[bytes, int, int]] = []
+        self._ttl = TtlRules()
         self._slots: set[int] | None = None
         self._committed = 0
         self._next_sequence = 1
@@ -112,7 +117,7 @@ class Region:
         self._closed = False
         self._callbacks: list[Callable[[int], None]] = []
         self._late_puts: Callable[[], Mapping[bytes, bytes | None]] = dict
-        self._flushing: tuple[Memtable, list[Tombstone]] | None = None
+        self._flushing: tuple[Memtable, Flushed] | None = None
         self.flush_count = 0
         self.flushed_bytes = 0
         self.applied_index = 0
@@ -133,6 +138,11 @@ class Region:
                 begun, self._aborted = self._parse(intent_key(self.id), decode_intent, data)
                 if begun > self._committed:
                     self._aborted |= {begun}
+            data = view.get(compaction_key(self.id))
+            number = 0
+            if data is not None:
+                number = self._parse(compaction_key(self.id), decode_number, data)
+            self.compactor = Compactor(self, number)
             self._next_sequence = max(begun, self._committed) + 1
             for key, value in self._records(view, Kind.TOMBSTONE):
                 parse = partial(decode_tombstone, record_sequence(key))
@@ -141,6 +151,9 @@ class Region:
                 lo, hi = self._parse(key, decode_drop, value)
                 self._pending_drops.append((key, lo, hi))
             self._dropped = DroppedSeries((lo, hi) for _, lo, hi in self._pending_drops)
+            for key, value in self._records(view, Kind.TTL):
+                hi, ttl = self._parse(key, decode_rule, value)
+                self._ttl = self._ttl.with_rule(record_sequence(key), hi, ttl)
         finally:
             view.release()
         self.applied_index = self.durable_index
@@ -197,6 +210,27 @@ class Region:
             self._begin_locked(index)
             size = self._active.drop(ranges)
             self._dropped = self._dropped.with_ranges(ranges)
+        self._count(size)
+
+    def set_ttl(self, lo: int, hi: int, ttl: int | None, index: int) -> None:
+        """Have the points of the series [lo, hi) expire; reads leave expired points out at once.
+
+        Args:
+            lo: lowest series id.
+            hi: lowest id after the range.
+            ttl: how long a point stays, in units of its time stamps; None: for good. It takes the
+                place of what was set before for the same range.
+            index: of the caller's log entry.
+
+        Raises:
+            ValueError: the range partly overlaps another one, or `ttl` is below 1; nothing
+                happened.
+        """
+        with self._lock:
+            rules = self._ttl.with_rule(lo, hi, ttl)
+            self._begin_locked(index)
+            size = self._active.set_ttl(lo, hi, ttl)
+            self._ttl = rules
         self._count(size)
 
     def put(self, puts: Mapping[bytes, bytes | None], index: int) -> None:
@@ -398,14 +432,12 @@ class Region:
             table, aborted = self._frozen, self._aborted
         if table is None:
             return False
-        size, tombstones = write_table(
-            self._store, self.id, table, aborted=aborted, options=self._options
-        )
+        flushed = write_table(self._store, self.id, table, aborted=aborted, options=self._options)
         with self._lock:
-            self.flushed_bytes += size
+            self.flushed_bytes += flushed.written_bytes
             if self._slots is not None:
                 self._slots.update(slot for slot, _ in table.entries)
-            self._flushing = (table, tombstones)
+            self._flushing = (table, flushed)
             for number, (lo, hi) in enumerate(table.drops):
                 key = record_key(self.id, Kind.DROP, table.sequence, number)
                 self._pending_drops.append((key, lo, hi))
@@ -417,19 +449,23 @@ class Region:
         with self._lock:
             if self._flushing is None or self._closed:
                 return
-            table, tombstones = self._flushing
+            table, flushed = self._flushing
             self._flushing = None
             self._committed = table.sequence
             self.durable_index = table.index
-            self._add_tombstones(tombstones)
+            self._add_tombstones(flushed.tombstones)
             self._frozen = None
             self.flush_count += 1
             again = self._flush_target > self._committed
             callbacks = list(self._callbacks)
             self._changed.notify_all()
         self._budget.release(frozen=table.bytes)
+        for slot, owner, layers in flushed.groups:
+            self.compactor.note(slot, owner, layers)
         if again:
             self._request_flush(self)
+        if flushed.groups:
+            self._request_compaction(self, False)
         for callback in callbacks:
             try:
                 callback(table.index)
@@ -452,6 +488,9 @@ class Region:
             frozen = self._frozen.bytes if self._frozen else 0
             self._budget.release(active=self._active.bytes, frozen=frozen)
             self._changed.notify_all()
+        # A batch of a compaction that is under way is the last one.
+        with self.structure_lock:
+            pass
 
     def _remove_dropped(self) -> None:
         """Remove chunks of dropped series, for which a DROP record is stored.
@@ -474,7 +513,8 @@ class Region:
                         batch.delete_range(*chunks)
                         batch.delete_range(*series_range(self.id, Kind.DATA, slot, lo, hi))
                 batch.delete(key)
-                self._store.write(batch)
+                with self.structure_lock:
+                    self._store.write(batch)
                 self._pending_drops.pop(0)
         finally:
             view.release()
@@ -498,6 +538,64 @@ class Region:
                     view.release()
                 self._slots = found
             return sorted(self._slots)
+
+    # Compacting
+
+    def request_compaction(self, *, full: bool) -> None:
+        """Have the chunks merged in the background; nothing happens where that is switched off."""
+        self._request_compaction(self, full)
+
+    def compact(self, *, full: bool = False, pace: Callable[[float], None] = _no_wait) -> bool:
+        """Merge chunks now, in this thread; see `Compactor.run`. `Engine.compact` does it aside."""
+        return self.compactor.run(pace, full=full)
+
+    @property
+    def store(self) -> Store:
+        """Where the records are."""
+        return self._store
+
+    @property
+    def options(self) -> EngineOptions:
+        """Sizes."""
+        return self._options
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether everything is refused."""
+        return self._closed
+
+    @property
+    def committed(self) -> int:
+        """Highest sequence whose flush is durable."""
+        return self._committed
+
+    @property
+    def dropped(self) -> DroppedSeries:
+        """Series removed for good; the same object until another one is."""
+        return self._dropped
+
+    def stored_tombstones(self, view: View) -> Iterator[tuple[bytes, Tombstone]]:
+        """Yield key and content of each TOMBSTONE record."""
+        for key, value in self._records(view, Kind.TOMBSTONE):
+            yield key, self._parse(key, partial(decode_tombstone, record_sequence(key)), value)
+
+    def retire_tombstones(self, idle: Sequence[tuple[bytes, Tombstone]]) -> None:
+        """Remove tombstones that hide nothing; by the compaction."""
+        if not idle:
+            return
+        batch = Batch()
+        for key, _ in idle:
+            batch.delete(key)
+        with self.structure_lock:
+            if self._closed:
+                return
+            self._store.write(batch)
+        with self._lock:
+            self._tombstones = tuple(
+                kept
+                for kept in self._tombstones
+                if not any(kept.equals(tombstone) for _, tombstone in idle)
+            )
 
     # Reading
 
@@ -529,29 +627,7 @@ class Region:
         Raises:
             Closed, WrongType, Corruption: here, or while iterating.
         """
-        snapshot, cuts = self._snapshot(series, slots)
-        return self._scan(snapshot, cuts, series, t_min, t_max, slots, descending, max_rows)
-
-    def _scan(
-        self,
-        snapshot: Snapshot,
-        cuts: _Cuts,
-        series: SeriesList,
-        t_min: int,
-        t_max: int,
-        slots: Sequence[int] | None,
-        descending: bool,
-        max_rows: int | None,
-    ) -> Iterator[ColumnBatch]:
-        try:
-            reader = Reader(snapshot)
-            loaded = [
-                self._load(reader, snapshot, cuts, series_id, kind, slots, t_min, t_max)
-                for series_id, kind in series
-            ]
-            yield from reader.scan(loaded, t_min, t_max, descending=descending, max_rows=max_rows)
-        finally:
-            snapshot.view.release()
+        return self.open_read(series, slots).scan(series, t_min, t_max, descending, max_rows)
 
     def aggregate(
         self, series: SeriesList, t_min: int, t_max: int, *, slots: Sequence[int] | None = None
@@ -560,39 +636,30 @@ class Region:
 
         Pages that lie inside the range, and that nothing else touches, are not decoded.
         """
-        snapshot, cuts = self._snapshot(series, slots)
-        try:
-            result = []
-            for series_id, kind in series:
-                reader = Reader(snapshot)
-                one = self._load(reader, snapshot, cuts, series_id, kind, slots, t_min, t_max)
-                result.append(reader.aggregate(one, t_min, t_max))
-            return result
-        finally:
-            snapshot.view.release()
+        with self.open_read(series, slots) as read:
+            return [read.aggregate(one, t_min, t_max) for one in series]
 
     def last(
         self, series: SeriesList, *, slots: Sequence[int] | None = None
     ) -> list[tuple[int, Any] | None]:
         """Return the latest time and value of each series, or None where there is none."""
-        snapshot, cuts = self._snapshot(series, slots)
-        try:
-            result: list[tuple[int, Any] | None] = []
-            for series_id, kind in series:
-                reader = Reader(snapshot)
-                one = self._load(reader, snapshot, cuts, series_id, kind, slots, T_MIN, T_MAX)
-                found = None
-                for batch in reader.scan([one], T_MIN, T_MAX, descending=True, max_rows=1):
-                    value = batch.columns[0].values[0]
-                    found = (int(batch.times[0]), value if kind is DataType.TEXT else value.item())
-                result.append(found)
-            return result
-        finally:
-            snapshot.view.release()
+        with self.open_read(series, slots) as read:
+            return [read.last(one) for one in series]
 
-    def _snapshot(
-        self, series: SeriesList, slots: Collection[int] | None
-    ) -> tuple[Snapshot, _Cuts]:
+    def open_read(
+        self,
+        series: SeriesList,
+        slots: Collection[int] | None = None,
+        *,
+        stored_only: bool = False,
+    ) -> RegionRead:
+        """Take the state of now, to be read by one thread; `close` it.
+
+        Args:
+            series: those of which memory tables are captured.
+            slots: where to look; None: in every slot.
+            stored_only: the state of the last durable flush, without what was applied since.
+        """
         ids = [series_id for series_id, _ in series]
         within = None if slots is None else frozenset(slots)
         with self._lock:
@@ -608,12 +675,12 @@ class Region:
             found = self._active.snapshot(alive, within)
             if found is not None:
                 tables.append((ACTIVE_SEQUENCE, found))
-            cuts = _Cuts(
+            cuts = Cuts(
                 dropped,
                 self._tombstones,
-                () if frozen is None else tuple(frozen.deletes),
+                () if frozen is None or stored_only else tuple(frozen.deletes),
                 0 if frozen is None else frozen.sequence,
-                tuple(self._active.deletes),
+                () if stored_only else tuple(self._active.deletes),
             )
             snapshot = Snapshot(
                 region=self.id,
@@ -627,23 +694,9 @@ class Region:
                 page_points=self._options.page_points,
                 batch_rows=self._options.read_batch_rows,
             )
-        return snapshot, cuts
-
-    def _load(
-        self,
-        reader: Reader,
-        snapshot: Snapshot,
-        cuts: _Cuts,
-        series_id: int,
-        kind: DataType,
-        slots: Sequence[int] | None,
-        t_min: int,
-        t_max: int,
-    ) -> Series:
-        if series_id in cuts.dropped:
-            return Series(kind)
-        where = self._known_slots() if slots is None else slots
-        return reader.load(series_id, kind, where, t_min, t_max, cuts.of(series_id))
+            rules = self._ttl
+        where = self._known_slots() if slots is None else sorted(slots)
+        return RegionRead(snapshot, cuts, where, rules, self._options.now())
 
     def memtable_bytes(self) -> int:
         """Return the estimate of the active table's memory."""
@@ -652,35 +705,3 @@ class Region:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed(f"region {self.id} is closed")
-
-
-class _Cuts:
-    """The deletes that a read has to heed, from disk and from memory."""
-
-    def __init__(
-        self,
-        dropped: DroppedSeries,
-        stored: Sequence[Tombstone],
-        frozen: Sequence[MemDelete],
-        frozen_sequence: int,
-        active: Sequence[MemDelete],
-    ) -> None:
-        self.dropped = dropped
-        self._stored = stored
-        self._frozen = frozen
-        self._frozen_sequence = frozen_sequence
-        self._active = active
-
-    def of(self, series_id: int) -> list[Cut]:
-        """Return the cuts of one series."""
-        found = list(cuts_for(self._stored, series_id))
-        for deletes, sequence in (
-            (self._frozen, self._frozen_sequence),
-            (self._active, ACTIVE_SEQUENCE),
-        ):
-            found.extend(
-                Cut(sequence, delete.t_min, delete.t_max)
-                for delete in deletes
-                if series_id in delete.series_ids
-            )
-        return found

@@ -29,6 +29,7 @@ from iotdb_engine.key_format import (
     Kind,
     commit_key,
     intent_key,
+    is_visible,
     kind_prefix,
     prefix_end,
     region_of,
@@ -252,8 +253,7 @@ class RegionExport:
         if kind in _OWN_RECORDS:
             return False
         if kind in _BY_SEQUENCE:
-            sequence = split_chunk_key(key).sequence
-            return sequence <= self._committed and sequence not in self._aborted
+            return is_visible(split_chunk_key(key).sequence, self._committed, self._aborted)
         return True
 
     @property

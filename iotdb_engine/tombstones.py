@@ -48,6 +48,11 @@ class Tombstone(NamedTuple):
         at = int(np.searchsorted(self.series_ids, np.uint64(series_id)))
         return at < len(self.series_ids) and int(self.series_ids[at]) == series_id
 
+    def equals(self, other: Tombstone) -> bool:
+        """Tell whether both say the same; `==` would compare arrays."""
+        same = (self.sequence, self.t_min, self.t_max) == (other.sequence, *other[2:])
+        return same and np.array_equal(self.series_ids, other.series_ids)
+
     def covers(self, older: Tombstone) -> bool:
         """Tell whether this makes an older one redundant: same series, at least its range."""
         return (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,13 +23,24 @@ from hypothesis.stateful import (
 import iotdb_engine.flush as flush_module
 from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, Aggregate, DataType, Engine, EngineOptions, Region
+from iotdb_engine.key_format import COMPACTED, Kind, split_chunk_key
+from iotdb_engine.page import unpack_chunk
 from iotdb_engine.store import Batch, MemoryStore
 
 SERIES = {number: DataType(number % 6) for number in range(1, 13)}
 PARTITION = 16
+NOW = [100]
+"""The present, which only moves forward."""
 OPTIONS = EngineOptions(
-    page_points=4, chunk_points=8, read_batch_rows=5, batch_bytes=300, read_cache_bytes=20_000
+    page_points=4,
+    chunk_points=8,
+    read_batch_rows=5,
+    batch_bytes=300,
+    read_cache_bytes=20_000,
+    compaction=False,  # it is called by rules, so that a failing example replays
+    now=lambda: NOW[0],
 )
+TTL_RANGES = [(1, 5), (5, 9), (9, 13)]
 
 times = st.integers(0, 40) | st.sampled_from([T_MIN, T_MAX, -1, 15, 16])
 ranges = st.tuples(times, times).map(sorted)
@@ -67,6 +80,13 @@ class Model:
     def __init__(self) -> None:
         self.data: dict[int, dict[int, Any]] = {i: {} for i in SERIES}
         self.kv: dict[bytes, bytes] = {}
+        self.ttl: dict[int, int] = {}
+
+    def cells(self, series_id: int) -> dict[int, Any]:
+        """Return the rows of a series that are not expired."""
+        ttl = self.ttl.get(series_id)
+        floor = T_MIN if ttl is None else NOW[0] - ttl
+        return {t: v for t, v in self.data[series_id].items() if t >= floor}
 
     def apply(self, entry: tuple[Any, ...]) -> None:
         match entry:
@@ -83,6 +103,8 @@ class Model:
             case ("drop", lo, hi):
                 for series_id in range(lo, hi):
                     self.data[series_id] = {}
+            case ("ttl", lo, hi, ttl):
+                self.ttl.update(dict.fromkeys(range(lo, hi), ttl))
             case ("put", puts):
                 for key, value in puts.items():
                     if value is None:
@@ -133,6 +155,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
+        NOW[0] = 100
         self.store = MemoryStore()
         self.engine = Engine(":memory:", OPTIONS, store=self.store)
         self.region: Region = self.engine.region(7)
@@ -158,6 +181,8 @@ class EngineMachine(RuleBasedStateMachine):
                 self.region.drop_series([(lo, hi)], index)
             case ("put", puts):
                 self.region.put(puts, index)
+            case ("ttl", lo, hi, ttl):
+                self.region.set_ttl(lo, hi, ttl, index)
             case ("nothing",):
                 self.region.mark_applied(index)
 
@@ -206,6 +231,43 @@ class EngineMachine(RuleBasedStateMachine):
     def put(self, puts: dict[bytes, bytes | None]) -> None:
         self.apply(("put", puts))
 
+    @rule(which=st.sampled_from(TTL_RANGES), ttl=st.integers(1, 130))
+    def set_ttl(self, which: tuple[int, int], ttl: int) -> None:
+        """Tighten a time to live: whether loosening one brings rows back is not promised."""
+        lo, hi = which
+        self.apply(("ttl", lo, hi, min(ttl, self.model.ttl.get(lo, ttl))))
+
+    @rule(steps=st.integers(1, 10))
+    def time_passes(self, steps: int) -> None:
+        NOW[0] += steps
+
+    @rule(full=st.booleans())
+    def compact(self, full: bool) -> None:
+        assert self.region.compact(full=full)
+        if full:
+            self.check_nothing_to_compact()
+
+    def check_nothing_to_compact(self) -> None:
+        """After a full merge chunks do not overlap, and nothing that is expired is left."""
+        spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for key, value in self.store._data.items():
+            if key[2] != Kind.CHUNK:
+                continue
+            parts = split_chunk_key(key)
+            if parts.series_id in self.region.dropped or parts.sequence in self.region._aborted:
+                continue
+            if COMPACTED > parts.sequence > self.region.committed:
+                continue  # a flush that is under way
+            chunk = unpack_chunk(value)
+            ttl = self.model.ttl.get(parts.series_id)
+            assert ttl is None or chunk.last >= NOW[0] - ttl
+            spans.setdefault((parts.slot, parts.series_id), []).append(
+                (parts.first_time, chunk.last)
+            )
+        for ranges in spans.values():
+            ranges.sort()
+            assert all(a[1] < b[0] for a, b in pairwise(ranges)), ranges
+
     @rule()
     def nothing(self) -> None:
         self.apply(("nothing",))
@@ -228,15 +290,21 @@ class EngineMachine(RuleBasedStateMachine):
         self.start(self.store.reopen())
         assert self.region.applied_index == len(self.log)
 
-    @rule(seed=st.integers(0, 1 << 16), flushing=st.booleans())
-    def crash(self, seed: int, flushing: bool) -> None:
-        """Lose what is not durable, at any batch, perhaps in the middle of a flush."""
+    @rule(
+        seed=st.integers(0, 1 << 16),
+        flushing=st.booleans(),
+        compacting=st.sampled_from([None, False, True]),
+    )
+    def crash(self, seed: int, flushing: bool, compacting: bool | None) -> None:
+        """Lose what is not durable, at any batch, perhaps in the middle of a flush or a merge."""
         self.check_pinned()
         if flushing:
             # Write everything of a flush, but do not sync it.
             with self.region._lock:
                 self.region._freeze_locked()
             self.region.store_frozen()
+        if compacting is not None:
+            self.region.compact(full=compacting)
         keep = random.Random(seed).randint(0, self.store.unsynced_count())
         survivor = self.store.crash(keep)
         self.engine.close(flush=False)
@@ -252,8 +320,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.region = self.engine.region(7)
 
     def expected(self, ids: list[int], low: int, high: int) -> list[Any]:
-        found = {t for i in ids for t in self.model.data[i] if low <= t <= high}
-        return [(t, tuple(self.model.data[i].get(t) for i in ids)) for t in sorted(found)]
+        cells = {i: self.model.cells(i) for i in ids}
+        found = {t for i in ids for t in cells[i] if low <= t <= high}
+        return [(t, tuple(cells[i].get(t) for i in ids)) for t in sorted(found)]
 
     @rule(
         ids=st.lists(st.sampled_from(sorted(SERIES)), min_size=1, max_size=6, unique=True),
@@ -285,7 +354,9 @@ class EngineMachine(RuleBasedStateMachine):
     def aggregate(self, ids: list[int], span: list[int]) -> None:
         found = self.region.aggregate([(i, SERIES[i]) for i in ids], *span)
         for series_id, one in zip(ids, found, strict=True):
-            cells = {t: v for t, v in self.model.data[series_id].items() if span[0] <= t <= span[1]}
+            cells = {
+                t: v for t, v in self.model.cells(series_id).items() if span[0] <= t <= span[1]
+            }
             expected = expected_aggregate(SERIES[series_id], cells)
             assert (one.count, one.min_time, one.max_time) == (
                 expected.count,
@@ -315,7 +386,7 @@ class EngineMachine(RuleBasedStateMachine):
     def last(self, ids: list[int]) -> None:
         found = self.region.last([(i, SERIES[i]) for i in ids])
         for series_id, one in zip(ids, found, strict=True):
-            cells = self.model.data[series_id]
+            cells = self.model.cells(series_id)
             if not cells:
                 assert one is None
             else:
@@ -339,7 +410,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TEST_SETTINGS = settings(
-    max_examples=60,
+    max_examples=int(os.environ.get("TEST_MODEL_EXAMPLES", "60")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

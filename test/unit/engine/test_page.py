@@ -13,6 +13,7 @@ from iotdb_engine.page import (
     pack_times,
     unpack_chunk,
     unpack_page,
+    unpack_times,
     unpack_times_page,
 )
 from iotdb_engine.types import BATCH_DTYPES
@@ -28,12 +29,13 @@ def packed(valid: np.ndarray | None = VALID) -> EncodedColumn:
 
 
 def test_a_chunk_comes_back_page_by_page() -> None:
-    first_time, table, body = packed()
-    assert first_time == 2
-    record, data = pack_chunk(DataType.DOUBLE, 9, 0, table, body)
+    column = packed()
+    assert (column.first_time, column.last_time) == (2, 196)
+    record, data = pack_chunk(DataType.DOUBLE, 9, 0, 77, column)
     assert data is None
     chunk = unpack_chunk(record)
     assert (chunk.kind, chunk.owner, chunk.times_first) == (DataType.DOUBLE, 9, 0)
+    assert (chunk.order, chunk.last) == (77, 196)
     assert chunk.pages["rows"].tolist() == [10] * 10
     assert chunk.pages["count"][4] == 0
     for number, page in enumerate(chunk.pages):
@@ -56,9 +58,10 @@ def test_a_long_chunk_has_its_pages_in_another_record() -> None:
     values = np.random.default_rng(1).normal(size=1000)
     encoder = PageEncoder(DataType.DOUBLE, 1, level=1)
     times = np.arange(1000, dtype=np.int64)
-    _, table, body = encoder.encode(times, values[np.newaxis], None, 100)[0]
+    column = encoder.encode(times, values[np.newaxis], None, 100)[0]
+    body = column.body
     assert len(body) > INLINE_BYTES
-    record, data = pack_chunk(DataType.DOUBLE, 1, 0, table, body)
+    record, data = pack_chunk(DataType.DOUBLE, 1, 0, 77, column)
     assert data == body
     chunk = unpack_chunk(record)
     assert chunk.inline is None
@@ -70,11 +73,17 @@ def test_a_column_without_values_has_no_first_time() -> None:
 
 
 def test_times_come_back_page_by_page() -> None:
-    record = pack_times(TIMES, 30)
-    pages = [unpack_times_page(record, number) for number in range(4)]
+    members = [7, 3, 4, (1 << 64) - 1]
+    record = pack_times(TIMES, 30, order=5, members=members, best=True)
+    head = unpack_times(record)
+    assert (head.order, head.last, head.best, head.rows) == (5, 198, True, 100)
+    assert head.members == sorted(members)
+    assert head.pages["low"].tolist() == TIMES[::30].tolist()
+    assert head.pages["high"].tolist() == [58, 118, 178, 198]
+    pages = [unpack_times_page(record, head, number) for number in range(4)]
     assert np.concatenate(pages).tolist() == TIMES.tolist()
     with pytest.raises(ValueError, match="page 4 of 4"):
-        unpack_times_page(record, 4)
+        unpack_times_page(record, head, 4)
 
 
 def flips(data: bytes) -> list[bytes]:
@@ -86,8 +95,9 @@ def flips(data: bytes) -> list[bytes]:
 
 
 def test_every_flipped_bit_and_cut_of_a_chunk_is_noticed() -> None:
-    _, table, body = packed()
-    record, _ = pack_chunk(DataType.DOUBLE, 9, 0, table, body)
+    column = packed()
+    body = column.body
+    record, _ = pack_chunk(DataType.DOUBLE, 9, 0, 77, column)
     for damaged in [*flips(record), *(record[:n] for n in range(len(record)))]:
         with pytest.raises(ValueError, match=r"expected|bytes"):
             unpack_chunk(damaged)
@@ -99,10 +109,10 @@ def test_every_flipped_bit_and_cut_of_a_chunk_is_noticed() -> None:
 
 
 def test_every_flipped_bit_and_cut_of_times_is_noticed() -> None:
-    record = pack_times(TIMES, 100)
+    record = pack_times(TIMES, 100, order=5, members=[1])
     for damaged in [*flips(record), *(record[:n] for n in range(len(record)))]:
         with pytest.raises(ValueError, match=r"expected|bytes"):
-            unpack_times_page(damaged, 0)
+            unpack_times_page(damaged, unpack_times(damaged), 0)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,7 @@ def test_columns_of_every_sort_share_a_block(kind: DataType, level: int) -> None
         for column, made in zip(
             part, encoder.encode(times[lo : lo + n // 2], part, None, 3000), strict=True
         ):
-            record, data = pack_chunk(kind, 1, 0, made.table, made.body)
+            record, data = pack_chunk(kind, 1, 0, 5, made)
             chunk = unpack_chunk(record)
             assert data is not None
             pages = [unpack_page(kind, page, data)[0] for page in chunk.pages]
