@@ -93,7 +93,13 @@ class WriteQueue(Protocol):
         """Raise LogFailed when the log takes no more writes."""
 
     def put(self, op: WriteOp) -> None:
-        """Queue `op` behind all that were put before."""
+        """Queue `op` behind all that were put before; `wake` or `write_here` must follow."""
+
+    def wake(self) -> None:
+        """Have the log-writer thread write what is queued."""
+
+    def write_here(self) -> None:
+        """Write what is queued in the calling thread, unless somebody is writing."""
 
 
 class GroupLog:
@@ -182,15 +188,18 @@ class GroupLog:
         self,
         persist: Persist,
         on_durable: Callable[[], None],
+        *,
+        wake: bool = True,
     ) -> None:
         """Queue `persist` for the writer.
 
         Args:
             persist: written hard state first, then truncation or new start, then entries, so that
                 any prefix of it that survives a crash is a legal state.
-            on_durable: called once from the log-writer thread when `persist` is durable (with
+            on_durable: called once by the thread that writes, when `persist` is durable (with
                 sync="periodic": written), in the order of submission over all groups. Never
                 called when the log fails first. It must not block; it may submit.
+            wake: have the log-writer thread write it; otherwise `wake` or `write_here` must follow.
 
         Raises:
             LogFailed: nothing was changed.
@@ -231,6 +240,20 @@ class GroupLog:
                 self.queued_bytes += payload_bytes
             self._pending.append(op)
             self._queue.put(op)
+        if wake:
+            self._queue.wake()
+
+    def wake(self) -> None:
+        """Have the log-writer thread write what was submitted."""
+        self._queue.wake()
+
+    def write_here(self) -> None:
+        """Write what was submitted in the calling thread, or leave it to who is writing already.
+
+        Callbacks of any group are called meanwhile: no lock may be held that they take. It takes
+        as long as the disk does.
+        """
+        self._queue.write_here()
 
     def entries(self, lo: LogIndex, hi: LogIndex, max_bytes: int) -> list[Entry]:
         """Return entries from `lo` on, below `hi`, with payloads of at most `max_bytes` together.
@@ -432,3 +455,4 @@ class GroupLog:
         op = WriteOp(self, None, base, 0, None)
         self._pending.append(op)
         self._queue.put(op)
+        self._queue.wake()

@@ -126,8 +126,8 @@ class NodeLog:
     def close(self) -> None:
         """Make everything submitted durable and end the thread; idempotent.
 
-        Reads still work afterwards; submissions raise LogFailed. From a callback in the log-writer
-        thread itself it returns at once.
+        Reads still work afterwards; submissions raise LogFailed. From a callback of a write it
+        returns at once.
         """
         with self._lock:
             if self._closed:
@@ -137,7 +137,7 @@ class NodeLog:
         for group in groups:
             group.maybe_log_base()
         self._writer.close()
-        if threading.current_thread() is not self._thread:
+        if not self._writer.is_writing():
             self._thread.join()
         os.close(self._lock_fd)
 

@@ -114,7 +114,7 @@ class MemberDeps(NamedTuple):
 
 
 class _DueReports:
-    """Durable writes of one batch of the log; the log-writer thread's only."""
+    """Durable writes of one batch of the log; only for who is writing it."""
 
     __slots__ = ("last_rewrote", "reports", "writes")
 
@@ -296,10 +296,11 @@ class RaftMember:
             if self._stopped:
                 return None
             request_id, waiter = self._replies.open()
-            pending = self._step_locked(Received(make(request_id)), request_id)
+            pending = self._step_locked(Received(make(request_id)), request_id, wake=False)
             unanswered = not pending and request_id in self._replies
             if unanswered:
                 self._replies.forget(request_id)
+        self._log.write_here()
         self._applier.catch_up()
         if unanswered:
             return None
@@ -325,7 +326,10 @@ class RaftMember:
         return self.await_outcome(self.propose_async(payload), deadline)
 
     def propose_async(self, payload: bytes) -> Waiter:
-        """Append a plan and return at once; see `propose` for the errors."""
+        """Append a plan; see `propose` for the errors.
+
+        Returns at once, but where the disk is idle: then the plan is durable here when it returns.
+        """
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
@@ -340,7 +344,8 @@ class RaftMember:
             assert proposed is not None
             # registered before routing: a group of one may commit inside the log's callback
             waiter = self._proposals.add(proposed.first_index, proposed.term)
-            self._route_locked(effects)
+            self._route_locked(effects, wake=False)
+        self._log.write_here()
         return waiter
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
@@ -423,10 +428,11 @@ class RaftMember:
                 self._step_locked(event, 0)
         self._applier.catch_up()
 
-    def _step_locked(self, event: Event, request_id: int) -> bool:
+    def _step_locked(self, event: Event, request_id: int, *, wake: bool = True) -> bool:
         """Step and route; True when the answer to `request_id` is held for durability.
 
-        The caller lets the applier catch up when it has given the lock back.
+        The caller lets the applier catch up when it has given the lock back; without `wake` it has
+        the log written then, too.
         """
         assert self._lock.locked()
         try:
@@ -434,9 +440,9 @@ class RaftMember:
         except AssertionError as error:
             self._fail(error)
             raise
-        return self._route_locked(effects, request_id)
+        return self._route_locked(effects, request_id, wake=wake)
 
-    def _route_locked(self, effects: Effects, request_id: int = 0) -> bool:
+    def _route_locked(self, effects: Effects, request_id: int = 0, *, wake: bool = True) -> bool:
         held = False
         persist = effects.persist
         if persist is not None:
@@ -446,6 +452,7 @@ class RaftMember:
             self._log.submit(
                 persist,
                 lambda: self._note_durable(last and (last.index, last.term), rewrites),
+                wake=wake,
             )
         for message in effects.send:
             self._send_locked(message)
