@@ -32,6 +32,7 @@ from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.log_keeper import LogKeeper
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.operations import hand_over
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
 from cluster.member.snapshot_sender import SnapshotOptions
@@ -335,7 +336,9 @@ class ClusterMain:
 
     def step_09_win_quorum(self) -> None:
         """A quorum of the meta group agreed to this node's candidacy."""
-        self._log_step(9, f"a quorum of {len(self.meta_member.voters)} meta members agreed")
+        self._log_step(
+            9, f"a quorum of {len(self.meta_member.membership.voters)} meta members agreed"
+        )
 
     def step_10_lead_meta_group(self) -> None:
         """This node leads the meta group."""
@@ -411,6 +414,8 @@ class ClusterMain:
         """Build a DataMember for each data group that this node is in."""
         members = self.data_groups.build(table)
         self._closers.append(self.data_groups.stop)
+        # clients' connections are closed by then, and the members still take part
+        self._closers.append(self._hand_over)
         self.known_nodes.mark_has_partition_table()
         self._log_step(
             13, f"{len(members)} DataMembers: {', '.join(member.name for member in members)}"
@@ -592,6 +597,12 @@ class ClusterMain:
                 self._failure = outcome.message
                 self._stopping.set()
             return
+
+    def _hand_over(self) -> None:
+        """Leave no group without a leader for an election time-out (a clean stop)."""
+        if self._failure is None:
+            timeout_s = self.settings.node.election_timeout_ms / 1000
+            hand_over([self.meta_member, *self.data_groups.all()], timeout_s)
 
     def _log_keeper(self) -> LogKeeper:
         node = self.settings.node

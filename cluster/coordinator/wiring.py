@@ -45,7 +45,7 @@ def cluster_coordinator(
 
     def members_of(group_id: GroupId) -> Sequence[NodeId]:
         if group_id == META_GROUP_ID:
-            return meta_member.voters
+            return meta_member.membership.voters
         group = coordinator.router.table().group_by_id(group_id)
         return group.members if group is not None else ()
 

@@ -196,7 +196,7 @@ class RaftMember:
             core=self._core,
             applier=self._applier,
             machine=machine,
-            step=self._step,
+            step=self.step,
             deps=deps,
         )
 
@@ -244,9 +244,9 @@ class RaftMember:
         return self._core.term
 
     @property
-    def voters(self) -> tuple[NodeId, ...]:
-        """The nodes that vote in this group."""
-        return self._core.membership.voters
+    def membership(self) -> Membership:
+        """The membership in force."""
+        return self._core.membership
 
     @property
     def applied_index(self) -> LogIndex:
@@ -276,11 +276,11 @@ class RaftMember:
 
     def receive(self, message: Message) -> None:
         """Take an answer from a peer."""
-        self._step(Received(message))
+        self.step(Received(message))
 
     def unreachable(self, peer: NodeId) -> None:
         """Take note that a message to `peer` was not delivered."""
-        self._step(Unreachable(peer))
+        self.step(Unreachable(peer))
 
     def handle(self, make: Callable[[int], Message], timeout_s: float) -> Message | None:
         """Step with a peer's request and return the answer when it may leave.
@@ -422,11 +422,15 @@ class RaftMember:
 
     # ---- stepping ----
 
-    def _step(self, event: Event) -> None:
+    def step(self, event: Event) -> Effects | None:
+        """Step the core and carry out what it wants; return that, or None after `stop`."""
+        effects = None
         with self._lock:
             if not self._stopped:
-                self._step_locked(event, 0)
+                effects = self._core_step_locked(event)
+                self._route_locked(effects)
         self._applier.catch_up()
+        return effects
 
     def _step_locked(self, event: Event, request_id: int, *, wake: bool = True) -> bool:
         """Step and route; True when the answer to `request_id` is held for durability.
@@ -434,21 +438,23 @@ class RaftMember:
         The caller lets the applier catch up when it has given the lock back; without `wake` it has
         the log written then, too.
         """
+        return self._route_locked(self._core_step_locked(event), request_id, wake=wake)
+
+    def _core_step_locked(self, event: Event) -> Effects:
         assert self._lock.locked()
         try:
-            effects = self._core.step(event)
+            return self._core.step(event)
         except AssertionError as error:
             self._fail(error)
             raise
-        return self._route_locked(effects, request_id, wake=wake)
 
     def _route_locked(self, effects: Effects, request_id: int = 0, *, wake: bool = True) -> bool:
         held = False
         persist = effects.persist
         if persist is not None:
             self._submitted += 1
-            last = persist.entries[-1] if persist.entries else None
-            rewrites = bool(persist.truncate_from)
+            last = persist.entries[-1] if persist.entries else persist.snapshot
+            rewrites = bool(persist.truncate_from) or persist.snapshot is not None
             self._log.submit(
                 persist,
                 lambda: self._note_durable(last and (last.index, last.term), rewrites),

@@ -41,7 +41,7 @@ class MemberSnapshots:
         core: RaftCore,
         applier: Applier,
         machine: GroupMachine,
-        step: Callable[[Event], None],
+        step: Callable[[Event], Effects | None],
         deps: MemberDeps,
     ) -> None:
         self.name = name

@@ -118,7 +118,7 @@ def _member_status(member: RaftMember) -> MemberStatus:
         commitIndex=status["commit"],
         appliedIndex=member.applied_index,
         lastIndex=status["last"],
-        voters=list(member.voters),
+        voters=list(member.membership.voters),
         durableIndex=member.durable_index,
     )
 

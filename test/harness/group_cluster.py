@@ -147,11 +147,11 @@ class GroupNode:
             lambda name, run: self.threads.spawn(f"link-data-{name}", run),
         )
         self.member = DataMember(
-            group=PartitionGroup(GROUP, members[0], members),
+            group=PartitionGroup(GROUP, node_id, members),
             config=RaftConfig(
                 node_id=node_id,
                 election_ticks=10,
-                first_campaign_ticks=2 if node_id == members[0] else 0,
+                first_campaign_ticks=2 if members[:1] == (node_id,) else 0,
                 **raft,
             ),
             log=self.log.group(GROUP),
@@ -233,6 +233,14 @@ class GroupCluster:
         return GroupNode(
             node_id, self.ids, self.folder / f"node{node_id}", self.network, **self._options
         )
+
+    def add(self, node_id: NodeId) -> GroupNode:
+        """Start a node that is in no group yet; the leader has to make it a member."""
+        self.nodes[node_id] = GroupNode(
+            node_id, (), self.folder / f"node{node_id}", self.network, **self._options
+        )
+        self.nodes[node_id].start()
+        return self.nodes[node_id]
 
     def start(self, node_id: NodeId) -> GroupNode:
         """Start a node, again after `stop`."""

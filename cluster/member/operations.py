@@ -1,0 +1,110 @@
+"""What operators, and the node itself at its end, ask of a group: other leaders, other members."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cluster.errors import ClusterError, NotLeader, StatusCode, Unavailable
+from cluster.member.raft_member import RaftMember
+from cluster.raft.effects import RejectReason
+from cluster.raft.events import ChangeMembership, TransferLeadership
+from cluster.raft.types import NO_NODE, Membership, NodeId
+from cluster.rpc.deadline import Deadline
+
+logger = logging.getLogger(__name__)
+
+
+def transfer_leadership(member: RaftMember, target: NodeId, deadline: Deadline) -> None:
+    """Hand the group's leadership to `target`; returns when this member leads no more.
+
+    Raises:
+        NotLeader: it does not lead.
+        ClusterError: the target has no vote, or did not take over in time; this member leads on.
+    """
+    effects = member.step(TransferLeadership(target))
+    if effects is None:
+        raise NotLeader(member.group_id, NO_NODE)
+    if effects.rejected is not None:
+        if effects.rejected.reason is RejectReason.NOT_LEADER:
+            raise NotLeader(member.group_id, effects.rejected.leader)
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER,
+            f"group {member.group_id}: node {target}: {effects.rejected.reason.value}",
+        )
+    if not member.wait_for(lambda: not member.is_leader, deadline.remaining_s()):
+        raise Unavailable(f"group {member.group_id}: node {target} did not take over in time")
+
+
+def change_membership(
+    member: RaftMember,
+    voters: Iterable[NodeId],
+    learners: Iterable[NodeId],
+    deadline: Deadline,
+    *,
+    expected: Membership | None = None,
+) -> Membership:
+    """Make the group's members these, through a joint membership where that is needed.
+
+    A node that is to vote is made a learner first, and gets its vote when it has caught up.
+
+    Args:
+        member: the leader's.
+        voters: of the group to be.
+        learners: of the group to be.
+        deadline: for the change to be in force here.
+        expected: refuse unless the present membership is this one.
+
+    Returns:
+        The membership in force.
+
+    Raises:
+        NotLeader: it does not lead.
+        ClusterError: refused; nothing was changed.
+        Unavailable: not in force before the deadline; it may still come.
+    """
+    target = Membership(tuple(sorted(voters)), (), tuple(sorted(learners)))
+    effects = member.step(ChangeMembership(target.voters, target.learners, expected))
+    if effects is None:
+        raise NotLeader(member.group_id, NO_NODE)
+    if effects.rejected is not None:
+        if effects.rejected.reason is RejectReason.NOT_LEADER:
+            raise NotLeader(member.group_id, effects.rejected.leader)
+        raise ClusterError(
+            StatusCode.EXECUTE_STATEMENT_ERROR,
+            f"group {member.group_id}: members not changed: {effects.rejected.reason.value}",
+        )
+    if not member.wait_for(lambda: member.membership == target, deadline.remaining_s()):
+        raise Unavailable(
+            f"group {member.group_id}: the new members were not in force in time; they may yet be"
+        )
+    return target
+
+
+def hand_over(members: Sequence[RaftMember], timeout_s: float) -> None:
+    """Give away what these members lead, each group to the follower that has most of its log.
+
+    So a node that stops in order leaves no group without a leader for an election time-out. What
+    nobody takes in time is left as it is: the others will elect.
+    """
+    deadline = Deadline.after(timeout_s)
+    led = [(member, _heir(member.status())) for member in members if member.is_leader]
+    handed = [(member, heir) for member, heir in led if heir != NO_NODE]
+    for member, heir in handed:
+        member.step(TransferLeadership(heir))
+    for member, heir in handed:
+        if member.wait_for(lambda m=member: not m.is_leader, deadline.remaining_s()):  # type: ignore[misc]
+            logger.info("group %d: leadership handed to node %d", member.group_id, heir)
+        else:
+            logger.info("group %d: node %d did not take over in time", member.group_id, heir)
+
+
+def _heir(status: dict[str, Any]) -> NodeId:
+    """Return the live voter with the longest log, or NO_NODE."""
+    followers = [
+        (follower["match"], node)
+        for node, follower in status["followers"].items()
+        if follower["active"] and node in status["voters"]
+    ]
+    return NodeId(max(followers)[1]) if followers else NO_NODE
