@@ -137,6 +137,7 @@ class Directory:
         used = set(self._spaces.values()) | self._staged
         for space in range(_FIRST_SPACE, _LAST_SPACE + 1):
             if space not in used:
+                self.discard(space)  # remains of a region that lived there before
                 self._staged.add(space)
                 return space
         raise EngineError("no free space for another snapshot: too many transfers are unfinished")
@@ -169,6 +170,8 @@ class Directory:
         """Return the changes that remove a region, wherever it lives."""
         batch = Batch()
         batch.delete_range(*region_range(self.space_of(region_id)))
+        # it will live under its own number again, where remains of its first life may lie
+        batch.delete_range(*region_range(region_id))
         if self._spaces.pop(region_id, None) is not None:
             batch.delete(kind_prefix(DIRECTORY, Kind.PLACE) + region_id.to_bytes(2, "big"))
         return batch
