@@ -215,6 +215,13 @@ def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> C
     )
 
 
+def from_prefixes(prefixes: Sequence[str], *, prefix_dialect: bool) -> tuple[str, ...]:
+    """Return the FROM paths as patterns: in 0.12 a `*` at their end means any depth."""
+    if not prefix_dialect:
+        return tuple(prefixes)
+    return tuple(f"{path}*" if path.endswith(".*") else path for path in prefixes)
+
+
 def match_over(prefixes: Sequence[str], resolver: SeriesResolver) -> PathMatcher:
     """Return the matcher of paths relative to FROM prefixes."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cluster.errors import ClusterError, StatusCode
 from cluster.query.backend import QueryBackend
+from cluster.query.binding import from_prefixes
 from cluster.query.by_device import DeviceSelection
 from cluster.query.checks import select_kind
 from cluster.query.context import QueryContext
@@ -35,6 +38,9 @@ def execute_query(statement: Statement, backend: QueryBackend, context: QueryCon
 def execute_select(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
     """Plan a SELECT, whatever its INTO says; see `execute_query`."""
     kind = select_kind(select)
+    if context.prefix_dialect:
+        prefixes = from_prefixes(select.prefixes, prefix_dialect=True)
+        select = replace(select, prefixes=prefixes)
     if select.windows is not None:
         WindowSeries(select.windows, context).check_order(descending=select.order_descending)
     if select.last:

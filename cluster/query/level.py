@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cluster.query.aggregates import AggregateFunction
 from cluster.query.aggregation import AggregateSource, needs_of, rows_of
-from cluster.query.binding import Binder, PathMatcher
+from cluster.query.binding import Binder, PathMatcher, aggregate_of
 from cluster.query.errors import query_error
 from cluster.query.expressions import AggregateLeaf
 from cluster.query.functions.casting import cast_values
@@ -72,6 +72,18 @@ def bind_levels(
     ]
     _check_types(columns)
     return columns
+
+
+def grouped_names(expression: Expression, match: PathMatcher, levels: Sequence[int]) -> list[str]:
+    """Return the grouped columns that an aggregate stands for, none when it matches nothing."""
+    if not isinstance(expression, FunctionCall) or aggregate_of(expression) is None:
+        return []
+    names = {
+        _grouped_name(expression, leaf.series, levels): None
+        for leaf in Binder(match).bind(expression)
+        if isinstance(leaf, AggregateLeaf)
+    }
+    return list(names)
 
 
 def _nested() -> Exception:

@@ -20,7 +20,7 @@ from cluster.query.errors import query_error
 from cluster.query.evaluate import evaluated
 from cluster.query.expressions import Bound, Leaf, is_delayed, leaves
 from cluster.query.group_by import WindowSeries
-from cluster.query.level import LevelColumn, bind_levels, read_levels
+from cluster.query.level import LevelColumn, bind_levels, grouped_names, read_levels
 from cluster.query.result import ResultSet, limited
 from cluster.query.rows import RowSource, reordered
 from cluster.query.where import (
@@ -32,7 +32,7 @@ from cluster.query.where import (
     unknown_in_where,
 )
 from cluster.query.window_fill import filled_windows
-from cluster.query.without_null import listed_text, null_filter, without_null
+from cluster.query.without_null import null_filter, without_null
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.expressions import Expression
 from cluster.sql.statements.select import Alignment, Select
@@ -243,7 +243,12 @@ class Selection:
 
         batches = read(windows, backwards=descending)
         keep = null_filter(
-            select.without_null, cut, list(range(len(cut))), lambda column: [listed_text(column)]
+            select.without_null,
+            cut,
+            list(range(len(cut))),
+            lambda column: (
+                [column] if isinstance(column, str) else grouped_names(column, match, select.levels)
+            ),
         )
         if keep is not None:
             batches = without_null(batches, keep)

@@ -24,6 +24,7 @@ from cluster.scan.time_set import ALL_TIMES, TimeSet
 from cluster.scan.value_tests import (
     CompareTest,
     Constant,
+    ContainsTest,
     InTest,
     LikeTest,
     Operator,
@@ -42,6 +43,8 @@ from cluster.sql.statements.select import (
     TimeCompare,
     TimeIn,
     ValueCompare,
+    ValueCondition,
+    ValueContains,
     ValueIn,
     ValueLike,
     ValueRegexp,
@@ -58,7 +61,6 @@ _INVERSE = {
     Comparison.LE: Comparison.GT,
 }
 
-ValueCondition = ValueCompare | ValueIn | ValueLike | ValueRegexp
 MatchFilterPath = Callable[[str], Sequence[SeriesInfo]]
 """A path of the WHERE clause → all series that it stands for."""
 
@@ -209,6 +211,9 @@ def value_test(condition: ValueCondition, series: SeriesInfo) -> ValueTest:
         case ValueLike():
             _check_text(series, "Like")
             return LikeTest(condition.pattern)
+        case ValueContains():
+            _check_text(series, "Contains")
+            return ContainsTest(condition.part.encode("utf-8", "surrogatepass"))
         case ValueRegexp():
             _check_text(series, "Regexp")
             try:

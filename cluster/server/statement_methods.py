@@ -11,6 +11,7 @@ from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
 from cluster.rpc.convert import encode_non_aligned, encode_query_dataset, encode_tsblock
 from cluster.rpc.gen.client.ttypes import (
+    TSAggregationQueryReq,
     TSCancelOperationReq,
     TSCloseOperationReq,
     TSExecuteBatchStatementReq,
@@ -18,19 +19,29 @@ from cluster.rpc.gen.client.ttypes import (
     TSExecuteStatementResp,
     TSFetchResultsReq,
     TSFetchResultsResp,
+    TSLastDataQueryReq,
     TSQueryDataSet,
     TSQueryNonAlignDataSet,
     TSRawDataQueryReq,
     TSStatus,
 )
 from cluster.rpc.status import Generation
-from cluster.schema.paths import split_path
+from cluster.server.data_queries import (
+    aggregation_query,
+    last_data_query,
+    raw_data_query,
+    text_of,
+)
 from cluster.server.handler_base import HandlerBase, answers_status
 from cluster.server.sessions import OpenQuery, Session
+from cluster.server.tracing import PARSED, PLANNED, Tracing
 from cluster.sql.statements.families import Statement, is_query
 from cluster.sql.statements.schema import DeleteTimeseries
+from cluster.sql.statements.select import Select
 
 logger = logging.getLogger(__name__)
+
+_DataQueryReq = TSRawDataQueryReq | TSLastDataQueryReq | TSAggregationQueryReq
 
 
 def _v2(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,6 +116,29 @@ class StatementMethods(HandlerBase):
         """Read whole series in [startTime, endTime); results as TsBlocks."""
         return self._raw(req, v2=True)
 
+    def executeLastDataQuery(self, req: TSLastDataQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Return the last points of series that are not older than a time."""
+        return self._structured(req, lambda: last_data_query(req.paths, req.time), v2=False)
+
+    @_v2
+    def executeLastDataQueryV2(self, req: TSLastDataQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Return the last points of series that are not older than a time; as TsBlocks."""
+        return self._structured(req, lambda: last_data_query(req.paths, req.time), v2=True)
+
+    def executeAggregationQuery(self, req: TSAggregationQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Aggregate series, over windows where the request has them."""
+        return self._structured(req, lambda: aggregation_query(req), v2=False)
+
+    @_v2
+    def executeAggregationQueryV2(self, req: TSAggregationQueryReq) -> TSExecuteStatementResp:  # noqa: N802
+        """Aggregate series, over windows where the request has them; as TsBlocks."""
+        return self._structured(req, lambda: aggregation_query(req), v2=True)
+
+    def _raw(self, req: TSRawDataQueryReq, *, v2: bool) -> TSExecuteStatementResp:
+        return self._structured(
+            req, lambda: raw_data_query(req.paths, req.startTime, req.endTime), v2=v2
+        )
+
     def fetchResults(self, req: TSFetchResultsReq) -> TSFetchResultsResp:  # noqa: N802
         """Return the next page, or hasResultSet=false at the end and for unknown queries."""
         return self._fetch(req, v2=False)
@@ -140,14 +174,20 @@ class StatementMethods(HandlerBase):
         self, req: TSExecuteStatementReq, *, v2: bool, only: str = ""
     ) -> TSExecuteStatementResp:
         query_id = self.ids.next("query")
+        tracing = Tracing()
         try:
             session = self.session()
             statement = self.executor.parse(req.statement, session)
+            tracing.reached(PARSED)
             query = is_query(statement)
             if session.generation is not Generation.V1:
                 _check_kind(query=query, only=only)
             if query:
-                return self._open(req, statement, session, query_id, req.statement, v2=v2)
+                response = self._open(req, statement, session, query_id, req.statement, v2=v2)
+                if isinstance(statement, Select) and statement.tracing:
+                    tracing.reached(PLANNED)
+                    response.tracingInfo = tracing.info(len(response.columns))
+                return response
             statuses = self.executor.update(statement, session, self.write_deadline())
             # 0.13 reports deleted series path by path, even when there is one only
             single = not isinstance(statement, DeleteTimeseries)
@@ -157,34 +197,25 @@ class StatementMethods(HandlerBase):
         except Exception as error:  # noqa: BLE001 - the request border
             return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
 
-    def _raw(self, req: TSRawDataQueryReq, *, v2: bool) -> TSExecuteStatementResp:
+    def _structured(
+        self,
+        req: Any,  # noqa: ANN401 - one of three request structs
+        make: Callable[[], Select],
+        *,
+        v2: bool,
+    ) -> TSExecuteStatementResp:
+        """Run a query that came as paths."""
         query_id = self.ids.next("query")
         try:
             session = self.session()
-            columns = []
-            prefixes = []
-            for path in req.paths:
-                nodes = split_path(path)
-                columns.append(nodes[-1])
-                prefixes.append(path[: -len(nodes[-1]) - 1])
-            if len(set(prefixes)) > 1:
-                raise ClusterError(
-                    StatusCode.UNSUPPORTED_OPERATION,
-                    "executeRawDataQuery over several devices is not supported yet; "
-                    "use a SELECT statement",
-                )
-            sql = (
-                f"select {', '.join(columns)} from {prefixes[0]} "
-                f"where time >= {req.startTime} and time < {req.endTime}"
-            )
-            statement = self.executor.parse(sql, session)
-            return self._open(req, statement, session, query_id, sql, v2=v2)
+            select = make()
+            return self._open(req, select, session, query_id, text_of(select), v2=v2)
         except Exception as error:  # noqa: BLE001 - the request border
             return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
 
     def _open(
         self,
-        req: TSExecuteStatementReq | TSRawDataQueryReq,
+        req: TSExecuteStatementReq | _DataQueryReq,
         statement: Statement,
         session: Session,
         query_id: int,
@@ -214,7 +245,7 @@ class StatementMethods(HandlerBase):
         return response
 
     def _first_page(
-        self, req: TSExecuteStatementReq | TSRawDataQueryReq, query: OpenQuery, *, v2: bool
+        self, req: TSExecuteStatementReq | _DataQueryReq, query: OpenQuery, *, v2: bool
     ) -> tuple[TSExecuteStatementResp, bool]:
         """Return the answer with the first page, and whether more follows."""
         result = query.result

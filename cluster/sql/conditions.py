@@ -18,10 +18,12 @@ from cluster.sql.statements.select import (
     TimeCompare,
     TimeIn,
     ValueCompare,
+    ValueContains,
     ValueIn,
     ValueLike,
     ValueRegexp,
 )
+from cluster.sql.tokens import unquote
 from iotdb_engine.types import T_MAX, T_MIN
 
 _COMPARISONS = {
@@ -86,9 +88,11 @@ class ConditionBuilder:
     def _text_match(self, node: Node) -> Condition:
         operand = subtrees(node)[0]
         pattern = str(node.children[-1])
-        word = "Like" if node.data == "like" else "Regexp"
+        word = str(node.data).capitalize()
         if operand.data == "time_operand":
             raise semantic_error(f"Unsupported type: [time]. Only TEXT is supported in '{word}'")
+        if node.data == "contains":
+            return ValueContains(_operand_path(operand), unquote(pattern))
         if pattern[0] != "'":
             raise semantic_error(
                 f"the pattern of '{word}' is in double quotes. Please use single quotation marks"

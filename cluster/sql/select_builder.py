@@ -61,6 +61,7 @@ class SelectBuilder:
             alignment=_alignment(part(node, "alignment")),
             into=_into(part(node, "into")),
             order_given=order is not None,
+            tracing=_has(node, "TRACING"),
         )
 
     def _select_item(self, node: Node) -> SelectItem:

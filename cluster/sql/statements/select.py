@@ -81,6 +81,14 @@ class ValueRegexp:
 
 
 @dataclass(frozen=True)
+class ValueContains:
+    """`path CONTAINS 'part'`, the part unescaped."""
+
+    path: str
+    part: str
+
+
+@dataclass(frozen=True)
 class Not:
     """NOT (condition)."""
 
@@ -101,7 +109,8 @@ class Or:
     operands: tuple[Condition, ...]
 
 
-Condition = TimeCompare | TimeIn | ValueCompare | ValueIn | ValueLike | ValueRegexp | Not | And | Or
+ValueCondition = ValueCompare | ValueIn | ValueLike | ValueRegexp | ValueContains
+Condition = TimeCompare | TimeIn | ValueCondition | Not | And | Or
 
 
 class FillMethod(Enum):
@@ -210,3 +219,4 @@ class Select:
     alignment: Alignment = Alignment.TIME
     into: Into | None = None
     order_given: bool = False
+    tracing: bool = False
