@@ -179,10 +179,7 @@ class ClusterBackend:
     ) -> list[WindowAggregates]:
         """Return one series' aggregates each, merged over the groups that hold its points."""
         count = len(series) if selected is None else selected
-        results = [
-            WindowAggregates.empty(info.data_type, len(windows.lows), needs)
-            for info in series[:count]
-        ]
+        results: list[WindowAggregates | None] = [None] * count
         filtered = row_filter is not None or count < len(series)
 
         def query_of(numbers: Sequence[int], first: int) -> AggregatesQuery:
@@ -219,8 +216,15 @@ class ClusterBackend:
             if isinstance(answer, Exception):
                 raise answer
             for number, part in zip(numbers, answer, strict=False):
-                results[number].merge(part)
-        return results
+                known = results[number]
+                if known is None:
+                    results[number] = part  # mostly the only one
+                else:
+                    known.merge(part)
+        return [
+            result or WindowAggregates.empty(info.data_type, len(windows.lows), needs)
+            for result, info in zip(results, series, strict=False)
+        ]
 
     def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
         """Return the latest point of each series, over the groups that hold its points."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
@@ -34,6 +35,8 @@ from cluster.sql.statements.expressions import (
 from cluster.sql.statements.literals import LiteralKind
 from cluster.sql.statements.select import SelectItem
 from iotdb_engine.types import DataType
+
+_MAX_COLUMNS = 100_000
 
 
 class SeriesResolver:
@@ -153,7 +156,7 @@ class Binder:
             case BinaryExpression():
                 return [
                     binary(expression.op, left, right)
-                    for left, right in product(
+                    for left, right in _combinations(
                         self.bind(expression.left), self.bind(expression.right)
                     )
                 ]
@@ -172,7 +175,7 @@ class Binder:
         if any(isinstance(argument, ConstantExpression) for argument in call.arguments):
             texts = [_first_constant(argument) for argument in call.arguments]
             raise metadata_error(f"Constant operand is not allowed: {', '.join(texts)}")
-        choices = product(*(self.bind(argument) for argument in call.arguments))
+        choices = _combinations(*(self.bind(argument) for argument in call.arguments))
         return [_bound_call(call, bind, arguments) for arguments in choices]
 
     def _aggregates(self, call: FunctionCall, function: AggregateFunction) -> list[Bound]:
@@ -187,6 +190,17 @@ class Binder:
             function.check_type(series.data_type)
             bound.append(AggregateLeaf(function, series, f"{call.name}({shown})"))
         return bound
+
+
+def _combinations(*choices: Sequence[Bound]) -> Iterator[tuple[Bound, ...]]:
+    """Yield all combinations; QUERY_PROCESS_ERROR when they are too many columns to be meant."""
+    count = prod(map(len, choices))
+    if count > _MAX_COLUMNS:
+        raise query_error(
+            f"the operands of an expression match {count} combinations of series; "
+            f"no more than {_MAX_COLUMNS} are allowed"
+        )
+    return product(*choices)
 
 
 def _constant(expression: ConstantExpression) -> ConstantLeaf:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.sql.context import ParseContext
+from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.names import path_text
 from cluster.sql.nodes import Node, subtrees, tokens_of
 from cluster.sql.statements.expressions import (
@@ -25,29 +25,39 @@ _KINDS = {
 }
 
 
+_MAX_DEPTH = 200
+"""What is built, bound and computed for an expression recurses over it."""
+
+
 class ExpressionBuilder:
     """Turns the trees of one statement's select list into expressions."""
 
     def __init__(self, context: ParseContext) -> None:
         self._context = context
 
-    def build(self, node: Node) -> Expression:
-        """Return the expression of an `expression` or anything below it."""
+    def build(self, node: Node, depth: int = 0) -> Expression:
+        """Return the expression of an `expression` or anything below it.
+
+        Raises:
+            ClusterError: METADATA_ERROR: it is nested too deeply.
+        """
+        if depth > _MAX_DEPTH:
+            raise semantic_error(f"an expression has more than {_MAX_DEPTH} operators in a row")
         match node.data:
             case "binary":
-                return self._binary(node)
+                return self._binary(node, depth)
             case "negated":
-                return Negation(self.build(subtrees(node)[0]))
+                return Negation(self.build(subtrees(node)[0], depth + 1))
             case "positive":
-                return self.build(subtrees(node)[0])
+                return self.build(subtrees(node)[0], depth + 1)
             case "function_call":
-                return self._function_call(node)
+                return self._function_call(node, depth)
             case "select_path":
                 return PathExpression(path_text(tokens_of(node)))
             case _:
                 return self._constant(node)
 
-    def _binary(self, node: Node) -> Expression:
+    def _binary(self, node: Node, depth: int) -> Expression:
         """Build a chain of operators; a long one leans left, so it is taken apart in a loop."""
         chain: list[tuple[Arithmetic, Node]] = []
         while node.data == "binary":
@@ -55,12 +65,13 @@ class ExpressionBuilder:
             (operator,) = tokens_of(node)
             chain.append((Arithmetic(str(operator)), right))
             node = left
-        result = self.build(node)
+        depth += len(chain)
+        result = self.build(node, depth)
         for op, right in reversed(chain):
-            result = BinaryExpression(op, result, self.build(right))
+            result = BinaryExpression(op, result, self.build(right, depth))
         return result
 
-    def _function_call(self, node: Node) -> Expression:
+    def _function_call(self, node: Node, depth: int) -> Expression:
         (name,) = tokens_of(node)
         arguments = []
         attributes = []
@@ -69,7 +80,7 @@ class ExpressionBuilder:
                 key, value = (str(token)[1:-1] for token in tokens_of(child))
                 attributes.append((key, value))
             else:
-                arguments.append(self.build(child))
+                arguments.append(self.build(child, depth + 1))
         return FunctionCall(str(name), tuple(arguments), tuple(attributes))
 
     def _constant(self, node: Node) -> Expression:
