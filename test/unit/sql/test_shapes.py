@@ -80,7 +80,7 @@ def test_known_shapes_do_not_reach_the_parser(cache, monkeypatch):
 
 
 def test_long_texts_are_not_kept(cache):
-    chain = " + ".join(["a"] * 400)
+    chain = " + ".join(["a"] * 190)
     parse(f"select {chain} from root.d", CONTEXT)
     parse(f"select {'a, ' * 2000} a from root.d", CONTEXT)
     assert cache._shapes == {}
