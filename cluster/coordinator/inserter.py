@@ -19,7 +19,7 @@ from cluster.coordinator.schema_cache import (
     StorageGroupRef,
 )
 from cluster.coordinator.storage_groups import StorageGroups
-from cluster.coordinator.template_operations import TemplateOperations
+from cluster.coordinator.template_operations import TemplateOperations, alignment_error
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import CreateSeriesPlan, InsertPlan
 from cluster.raft.types import GroupId
@@ -107,6 +107,7 @@ class Inserter:
         measurements: Sequence[str],
         deadline: Deadline,
         *,
+        aligned: bool,
         fresh: bool = False,
     ) -> DeviceSchema:
         """Return the schema of a device with those of `measurements` that exist.
@@ -117,6 +118,7 @@ class Inserter:
             device: full path.
             measurements: names or aliases.
             deadline: of the whole.
+            aligned: whether the rows to be written are; a template is not activated otherwise.
             fresh: don't trust what is remembered; another node may have changed it.
         """
         if fresh:
@@ -125,7 +127,7 @@ class Inserter:
         if known is not None and all(name in known.series for name in measurements):
             return known
         storage_group = self._storage_groups.of_device(device, deadline)
-        aligned, found = self._access.resolve(
+        is_aligned, found = self._access.resolve(
             self._router.schema_group(storage_group.path),
             storage_group.sg_id,
             device,
@@ -136,9 +138,11 @@ class Inserter:
             name: info for name, info in zip(measurements, found, strict=True) if info is not None
         }
         missing = [name for name in measurements if name not in series]
-        if missing and self._templates.activate_for_insert(device, missing, deadline):
-            return self.device_schema(device, measurements, deadline, fresh=True)
-        return self._cache.remember_device(device, DeviceSchema(storage_group, aligned, series))
+        if missing and self._templates.activate_for_insert(
+            device, missing, deadline, aligned=aligned
+        ):
+            return self.device_schema(device, measurements, deadline, aligned=aligned, fresh=True)
+        return self._cache.remember_device(device, DeviceSchema(storage_group, is_aligned, series))
 
     # ---- inside ----
 
@@ -211,16 +215,14 @@ class Inserter:
                 StatusCode.QUERY_PROCESS_ERROR,
                 f"Insertion contains duplicated measurement: {twice}",
             )
-        schema = self.device_schema(item.device, item.measurements, deadline)
+        schema = self.device_schema(item.device, item.measurements, deadline, aligned=item.aligned)
         if _disagree(item, schema):
             # before this is held against the client: what is remembered may be out of date
-            schema = self.device_schema(item.device, item.measurements, deadline, fresh=True)
-        if schema.aligned is not None and schema.aligned != item.aligned:
-            kind = "aligned" if schema.aligned else "not aligned"
-            raise ClusterError(
-                StatusCode.ALIGNED_TIMESERIES_ERROR,
-                f"the device is {kind}, the insertion is not of that kind (Path: {item.device})",
+            schema = self.device_schema(
+                item.device, item.measurements, deadline, aligned=item.aligned, fresh=True
             )
+        if schema.aligned is not None and schema.aligned != item.aligned:
+            raise alignment_error(item.device, aligned=schema.aligned)
         problems: dict[str, str] = {}
         missing = [
             (name, data_type)

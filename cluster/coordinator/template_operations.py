@@ -164,7 +164,7 @@ class TemplateOperations:
         return self._delete(gone, deadline) if gone else OK
 
     def activate_for_insert(
-        self, device: str, measurements: Sequence[str], deadline: Deadline
+        self, device: str, measurements: Sequence[str], deadline: Deadline, *, aligned: bool
     ) -> bool:
         """Activate the template that holds for a device if it has one of some missing measurements.
 
@@ -172,12 +172,14 @@ class TemplateOperations:
             Whether series were made: what is known of the device is out of date then.
 
         Raises:
-            ClusterError: the template can't be activated there.
+            ClusterError: the template can't be activated there, or the rows are of another kind.
         """
         self._access.sync_meta(deadline)
         holding = self._meta_state().templates.of_device(split_path(device))
         if holding is None or all(holding[1].find(name) is None for name in measurements):
             return False
+        if holding[1].aligned != aligned:
+            raise alignment_error(device, aligned=holding[1].aligned)
         status = self._activate(join_path(split_path(device)), holding[1], deadline)
         if not status.ok:
             raise ClusterError(status.code, status.message)
@@ -228,3 +230,12 @@ class TemplateOperations:
 
 def _at(device: DeviceInfo, path: str) -> DeviceInfo:
     return DeviceInfo(path, device.storage_group, device.aligned, device.template)
+
+
+def alignment_error(device: str, *, aligned: bool) -> ClusterError:
+    """Return the error of rows that are aligned where the device is not, or the reverse."""
+    kind = "aligned" if aligned else "not aligned"
+    return ClusterError(
+        StatusCode.ALIGNED_TIMESERIES_ERROR,
+        f"the device is {kind}, the insertion is not of that kind (Path: {device})",
+    )

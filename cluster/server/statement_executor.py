@@ -307,7 +307,9 @@ class StatementExecutor:
             aligned=aligned,
             times=times,
             rows=rows,
-            schema=inserter.device_schema(device, measurements, deadline, fresh=fresh),
+            schema=inserter.device_schema(
+                device, measurements, deadline, aligned=aligned, fresh=fresh
+            ),
             inference=self._inference,
         )
         if converted.item is None:
