@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
+_UNIT_NS = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _FLUSH_AFTER_LOG_BYTES = 512 << 20
 _FIRST_CAMPAIGN_TICKS = 2
 _INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
@@ -245,8 +247,12 @@ class ClusterMain:
     def step_04_open_engine(self) -> None:
         """Open the storage engine and the Raft log."""
         node = self.settings.node
+        unit_ns = _UNIT_NS[self.settings.cluster.timestamp_precision]
         self.engine = Engine(
-            node.data_dir / "engine", EngineOptions(memtable_bytes=node.memtable_bytes)
+            node.data_dir / "engine",
+            EngineOptions(
+                memtable_bytes=node.memtable_bytes, now=lambda: time.time_ns() // unit_ns
+            ),
         )
         self._closers.append(self.engine.close)
         self.log = NodeLog(

@@ -81,6 +81,7 @@ class Coordinator:
             storage_groups=self.storage_groups,
             cache=cache,
             backend=self.backend,
+            units_per_ms=self._units_per_s // 1000,
         )
         self.templates = TemplateOperations(
             access=access,

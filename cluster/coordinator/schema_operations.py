@@ -9,7 +9,7 @@ from typing import Any
 from cluster.coordinator.cluster_backend import ClusterBackend
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.plan_router import PlanRouter
-from cluster.coordinator.schema_cache import SchemaCache
+from cluster.coordinator.schema_cache import SchemaCache, StorageGroupRef
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import (
@@ -22,6 +22,7 @@ from cluster.plan.plans import (
     DeleteStorageGroupsPlan,
     DropStorageGroupDataPlan,
     FlushPlan,
+    SetDataTtlPlan,
     SetStorageGroupPlan,
     SetTtlPlan,
 )
@@ -29,6 +30,9 @@ from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import SeriesInfo, SeriesSpec
+from iotdb_engine.types import T_MAX
+
+_CLOCK_MARGIN_MS = 5 * 60 * 1000
 
 
 class SchemaOperations:
@@ -42,18 +46,24 @@ class SchemaOperations:
         storage_groups: StorageGroups,
         cache: SchemaCache,
         backend: Callable[[Deadline], ClusterBackend],
+        units_per_ms: int,
     ) -> None:
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
         self._cache = cache
         self._backend = backend
+        self._units_per_ms = units_per_ms
 
     def set_storage_group(self, path: str, deadline: Deadline, *, ttl_ms: int = 0) -> Status:
         """Create a storage group; `ttl_ms` 0: its points live for ever."""
         plan = SetStorageGroupPlan(join_path(split_path(path)), ttl_ms)
         outcome = self._access.execute_meta(plan, deadline)
         self._access.announce_meta(deadline)
+        if ttl_ms and outcome.ok:
+            ref = self._storage_groups.inside(path)
+            if ref is not None:
+                return self._expire_data([ref], ttl_ms, deadline)
         return Status(outcome.status, outcome.message)
 
     def set_ttl(
@@ -67,7 +77,9 @@ class SchemaOperations:
         plan = SetTtlPlan(tuple(sorted(ref.sg_id for ref in refs)), ttl_ms)
         outcome = self._access.execute_meta(plan, deadline)
         self._access.announce_meta(deadline)
-        return Status(outcome.status, outcome.message)
+        if not outcome.ok:
+            return Status(outcome.status, outcome.message)
+        return self._expire_data(refs, ttl_ms, deadline)
 
     def delete_storage_groups(
         self, patterns: Sequence[str], deadline: Deadline, *, prefix: bool = False
@@ -242,6 +254,25 @@ class SchemaOperations:
         return self._on_groups({group: FlushPlan() for group in groups}, deadline)
 
     # ---- inside ----
+
+    def _expire_data(
+        self, refs: Sequence[StorageGroupRef], ttl_ms: int, deadline: Deadline
+    ) -> Status:
+        """Tell the engines of the groups that hold the points.
+
+        A margin longer than clocks differ: engines go by the clock of their node, queries by that
+        of their coordinator, and nothing may vanish before it has expired for every one of them.
+        """
+        kept_ms = ttl_ms + _CLOCK_MARGIN_MS if ttl_ms else 0
+        sg_ids: dict[GroupId, list[int]] = defaultdict(list)
+        for ref in refs:
+            for group in self._router.data_groups(ref.path):
+                sg_ids[group.group_id].append(ref.sg_id)
+        ttl = min(kept_ms * self._units_per_ms, T_MAX)
+        return self._on_groups(
+            {group: SetDataTtlPlan(tuple(sorted(ids)), ttl) for group, ids in sg_ids.items()},
+            deadline,
+        )
 
     def _owners(self, info: SeriesInfo) -> set[GroupId]:
         owners = {self._router.schema_group(info.storage_group)}

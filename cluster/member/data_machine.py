@@ -18,6 +18,7 @@ from cluster.plan.plans import (
     DropStorageGroupDataPlan,
     FlushPlan,
     InsertPlan,
+    SetDataTtlPlan,
 )
 from cluster.raft.types import Entry, LogIndex
 from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS
@@ -54,6 +55,7 @@ class DataMachine(GroupMachine):
             AlterSeriesPlan: self._alter_series,
             DeleteSeriesPlan: self._delete_series,
             DropStorageGroupDataPlan: self._drop_storage_groups,
+            SetDataTtlPlan: self._set_ttl,
             FlushPlan: self._flush,
         }
         super().__init__(region)
@@ -172,6 +174,13 @@ class DataMachine(GroupMachine):
             )
             self._region.put(changes, index)
         return removed
+
+    def _set_ttl(self, plan: SetDataTtlPlan, index: LogIndex) -> None:
+        bits = SERIES_PER_STORAGE_GROUP_BITS
+        with self._region.entry():
+            for sg_id in plan.sg_ids:
+                self._region.set_ttl(sg_id << bits, (sg_id + 1) << bits, plan.ttl or None, index)
+            self._region.mark_applied(index)
 
     def _flush(self, plan: FlushPlan, index: LogIndex) -> None:
         self._region.mark_applied(index)

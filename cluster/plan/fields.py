@@ -28,6 +28,7 @@ from cluster.plan.plans import (
     FunctionPlan,
     RegisterNodePlan,
     RegistryAction,
+    SetDataTtlPlan,
     SetStorageGroupPlan,
     SetTtlPlan,
     SetUserPlan,
@@ -64,6 +65,7 @@ class PlanType(IntEnum):
     DELETE_DATA = 20
     FLUSH = 21
     ALTER_SERIES = 22
+    SET_DATA_TTL = 23
     SET_TTL = 6
     AUTHOR = 7
     TEMPLATE = 8
@@ -256,6 +258,7 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
             "alias": alias_field,
         },
     ),
+    PlanType.SET_DATA_TTL: (SetDataTtlPlan, {"sg_ids": ids_field, "ttl": time_field}),
     PlanType.SET_TTL: (SetTtlPlan, {"sg_ids": ids_field, "ttl": time_field}),
     PlanType.AUTHOR: (
         AuthorPlan,

@@ -278,6 +278,17 @@ class DeleteDataPlan:
 
 
 @dataclass(frozen=True)
+class SetDataTtlPlan:
+    """Let the engine drop expired points of storage groups; `ttl` in units of the precision, 0: no.
+
+    What queries see is decided by the coordinators, from the meta state.
+    """
+
+    sg_ids: tuple[int, ...]
+    ttl: int
+
+
+@dataclass(frozen=True)
 class FlushPlan:
     """Have every replica of the group write its memtables to disk; no effect on the state."""
 
@@ -316,6 +327,7 @@ DataPlan: TypeAlias = (
     | DropStorageGroupDataPlan
     | InsertPlan
     | DeleteDataPlan
+    | SetDataTtlPlan
     | FlushPlan
     | DigestPlan
 )

@@ -74,6 +74,7 @@ DATA_SCRIPT: list[plans.Plan] = [
     plans.DeleteSeriesPlan((SERIES[2],)),
     insert(500, 505, 2),  # refused: dropped
     plans.DropStorageGroupDataPlan((77, 78)),
+    plans.SetDataTtlPlan((99, 98), 1 << 40),
     create("root.sg.t", (spec(0), spec(1)), if_absent=True, template="t1"),
     plans.AlterSeriesPlan(
         SERIES[0], plans.AlterAction.UPSERT, (("place", "vík"),), (("unit", "m"),), "new name"

@@ -35,6 +35,7 @@ from cluster.plan.plans import (
     Plan,
     RegisterNodePlan,
     RegistryAction,
+    SetDataTtlPlan,
     SetPartitionTablePlan,
     SetStorageGroupPlan,
     SetTtlPlan,
@@ -69,6 +70,7 @@ PLANS: list[Plan] = [
     DeleteDataPlan((1,), -(1 << 63), (1 << 63) - 1),
     FlushPlan(),
     SetTtlPlan((1, 2), 1000),
+    SetDataTtlPlan((1, 2), 1000),
     AuthorPlan(AuthorAction.GRANT_ROLE, role="ops", privileges=(1, 30), paths=("root.a",)),
     TemplatePlan(
         TemplateAction.CREATE,
@@ -116,6 +118,7 @@ def test_numbers_are_frozen() -> None:
         "FLUSH": 21,
         "DIGEST": 64,
         "ALTER_SERIES": 22,
+        "SET_DATA_TTL": 23,
         "SET_TTL": 6,
         "AUTHOR": 7,
         "TEMPLATE": 8,
