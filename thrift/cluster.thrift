@@ -29,6 +29,9 @@ struct VoteRequest {
   6: required i64 lastTerm
   7: required bool pre
   8: required bool transfer
+  /* what the sender knows to be committed, and the term of that entry */
+  9: required i64 commit
+  10: required i64 commitTerm
 }
 
 struct VoteResponse {
@@ -37,6 +40,8 @@ struct VoteResponse {
   3: required bool pre
   /* false: the receiver has nothing to say (the group is unknown there, or the request was stale) */
   4: required bool answered
+  5: required i64 commit
+  6: required i64 commitTerm
 }
 
 struct LogEntry {

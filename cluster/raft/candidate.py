@@ -7,7 +7,7 @@ from cluster.raft.follower import become_follower
 from cluster.raft.messages import TimeoutNow, VoteRequest, VoteResponse
 from cluster.raft.quorum import VoteResult, vote_result
 from cluster.raft.state import RaftState
-from cluster.raft.types import NO_NODE, NodeId, Role, Term
+from cluster.raft.types import NO_NODE, LogIndex, NodeId, Role, Term
 
 
 def campaign(s: RaftState, *, pre: bool, transfer: bool = False) -> None:
@@ -42,11 +42,55 @@ def campaign(s: RaftState, *, pre: bool, transfer: bool = False) -> None:
         _on_won(s)
         return
     out = s.fx.send if pre else s.fx.send_after_persist
+    commit_term = _commit_term(s)
     for peer in s.members:
         if peer != s.node_id and s.membership.may_vote(peer):
             out.append(
-                VoteRequest(s.node_id, peer, term, s.log.last_index, s.log.last_term, pre, transfer)
+                VoteRequest(
+                    s.node_id,
+                    peer,
+                    term,
+                    s.log.last_index,
+                    s.log.last_term,
+                    pre,
+                    transfer,
+                    commit=s.commit,
+                    commit_term=commit_term,
+                )
             )
+
+
+def learn_commit(s: RaftState, commit: LogIndex, commit_term: Term) -> None:
+    """Take note of what another member knows to be committed, if the log has just that.
+
+    A campaign may depend on it (not in the thesis, whose memberships take effect on append; found
+    by TiKV's authors, and here by the simulator). A leader that the newest membership leaves
+    without a vote may have an entry behind it that nobody else has: it can't vote for those with
+    shorter logs, and they can't do without its vote until they know that it has none.
+    """
+    if s.role is not Role.LEADER and commit > s.commit and s.log.term_of(commit) == commit_term:
+        s.commit_to(commit)
+        if s.role is Role.ELECTOR and not s.may_campaign:
+            become_follower(s, s.term, NO_NODE)
+
+
+def _commit_term(s: RaftState) -> Term:
+    term = s.log.term_of(s.commit)
+    assert term is not None
+    return term
+
+
+def _answer(s: RaftState, m: VoteRequest, term: Term, *, granted: bool) -> VoteResponse:
+    return VoteResponse(
+        s.node_id,
+        m.frm,
+        term,
+        granted,
+        m.pre,
+        m.id,
+        commit=s.commit,
+        commit_term=_commit_term(s),
+    )
 
 
 def on_vote_request(s: RaftState, m: VoteRequest) -> None:
@@ -61,13 +105,14 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
     A learner answers like anybody else: it may have been given a vote without knowing yet.
     """
     if m.term > s.term and not m.transfer and (s.role is Role.LEADER or s.promise_left):
-        s.answer(VoteResponse(s.node_id, m.frm, s.term, False, m.pre, m.id))
+        s.answer(_answer(s, m, s.term, granted=False))
         return
+    learn_commit(s, m.commit, m.commit_term)
     if m.pre:
         granted = m.term > s.term and s.log.is_up_to_date(m.last_index, m.last_term)
         # a granted pre-vote echoes the term asked for; it is no promise, so it needn't wait
         term = m.term if granted else s.term
-        s.answer(VoteResponse(s.node_id, m.frm, term, granted, True, m.id))
+        s.answer(_answer(s, m, term, granted=granted))
         return
     if m.term > s.term:
         become_follower(s, m.term, NO_NODE)
@@ -80,11 +125,12 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
         if s.vote != m.frm:
             s.set_hard_state(s.term, m.frm)
         s.elapsed = 0  # we have just helped somebody: give it time
-    s.fx.send_after_persist.append(VoteResponse(s.node_id, m.frm, s.term, granted, False, m.id))
+    s.fx.send_after_persist.append(_answer(s, m, s.term, granted=granted))
 
 
 def on_vote_response(s: RaftState, m: VoteResponse) -> None:
     """Count an answer of the present campaign."""
+    learn_commit(s, m.commit, m.commit_term)
     if m.term > s.term and not (m.pre and m.granted):
         become_follower(s, m.term, NO_NODE)
         return

@@ -173,6 +173,9 @@ def send_appends(s: RaftState, lead: Leadership, progress: Progress) -> None:
         return
     config = s.config
     log = s.log
+    if progress.next_index <= log.base_index:
+        _begin_snapshot(s, progress)
+        return
     window = config.max_inflight_bytes - log.bytes_between(progress.match, progress.next_index - 1)
     while progress.next_index <= log.last_index and window > 0:
         lo = progress.next_index
@@ -202,15 +205,19 @@ def _emit_append(s: RaftState, progress: Progress, lo: LogIndex, hi: LogIndex) -
     prev_index = LogIndex(lo - 1)
     prev_term = s.log.term_of(prev_index)
     if prev_term is None:
-        # compacted (thesis 5.1): the state machine itself has to be sent
-        progress.become_snapshot(s.log.base_index)
-        s.fx.snapshots.append(SendSnapshot(progress.node_id, s.term, s.log.base_index))
+        _begin_snapshot(s, progress)
         return False
     progress.commit_sent = s.commit
     s.fx.appends.append(
         SendAppend(progress.node_id, s.term, prev_index, prev_term, lo, hi, s.commit, s.compact_to)
     )
     return True
+
+
+def _begin_snapshot(s: RaftState, progress: Progress) -> None:
+    """Order a snapshot, since what the follower needs is compacted (thesis 5.1)."""
+    progress.become_snapshot(s.log.base_index)
+    s.fx.snapshots.append(SendSnapshot(progress.node_id, s.term, s.log.base_index))
 
 
 def on_append_response(s: RaftState, m: AppendResponse) -> None:

@@ -14,7 +14,8 @@ from cluster.raft.types import Entry, LogIndex, NodeId, Term
 class VoteRequest(NamedTuple):
     """RequestVote (thesis 3.4), or its pre-vote form (thesis 9.6) when `pre` is set.
 
-    A pre-vote carries the term that the candidate *would* take.
+    A pre-vote carries the term that the candidate *would* take. Requests and answers tell what
+    their sender knows to be committed, and its term: see `candidate.learn_commit`.
     """
 
     frm: NodeId
@@ -25,6 +26,8 @@ class VoteRequest(NamedTuple):
     pre: bool = False
     transfer: bool = False
     id: int = 0
+    commit: LogIndex = LogIndex(0)
+    commit_term: Term = Term(0)
 
 
 class VoteResponse(NamedTuple):
@@ -36,6 +39,8 @@ class VoteResponse(NamedTuple):
     granted: bool
     pre: bool = False
     id: int = 0
+    commit: LogIndex = LogIndex(0)
+    commit_term: Term = Term(0)
 
 
 class AppendRequest(NamedTuple):

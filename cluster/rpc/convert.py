@@ -447,12 +447,25 @@ def vote_request_to_wire(group_id: GroupId, message: VoteRequest) -> wire_types.
         lastTerm=message.last_term,
         pre=message.pre,
         transfer=message.transfer,
+        commit=message.commit,
+        commitTerm=message.commit_term,
     )
 
 
 def vote_request_from_wire(wire: wire_types.VoteRequest, *, id: int = 0) -> VoteRequest:  # noqa: A002
     """Return the message that a peer sent, under an id of this node; ValueError when malformed."""
-    _check_numbers("VoteRequest", (wire.frm, wire.to, wire.term, wire.lastIndex, wire.lastTerm))
+    _check_numbers(
+        "VoteRequest",
+        (
+            wire.frm,
+            wire.to,
+            wire.term,
+            wire.lastIndex,
+            wire.lastTerm,
+            wire.commit,
+            wire.commitTerm,
+        ),
+    )
     return VoteRequest(
         frm=NodeId(wire.frm),
         to=NodeId(wire.to),
@@ -462,15 +475,24 @@ def vote_request_from_wire(wire: wire_types.VoteRequest, *, id: int = 0) -> Vote
         pre=bool(wire.pre),
         transfer=bool(wire.transfer),
         id=id,
+        commit=LogIndex(wire.commit),
+        commit_term=Term(wire.commitTerm),
     )
 
 
 def vote_response_to_wire(message: VoteResponse | None) -> wire_types.VoteResponse:
     """Return the wire form; None: this node has nothing to say."""
     if message is None:
-        return wire_types.VoteResponse(term=0, granted=False, pre=False, answered=False)
+        return wire_types.VoteResponse(
+            term=0, granted=False, pre=False, answered=False, commit=0, commitTerm=0
+        )
     return wire_types.VoteResponse(
-        term=message.term, granted=message.granted, pre=message.pre, answered=True
+        term=message.term,
+        granted=message.granted,
+        pre=message.pre,
+        answered=True,
+        commit=message.commit,
+        commitTerm=message.commit_term,
     )
 
 
@@ -484,9 +506,16 @@ def vote_response_from_wire(
     """Return a peer's answer, or None when it had nothing to say; ValueError when malformed."""
     if not wire.answered:
         return None
-    _check_numbers("VoteResponse", (wire.term,))
+    _check_numbers("VoteResponse", (wire.term, wire.commit, wire.commitTerm))
     return VoteResponse(
-        frm=frm, to=to, term=Term(wire.term), granted=bool(wire.granted), pre=bool(wire.pre), id=id
+        frm=frm,
+        to=to,
+        term=Term(wire.term),
+        granted=bool(wire.granted),
+        pre=bool(wire.pre),
+        id=id,
+        commit=LogIndex(wire.commit),
+        commit_term=Term(wire.commitTerm),
     )
 
 

@@ -2,8 +2,11 @@
 
 Writes become durable in the order given, after a random delay; several may share one sync. A crash
 keeps any prefix of the writes under way, the last of them possibly torn: its hard state and
-truncation without its entries, or with some of them. Nothing that was reported durable is ever
-lost (that would be outside what Raft can survive).
+truncation without its entries, or with some of them.
+
+What was reported durable stays, but a bit of it may flip (`flip`), which recovery finds by the
+checksum. The node then refuses to start: it can't know what it acknowledged. The atlas of such
+faults is the cluster's (`SimCluster.do_flip`): never more nodes than the group can do without.
 """
 
 from __future__ import annotations
@@ -18,23 +21,42 @@ from cluster.raft.types import (
     Entry,
     HardState,
     LogIndex,
+    Membership,
+    SnapshotMeta,
     Term,
 )
+from harness.sim.machine import Machine
+from harness.sim.plan import Settings
 from harness.sim.scheduler import Scheduler
 
 
-class SimDisk:
-    """What survives a crash of one node: log, hard state, state machine."""
+class CorruptLog(Exception):
+    """A record's checksum is wrong: the node must not start."""
 
-    def __init__(self, scheduler: Scheduler, rng: random.Random) -> None:
+
+class SimDisk:
+    """What survives a crash of one node.
+
+    Attributes:
+        base, entries: the log.
+        machine: the state machine as last made durable, with the membership at its index.
+        staged: a snapshot that has arrived whole and is not installed yet, if any.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, settings: Settings, node_id: int, membership: Membership
+    ) -> None:
         self._scheduler = scheduler
-        self._rng = rng
+        self._chance = random.Random(f"disk/{settings.seed}/{node_id}").random
+        self._stall = settings.stall / 100
         self.hard_state = INITIAL_HARD_STATE
-        self.base: tuple[LogIndex, Term] = (LogIndex(0), Term(0))
+        self.base = SnapshotMeta(LogIndex(0), Term(0), membership)
         self.entries: list[Entry] = []
-        self.machine: tuple[LogIndex, int] = (LogIndex(0), 0)
+        self.machine = (self.base, Machine())
         self.stall_us = 0
-        self.stall_chance = 0.0
+        self.is_corrupt = False
+        self.trap: str | None = None
+        self.on_trap: Callable[[], None] = lambda: None
         self._queue: deque[tuple[Persist, Callable[[], None]]] = deque()
         self._syncing = 0
         self._boots = 0
@@ -42,54 +64,100 @@ class SimDisk:
     @property
     def last_index(self) -> int:
         """Last durable index."""
-        return self.base[0] + len(self.entries)
+        return self.base.index + len(self.entries)
 
     def term_of(self, index: int) -> int | None:
         """Durable term at `index`; None when it isn't there, or compacted."""
-        base = self.base[0]
-        if base < index <= base + len(self.entries):
-            return self.entries[index - base - 1].term
-        return self.base[1] if index == base else None
+        position = index - self.base.index - 1
+        if 0 <= position < len(self.entries):
+            return self.entries[position].term
+        return self.base.term if position == -1 else None
+
+    def has(self, index: int, term: int) -> bool:
+        """Whether the entry is durable here, as itself or inside a state."""
+        if index <= self.base.index or index <= self.machine[0].index:
+            return True
+        return self.term_of(index) == term
 
     def submit(self, persist: Persist, done: Callable[[], None]) -> None:
-        """Queue a write; `done` is called when it is durable."""
+        """Queue a write; `done` is called when it is durable. May crash the node (a trap)."""
         self._queue.append((persist, done))
-        if not self._syncing:
+        if self.trap is not None:
+            self.on_trap()
+        elif not self._syncing:
             self._start_sync()
 
-    def compact(self, up_to: LogIndex) -> None:
+    def compact(self, meta: SnapshotMeta) -> None:
         """Drop entries that the durable state machine has."""
-        term = self.term_of(up_to)
-        assert term is not None
-        assert up_to <= self.machine[0]
-        del self.entries[: up_to - self.base[0]]
-        self.base = (up_to, Term(term))
+        assert meta.index <= self.machine[0].index
+        assert self.term_of(meta.index) == meta.term
+        del self.entries[: meta.index - self.base.index]
+        self.base = meta
+
+    def flip(self) -> bool:
+        """Flip a bit somewhere in what is durable of the log; False when there is nothing."""
+        if not self.entries:
+            return False
+        position = int(self._chance() * len(self.entries))
+        entry = self.entries[position]
+        data = bytearray(entry.data or b" ")
+        data[int(self._chance() * len(data))] ^= 1
+        self.entries[position] = entry._replace(data=bytes(data))
+        self.is_corrupt = True
+        return True
 
     def crash(self) -> None:
         """Lose what is not durable, except for a prefix that happened to make it."""
         self._boots += 1
-        rng = self._rng
+        chance = self._chance
         queue = self._queue
-        for _ in range(rng.randint(0, len(queue)) if rng.random() < 0.5 else 0):
+        how, self.trap = self.trap, None
+        if how == "kept":
+            kept = len(queue)
+        elif how is not None:
+            kept = len(queue) - 1
+        else:
+            kept = int(chance() * (len(queue) + 1)) if chance() < 0.5 else 0
+        for _ in range(kept):
             self._write(queue.popleft()[0])
-        if queue and rng.random() < 0.5:
+        if queue and how != "lost" and (how == "torn" or chance() < 0.5):
             torn = queue[0][0]
-            kept = rng.randint(0, len(torn.entries))
-            self._write(torn._replace(entries=torn.entries[:kept]))
+            self._write(torn._replace(entries=torn.entries[: int(chance() * len(torn.entries))]))
         queue.clear()
         self._syncing = 0
         self.stall_us = 0
 
-    def recover_hard_state(self) -> HardState:
-        """Return what a restarting node reads."""
+    def recover(self) -> HardState:
+        """Check the log against the state machine, and return the hard state.
+
+        A state machine that the log doesn't reach, or contradicts, is a snapshot that was installed
+        just before a crash: the log starts anew behind it.
+
+        Raises:
+            CorruptLog: a checksum is wrong.
+        """
+        if self.is_corrupt:
+            raise CorruptLog
+        meta = self.machine[0]
+        if meta.index > self.base.index and self.term_of(meta.index) != meta.term:
+            self.base = meta
+            self.entries.clear()
+        if self.hard_state.term < self.base.term:
+            self.hard_state = HardState(self.base.term, INITIAL_HARD_STATE.vote)
         return self.hard_state
+
+    def calm(self) -> None:
+        """No more stalls."""
+        self.stall_us = 0
+        self._stall = 0.0
 
     def _start_sync(self) -> None:
         self._syncing = len(self._queue)
-        delay = 200 + int(self._rng.random() * 3_000) + self.stall_us
+        chance = self._chance
+        delay = 200 + int(chance() * 3_000) + self.stall_us
         self.stall_us = 0
-        if self.stall_chance and self._rng.random() < self.stall_chance:
-            delay += self._rng.randrange(300_000)
+        if self._stall and chance() < self._stall:
+            delay += int(chance() * 300_000)
         self._scheduler.after(delay, self._synced, self._boots)
 
     def _synced(self, boot: int) -> None:
@@ -109,6 +177,9 @@ class SimDisk:
     def _write(self, persist: Persist) -> None:
         if persist.hard_state is not None:
             self.hard_state = persist.hard_state
+        if persist.snapshot is not None:
+            self.base = persist.snapshot
+            self.entries.clear()
         if persist.truncate_from:
-            del self.entries[persist.truncate_from - self.base[0] - 1 :]
+            del self.entries[persist.truncate_from - self.base.index - 1 :]
         self.entries.extend(persist.entries)

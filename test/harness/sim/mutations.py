@@ -6,29 +6,36 @@ change to the core could plausibly make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 from unittest import mock
 
-from cluster.raft import core, follower, leader
+from cluster.raft import core, follower, leader, quorum, reconfigure
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects
-from cluster.raft.events import Event
+from cluster.raft.events import Event, SnapshotFailed
 from cluster.raft.log_view import LogView
 from cluster.raft.messages import AppendRequest, AppendResponse, HeartbeatResponse, VoteResponse
-from cluster.raft.quorum import joint_committed_index
+from cluster.raft.progress import Progress
+from cluster.raft.quorum import committed_index, joint_committed_index, vote_result
 from cluster.raft.state import Leadership, RaftState
 from cluster.raft.types import (
     NO_NODE,
     Entry,
     HardState,
     LogIndex,
+    Membership,
+    NodeId,
+    RaftConfig,
     Role,
     Term,
 )
+from harness.sim import transfer
 from harness.sim.cluster import SimCluster
 from harness.sim.disk import SimDisk
+from harness.sim.machine import Machine
+from harness.sim.plan import random_plan
 
 
 class _VotesEarly(RaftCore):
@@ -64,16 +71,25 @@ class _CountsOwnEarly(RaftCore):
 class _ForgetsVote(SimDisk):
     """Loses the vote at a crash, and keeps the term."""
 
-    def recover_hard_state(self) -> HardState:
-        return HardState(self.hard_state.term, NO_NODE)
+    def recover(self) -> HardState:
+        return HardState(super().recover().term, NO_NODE)
 
 
 class _ForgetsTerm(SimDisk):
     """Loses term and vote at a crash, except for what the log proves."""
 
-    def recover_hard_state(self) -> HardState:
-        last = self.entries[-1].term if self.entries else self.base[1]
+    def recover(self) -> HardState:
+        super().recover()
+        last = self.entries[-1].term if self.entries else self.base.term
         return HardState(Term(last), NO_NODE)
+
+
+class _TrustsItsLog(SimDisk):
+    """Doesn't look at checksums when it starts."""
+
+    def recover(self) -> HardState:
+        self.is_corrupt = False
+        return super().recover()
 
 
 def _only_beyond_the_end(s: RaftState, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
@@ -140,18 +156,108 @@ def _only_confirm_reads(s: RaftState, m: HeartbeatResponse) -> None:
         leader.maybe_close_read_round(s, lead)
 
 
+# ---- snapshots ----
+
+
+class _SnapshotLacksRequests(Machine):
+    """Forgets the dedupe table when it is sent."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Machine:
+        machine = Machine.from_bytes(data)
+        machine.latest.clear()
+        return machine
+
+
+# ---- memberships ----
+
+
+def _only_new_votes(votes: dict[NodeId, bool], membership: Membership) -> quorum.VoteResult:
+    return vote_result(votes, Membership(membership.voters))
+
+
+def _only_new_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> LogIndex:
+    return committed_index(acked, membership.voters)
+
+
+def _all_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> LogIndex:
+    """Learners count like voters."""
+    return committed_index(acked, membership.members())
+
+
+_append = RaftState.append
+
+
+def _in_force_at_once(s: RaftState, entries: Iterable[Entry]) -> None:
+    """Go by a membership when it is appended; two majorities may then be unaware of each other."""
+    entries = tuple(entries)
+    _append(s, entries)
+    latest = s.memberships.at(s.log.last_index)
+    if latest != s.membership and s.lead is None:
+        s.membership = latest
+        s.members = latest.members()
+
+
+_activate = reconfigure.activate
+
+
+def _not_from_snapshots(s: RaftState, membership: Membership) -> None:
+    if s.fx.persist is None or s.fx.persist.snapshot is None:
+        _activate(s, membership)
+
+
+# ---- leases ----
+
+
+def _confirmed_when_answered(lead: Leadership, progress: Progress, number: int) -> None:
+    """Count a lease from the newest heartbeat, not from the one that was answered."""
+    if lead.beats:
+        progress.confirmed_clock = lead.beats[-1][1]
+
+
+_holds_lease = leader.holds_lease
+
+
+def _lease_through_transfers(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
+    lead.lease_void = False
+    target, lead.transfer_to = lead.transfer_to, NO_NODE
+    holds = _holds_lease(s, lead, late_ticks)
+    lead.transfer_to = target
+    return holds
+
+
+class _PromisesNothingAtStart(RaftCore):
+    """Votes at once after a restart."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._state.promise_left = 0
+
+
+_set_hard_state = RaftState.set_hard_state
+
+
+def _promise_ends_with_the_term(s: RaftState, term: Term, vote: NodeId) -> None:
+    _set_hard_state(s, term, vote)
+    s.promise_left = 0
+
+
 class Mutation(NamedTuple):
     """One broken rule.
 
     Attributes:
         apply: breaks it, and yields the classes to simulate.
         seeds: it must be caught within so many seeds.
-        harsh: as of SimCluster.
+        mode: as of `random_plan`.
+        nodes: founding voters.
     """
 
     apply: Callable[[], AbstractContextManager[tuple[type[RaftCore], type[SimDisk]]]]
     seeds: int
-    harsh: bool = False
+    mode: str = "mixed"
+    nodes: int = 3
 
 
 @contextmanager
@@ -174,53 +280,84 @@ def _patch(
 def _handler(
     message: type, handler: Callable[..., None]
 ) -> Iterator[tuple[type[RaftCore], type[SimDisk]]]:
-    with mock.patch.dict(core._MESSAGE_HANDLERS, {message: handler}):
+    table = core._MESSAGE_HANDLERS if message in core._MESSAGE_HANDLERS else core._EVENT_HANDLERS
+    with mock.patch.dict(table, {message: handler}):
         yield RaftCore, SimDisk
 
 
 _commit_to = RaftState.commit_to
 
 MUTATIONS: dict[str, Mutation] = {
-    "vote leaves before it is durable": Mutation(lambda: _classes(_VotesEarly), 20),
-    "vote lost at a crash": Mutation(lambda: _classes(disk=_ForgetsVote), 1200, harsh=True),
-    "term lost at a crash": Mutation(lambda: _classes(disk=_ForgetsTerm), 100),
+    # votes
+    "vote leaves before it is durable": Mutation(lambda: _classes(_VotesEarly), 40),
+    "term lost at a crash": Mutation(lambda: _classes(disk=_ForgetsTerm), 200, "harsh"),
     "vote for an outdated log": Mutation(
-        lambda: _patch(LogView, "is_up_to_date", lambda self, index, term: True), 20
+        lambda: _patch(LogView, "is_up_to_date", lambda self, index, term: True), 40
     ),
-    "old terms counted for commit": Mutation(
-        lambda: _patch(leader, "maybe_commit", _counts_old_terms), 1200, harsh=True
-    ),
-    "acknowledged before durable": Mutation(lambda: _classes(_AcksEarly), 20),
-    "own copy counted before durable": Mutation(lambda: _classes(_CountsOwnEarly), 20),
-    "applied before durable": Mutation(lambda: _patch(RaftState, "tell_commit", _tell_at_once), 20),
-    "late report of durability believed": Mutation(
-        lambda: _patch(RaftState, "note_persisted", _believe_any_report), 1200, harsh=True
-    ),
+    "election timer never fires": Mutation(lambda: _patch(follower, "tick", lambda s: False), 5),
+    # logs
+    "acknowledged before durable": Mutation(lambda: _classes(_AcksEarly), 40),
+    "own copy counted before durable": Mutation(lambda: _classes(_CountsOwnEarly), 40),
+    "applied before durable": Mutation(lambda: _patch(RaftState, "tell_commit", _tell_at_once), 40),
     "conflicts not truncated": Mutation(
-        lambda: _patch(follower, "new_entries", _only_beyond_the_end), 20
+        lambda: _patch(follower, "new_entries", _only_beyond_the_end), 40
     ),
     "matching entries truncated": Mutation(
-        lambda: _patch(follower, "new_entries", _always_truncate), 20
+        lambda: _patch(follower, "new_entries", _always_truncate), 40
     ),
     "previous entry not checked": Mutation(
-        lambda: _patch(follower, "_prev_matches", _always_matches), 20
+        lambda: _patch(follower, "_prev_matches", _always_matches), 40
     ),
     "follower commits what it has": Mutation(
         lambda: _patch(RaftState, "commit_to", lambda s, index: _commit_all(s, index, _commit_to)),
-        20,
+        40,
     ),
-    "read without a quorum round": Mutation(
-        lambda: _patch(leader, "is_confirmed", lambda s, lead: lead.reads.is_round_open),
-        50,
-        harsh=True,
-    ),
-    "read before the own term is committed": Mutation(
-        lambda: _patch(leader, "maybe_open_read_round", _open_read_round_at_once), 20
-    ),
-    "election timer never fires": Mutation(lambda: _patch(follower, "tick", lambda s: False), 5),
     "lost appends not repaired": Mutation(
         lambda: _handler(HeartbeatResponse, _only_confirm_reads), 50
     ),
+    "checksums of the log not checked": Mutation(lambda: _classes(disk=_TrustsItsLog), 100),
+    # reads
+    "read without a quorum round": Mutation(
+        lambda: _patch(leader, "is_confirmed", lambda s, lead: lead.reads.is_round_open), 200
+    ),
+    "read before the own term is committed": Mutation(
+        lambda: _patch(leader, "maybe_open_read_round", _open_read_round_at_once), 100
+    ),
+    # leases
+    "lease twice as long": Mutation(
+        lambda: _patch(RaftConfig, "lease_ticks", property(lambda c: 2 * c.election_ticks)), 200
+    ),
+    "lease ignores late ticks": Mutation(
+        lambda: _patch(leader, "holds_lease", lambda s, lead, late_ticks: _holds_lease(s, lead, 0)),
+        400,
+    ),
+    "lease counted from the answer": Mutation(
+        lambda: _patch(leader, "_note_confirmed", _confirmed_when_answered), 400
+    ),
+    # snapshots
+    "checksums of snapshots not checked": Mutation(
+        lambda: _patch(transfer, "is_whole", lambda piece: True), 200
+    ),
+    "failed snapshots not repeated": Mutation(
+        lambda: _handler(SnapshotFailed, lambda s, event: None), 200
+    ),
+    "requests forgotten by snapshots": Mutation(
+        lambda: _patch(transfer, "Machine", _SnapshotLacksRequests), 1200
+    ),
+    "requests applied twice": Mutation(
+        lambda: _patch(Machine, "is_new", lambda self, request: True), 40
+    ),
+    # memberships
+    "joint commits by the new majority only": Mutation(
+        lambda: _patch(leader, "joint_committed_index", _only_new_copies), 400
+    ),
+    "copies of learners counted": Mutation(
+        lambda: _patch(leader, "joint_committed_index", _all_copies), 400
+    ),
+    "memberships not taken from snapshots": Mutation(
+        lambda: _patch(reconfigure, "activate", _not_from_snapshots), 400
+    ),
+    # sleep
 }
 
 
@@ -228,11 +365,10 @@ def first_catch(mutation: Mutation) -> tuple[int, BaseException] | None:
     """Return the first seed that catches the mutation, and how; None when none does."""
     with mutation.apply() as (core_class, disk_class):
         for seed in range(mutation.seeds):
-            cluster = SimCluster(
-                seed, 3, core_class=core_class, disk_class=disk_class, harsh=mutation.harsh
-            )
+            plan = random_plan(seed, mutation.nodes, mutation.mode)
+            cluster = SimCluster(plan, core_class=core_class, disk_class=disk_class)
             try:
                 cluster.run()
-            except AssertionError as error:
+            except (AssertionError, ValueError) as error:
                 return seed, error
     return None

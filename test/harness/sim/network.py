@@ -4,60 +4,70 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
-from cluster.raft.messages import Message
 from cluster.raft.types import NodeId
+from harness.sim.plan import Settings
 from harness.sim.scheduler import Scheduler
 
 
 class SimNetwork:
-    """Delivers messages between nodes.
+    """Delivers messages (anything with `frm` and `to`) between nodes.
+
+    Each direction of each pair draws its chances from a stream of its own.
 
     Attributes:
-        loss, duplication, slow: probability per message.
-        slowest_us: a slow message takes up to that.
         blocked: directed pairs that can't talk now; a dict for its order.
         deliver, undeliverable: set by the cluster.
     """
 
-    def __init__(self, scheduler: Scheduler, rng: random.Random) -> None:
+    def __init__(self, scheduler: Scheduler, settings: Settings) -> None:
         self._scheduler = scheduler
-        self._rng = rng
-        self.loss = rng.choice([0.0, 0.02, 0.1])
-        self.duplication = rng.choice([0.0, 0.02, 0.1])
-        self.slow = rng.choice([0.0, 0.05, 0.2])
-        self.slowest_us = rng.choice([20_000, 120_000, 600_000])
+        self._seed = settings.seed
+        self._loss = settings.loss / 100
+        self._duplication = settings.duplication / 100
+        self._slow = settings.slow / 100
+        self._slowest_us = settings.slowest_us
+        self._links: dict[tuple[NodeId, NodeId], Callable[[], float]] = {}
         self.blocked: dict[tuple[NodeId, NodeId], bool] = {}
-        self.deliver: Callable[[Message], None] = lambda message: None
-        self.undeliverable: Callable[[Message], None] = lambda message: None
+        self.deliver: Callable[[Any], None] = lambda message: None
+        self.undeliverable: Callable[[Any], None] = lambda message: None
         self.sent = 0
         self.lost = 0
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Any) -> None:
         """Send; the sender sometimes learns that it failed, and sometimes doesn't."""
-        rng = self._rng
+        pair = (message.frm, message.to)
+        chance = self._links.get(pair)
+        if chance is None:
+            chance = self._links[pair] = random.Random(
+                f"link/{self._seed}/{pair[0]}/{pair[1]}"
+            ).random
         self.sent += 1
-        cut = bool(self.blocked) and (message.frm, message.to) in self.blocked
-        if cut or (self.loss and rng.random() < self.loss):
+        if (self.blocked and pair in self.blocked) or (self._loss and chance() < self._loss):
             self.lost += 1
-            if rng.random() < 0.3:
-                self._scheduler.after(self._delay(), self.undeliverable, message)
+            if chance() < 0.3:
+                self._scheduler.after(self._delay(chance), self.undeliverable, message)
             return
-        self._scheduler.after(self._delay(), self._arrive, message)
-        if self.duplication and rng.random() < self.duplication:
-            self._scheduler.after(self._delay(), self._arrive, message)
+        self._scheduler.after(self._delay(chance), self._arrive, message)
+        if self._duplication and chance() < self._duplication:
+            self._scheduler.after(self._delay(chance), self._arrive, message)
+
+    def is_cut(self, frm: NodeId, to: NodeId) -> bool:
+        """Whether nothing goes from one to the other now."""
+        return (frm, to) in self.blocked
 
     def heal(self) -> None:
         """Mend every cut and stop losing."""
         self.blocked.clear()
-        self.loss = self.duplication = self.slow = 0.0
+        self._loss = self._duplication = self._slow = 0.0
 
-    def _delay(self) -> int:
-        if self.slow and self._rng.random() < self.slow:
-            return int(self._rng.random() * self.slowest_us)
-        return 300 + int(self._rng.random() * 4_000)
+    def _delay(self, chance: Callable[[], float]) -> int:
+        if self._slow and chance() < self._slow:
+            return int(chance() * self._slowest_us)
+        return 300 + int(chance() * 4_000)
 
-    def _arrive(self, message: Message) -> None:
+    def _arrive(self, message: Any) -> None:
         if self.blocked and (message.frm, message.to) in self.blocked:
             self.lost += 1
             return

@@ -20,6 +20,10 @@ class Scheduler:
         self.calls += 1
         heapq.heappush(self._heap, (self.now_us + delay_us, self.calls, call, args))
 
+    def at(self, at_us: int, call: Callable[..., None], *args: Any) -> None:
+        """Call `call(*args)` at a time that is not past."""
+        self.after(at_us - self.now_us, call, *args)
+
     def run(self, until_us: int, stop: Callable[[], bool] | None = None) -> None:
         """Let time pass until `until_us`, or until `stop()` holds."""
         heap = self._heap

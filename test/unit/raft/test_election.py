@@ -105,7 +105,7 @@ def test_votes_are_refused_while_a_leader_is_heard(pre):
     request = VoteRequest(3, 2, term + 5, 99, 99, pre=pre, id=7)
     net[2].step(Received(request))
     answer = net[2].sent.pop()
-    assert answer == VoteResponse(2, 3, term, False, pre, 7)
+    assert answer == VoteResponse(2, 3, term, False, pre, 7, commit=1, commit_term=1)
     assert net[2].core.term == term
     net[1].step(Received(request._replace(to=1)))
     assert net[1].core.role is Role.LEADER
@@ -122,7 +122,7 @@ def test_votes_are_given_again_once_the_leader_is_silent():
     if net[2].core.role is Role.ELECTOR:
         net[2].sent.clear()
     net[2].step(Received(VoteRequest(3, 2, 9, 99, 99)))
-    assert net[2].sent.pop() == VoteResponse(2, 3, 9, True)
+    assert net[2].sent.pop() == VoteResponse(2, 3, 9, True, commit=1, commit_term=1)
 
 
 def test_a_vote_waits_for_the_disk_and_is_given_once_a_term():

@@ -516,3 +516,30 @@ def test_a_member_that_knows_no_group_takes_entries_and_never_campaigns():
     assert peer.core.role is Role.FOLLOWER
     peer.step(Received(Heartbeat(1, 4, 1, 0)))
     assert peer.core.leader == 1
+
+
+def test_a_demoted_leader_with_a_longer_log_does_not_keep_the_others_from_electing():
+    """It can't vote for them, and they need its vote until they know that it has none."""
+    alone = Membership((2,), (), (1,))
+    entries = [change_entry(1, 1, Membership((1, 2))), change_entry(2, 1, alone)]
+    extra = Entry(3, 1, EntryKind.PLAN, b"nobody else has it")
+    old = Peer(1, Membership((1, 2)), entries=[*entries, extra], applied=2, config=config(1))
+    new = Peer(2, Membership((1, 2)), entries=entries, applied=1, config=config(2))
+    assert old.core.membership == alone
+    net = Lockstep(old, new)
+    for _ in range(60):
+        net.tick(2)
+        if new.core.role is Role.LEADER:
+            break
+    assert new.core.role is Role.LEADER
+    assert new.core.membership == alone
+
+
+def test_a_voter_learns_what_is_committed_from_a_candidate():
+    peer = Peer(2, THREE, terms=[1, 1, 1], config=config(2))
+    peer.step(Received(VoteRequest(1, 2, 2, 3, 1, commit=2, commit_term=1)))
+    assert peer.core.commit == 2
+    peer.step(Received(VoteRequest(1, 2, 3, 9, 3, commit=3, commit_term=3)))
+    assert peer.core.commit == 2  # that is not the entry that is here
+    peer.step(Received(VoteRequest(1, 2, 4, 9, 3, commit=9, commit_term=3)))
+    assert peer.core.commit == 2

@@ -23,7 +23,15 @@ from cluster.raft.messages import (
     HeartbeatResponse,
     VoteResponse,
 )
-from cluster.raft.types import Entry, EntryKind, HardState, Membership, Role, SnapshotMeta
+from cluster.raft.types import (
+    Entry,
+    EntryKind,
+    HardState,
+    Membership,
+    RaftConfig,
+    Role,
+    SnapshotMeta,
+)
 from harness.sim.lockstep import Peer
 
 THREE = Membership((1, 2, 3))
@@ -71,6 +79,40 @@ def test_a_follower_that_needs_compacted_entries_gets_a_snapshot():
     assert effects.snapshots == [SendSnapshot(3, 2, 3)]
     assert effects.appends == []
     assert state_of(peer, 3) == "snapshot"
+
+
+def test_a_pipeline_that_is_compacted_under_way_turns_into_a_snapshot():
+    peer = leader_with_compacted_log()
+    ack(peer, 3, 4)
+    peer.step(Propose((b"a", b"b")))
+    ack(peer, 2, 6)
+    assert state_of(peer, 3) == "replicate"
+    peer.compact(6)
+    effects = peer.step(Propose((b"c",)))
+    assert [order.to for order in effects.appends] == [2, 3]
+    assert effects.snapshots == []  # what is on its way may still arrive
+    effects = refuse(peer, 3, 6, (4, 2))
+    assert effects.snapshots == [SendSnapshot(3, 2, 6)]
+
+
+def test_a_follower_that_stopped_before_the_compacted_part_gets_a_snapshot():
+    limited = Peer(
+        1,
+        THREE,
+        terms=[1],
+        config=RaftConfig(1, 1, 10, max_append_bytes=1, max_inflight_bytes=1),
+    )
+    while limited.core.role is not Role.ELECTOR:
+        limited.step(Tick())
+    for pre in (True, False):
+        limited.step(Received(VoteResponse(2, 1, 2, True, pre)))
+    for follower in (2, 3):
+        ack(limited, follower, 2)
+    limited.step(Propose((b"aa", b"bb", b"cc")))
+    for index in (3, 4, 5):
+        ack(limited, 2, index)  # node 3 has the first of them under way
+    limited.compact(5)
+    assert ack(limited, 3, 3).snapshots == [SendSnapshot(3, 2, 5)]
 
 
 def test_while_a_snapshot_is_on_its_way_nothing_else_is_sent():

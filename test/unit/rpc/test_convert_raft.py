@@ -58,7 +58,7 @@ def sent(wire):
 
 
 def test_requests_round_trip():
-    vote = VoteRequest(1, 2, 3, 4, 5, pre=True, transfer=True, id=6)
+    vote = VoteRequest(1, 2, 3, 4, 5, pre=True, transfer=True, id=6, commit=7, commit_term=8)
     wire = sent(convert.vote_request_to_wire(9, vote))
     assert wire.groupId == 9
     assert convert.vote_request_from_wire(wire, id=6) == vote
@@ -69,7 +69,7 @@ def test_requests_round_trip():
     assert back == APPEND
     assert [type(entry.kind) for entry in back.entries] == [EntryKind] * 3
 
-    beat = Heartbeat(1, 2, 3, 4, read_context=5, compact_to=6, id=7)
+    beat = Heartbeat(1, 2, 3, 4, read_context=5, compact_to=6, id=7, quiesce=True)
     wire = sent(convert.heartbeat_to_wire(9, beat))
     assert (wire.groupId, wire.tableVersion, wire.partitionTable) == (9, None, None)
     assert convert.heartbeat_from_wire(wire, id=7) == beat
@@ -80,7 +80,7 @@ def test_requests_round_trip():
 
 
 def test_answers_round_trip():
-    vote = VoteResponse(1, 2, 3, granted=True, pre=True)
+    vote = VoteResponse(1, 2, 3, granted=True, pre=True, commit=4, commit_term=5)
     wire = sent(convert.vote_response_to_wire(vote))
     assert convert.vote_response_from_wire(wire, frm=1, to=2) == vote
 
@@ -88,7 +88,7 @@ def test_answers_round_trip():
     wire = sent(convert.append_response_to_wire(append))
     assert convert.append_response_from_wire(wire, frm=1, to=2) == append
 
-    beat = HeartbeatResponse(1, 2, 3, 4, 5)
+    beat = HeartbeatResponse(1, 2, 3, 4, 5, asleep=True)
     wire = sent(convert.heartbeat_response_to_wire(9, beat))
     assert wire.groupId == 9
     assert convert.heartbeat_response_from_wire(wire, frm=1, to=2) == beat

@@ -164,11 +164,13 @@ class VoteRequest(object):
      - lastTerm
      - pre
      - transfer
+     - commit
+     - commitTerm
 
     """
 
 
-    def __init__(self, groupId=None, frm=None, to=None, term=None, lastIndex=None, lastTerm=None, pre=None, transfer=None,):
+    def __init__(self, groupId=None, frm=None, to=None, term=None, lastIndex=None, lastTerm=None, pre=None, transfer=None, commit=None, commitTerm=None,):
         self.groupId = groupId
         self.frm = frm
         self.to = to
@@ -177,6 +179,8 @@ class VoteRequest(object):
         self.lastTerm = lastTerm
         self.pre = pre
         self.transfer = transfer
+        self.commit = commit
+        self.commitTerm = commitTerm
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -227,6 +231,16 @@ class VoteRequest(object):
                     self.transfer = iprot.readBool()
                 else:
                     iprot.skip(ftype)
+            elif fid == 9:
+                if ftype == TType.I64:
+                    self.commit = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 10:
+                if ftype == TType.I64:
+                    self.commitTerm = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -269,6 +283,14 @@ class VoteRequest(object):
             oprot.writeFieldBegin('transfer', TType.BOOL, 8)
             oprot.writeBool(self.transfer)
             oprot.writeFieldEnd()
+        if self.commit is not None:
+            oprot.writeFieldBegin('commit', TType.I64, 9)
+            oprot.writeI64(self.commit)
+            oprot.writeFieldEnd()
+        if self.commitTerm is not None:
+            oprot.writeFieldBegin('commitTerm', TType.I64, 10)
+            oprot.writeI64(self.commitTerm)
+            oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -289,6 +311,10 @@ class VoteRequest(object):
             raise TProtocolException(message='Required field pre is unset!')
         if self.transfer is None:
             raise TProtocolException(message='Required field transfer is unset!')
+        if self.commit is None:
+            raise TProtocolException(message='Required field commit is unset!')
+        if self.commitTerm is None:
+            raise TProtocolException(message='Required field commitTerm is unset!')
         return
 
     def __repr__(self):
@@ -310,15 +336,19 @@ class VoteResponse(object):
      - granted
      - pre
      - answered
+     - commit
+     - commitTerm
 
     """
 
 
-    def __init__(self, term=None, granted=None, pre=None, answered=None,):
+    def __init__(self, term=None, granted=None, pre=None, answered=None, commit=None, commitTerm=None,):
         self.term = term
         self.granted = granted
         self.pre = pre
         self.answered = answered
+        self.commit = commit
+        self.commitTerm = commitTerm
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -349,6 +379,16 @@ class VoteResponse(object):
                     self.answered = iprot.readBool()
                 else:
                     iprot.skip(ftype)
+            elif fid == 5:
+                if ftype == TType.I64:
+                    self.commit = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 6:
+                if ftype == TType.I64:
+                    self.commitTerm = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -375,6 +415,14 @@ class VoteResponse(object):
             oprot.writeFieldBegin('answered', TType.BOOL, 4)
             oprot.writeBool(self.answered)
             oprot.writeFieldEnd()
+        if self.commit is not None:
+            oprot.writeFieldBegin('commit', TType.I64, 5)
+            oprot.writeI64(self.commit)
+            oprot.writeFieldEnd()
+        if self.commitTerm is not None:
+            oprot.writeFieldBegin('commitTerm', TType.I64, 6)
+            oprot.writeI64(self.commitTerm)
+            oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -387,6 +435,10 @@ class VoteResponse(object):
             raise TProtocolException(message='Required field pre is unset!')
         if self.answered is None:
             raise TProtocolException(message='Required field answered is unset!')
+        if self.commit is None:
+            raise TProtocolException(message='Required field commit is unset!')
+        if self.commitTerm is None:
+            raise TProtocolException(message='Required field commitTerm is unset!')
         return
 
     def __repr__(self):
@@ -2745,6 +2797,8 @@ VoteRequest.thrift_spec = (
     (6, TType.I64, 'lastTerm', None, None, ),  # 6
     (7, TType.BOOL, 'pre', None, None, ),  # 7
     (8, TType.BOOL, 'transfer', None, None, ),  # 8
+    (9, TType.I64, 'commit', None, None, ),  # 9
+    (10, TType.I64, 'commitTerm', None, None, ),  # 10
 )
 all_structs.append(VoteResponse)
 VoteResponse.thrift_spec = (
@@ -2753,6 +2807,8 @@ VoteResponse.thrift_spec = (
     (2, TType.BOOL, 'granted', None, None, ),  # 2
     (3, TType.BOOL, 'pre', None, None, ),  # 3
     (4, TType.BOOL, 'answered', None, None, ),  # 4
+    (5, TType.I64, 'commit', None, None, ),  # 5
+    (6, TType.I64, 'commitTerm', None, None, ),  # 6
 )
 all_structs.append(LogEntry)
 LogEntry.thrift_spec = (
