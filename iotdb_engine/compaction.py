@@ -313,11 +313,12 @@ class Compactor:
 
     def _merge(self, slot: int, owner: int, records: Sequence[TimesRecord], span: Span) -> None:
         members = sorted({member for record in records for member in record.head.members})
+        # before the state is read: a drop in between must be noticed when it is written
+        writer = GuardedWriter(self._region, members)
         with self._open() as read:
             merge = _Merge(self._region, read, slot, members, span)
             for record in records:
                 merge.add_input(chunk_key(**record.key._asdict()), record.head)
-            writer = GuardedWriter(self._region, members)
             if merge.has_input():
                 self._number += 1
                 writer.put(compaction_key(self._region.id), encode_number(self._number))

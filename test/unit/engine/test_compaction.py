@@ -15,7 +15,7 @@ from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Region
 from iotdb_engine.compaction import GuardedWriter
 from iotdb_engine.errors import EngineError
-from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
+from iotdb_engine.key_format import Kind, kind_prefix, prefix_end, split_chunk_key
 from iotdb_engine.page import unpack_times, unpack_times_page
 from iotdb_engine.store import Batch, MemoryStore
 
@@ -306,3 +306,31 @@ def test_wide_groups_and_long_series_are_merged_in_pieces(
     merges = region.compactor.stats.merges
     region.compact(full=True)
     assert region.compactor.stats.merges == merges
+
+
+def test_a_series_dropped_after_a_merge_has_read_it_does_not_come_back(region: Region) -> None:
+    """Its chunks are removed by range once: what is written later would stay, and be exported."""
+    for number in range(4):
+        fill(region, number * 10, number * 10 + 15, number + 1)
+    opened, merge = region.compactor._open, region.compactor._merge
+    merging: list[int] = []
+
+    def merge_noted(*args: Any) -> None:
+        merging.append(1)
+        merge(*args)
+
+    def open_then_drop() -> Any:
+        found = opened()
+        if len(merging) == 1 and 4 not in region.dropped:
+            region.drop_series([(4, 5)], 9)
+            region.flush()
+        return found
+
+    region.compactor._merge = merge_noted  # type: ignore[method-assign]
+    region.compactor._open = open_then_drop  # type: ignore[method-assign]
+    region.compact(full=True)
+    view = region.store.view()
+    prefix = kind_prefix(region.id, Kind.CHUNK)
+    stored = {split_chunk_key(key).series_id for key, _ in view.scan(prefix, prefix_end(prefix))}
+    view.release()
+    assert stored == {1, 2, 3}
