@@ -33,6 +33,7 @@ from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.log_keeper import LogKeeper
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
@@ -89,6 +90,7 @@ class ClusterMain:
         self._rng = random.SystemRandom()
         self._news = threading.Condition(threading.Lock())
         self._campaigned = False
+        self._process = self._rng.getrandbits(63)
         self._tick_s = settings.node.heartbeat_interval_ms / 1000 / 2
         self._closers: list[Callable[[], None]] = []
         # made by the steps, in this order
@@ -100,6 +102,7 @@ class ClusterMain:
         self.log: NodeLog
         self.meta_member: MetaMember
         self.data_groups: DataGroups
+        self.node_watch: NodeWatch
         self.coordinator: Coordinator
         self.data_server: DataClusterServer
         self.client_server: ClientServer
@@ -292,10 +295,11 @@ class ClusterMain:
             deps=data_deps,
             threads=self.threads,
             tick_s=self._tick_s,
-            raft_config=lambda favoured: self._raft_config(favoured=favoured),
+            raft_config=lambda favoured: self._raft_config(favoured=favoured, sleeps=True),
             rng=random.Random(self._rng.getrandbits(64)),
             on_made=lambda member: self.coordinator.follow_leaders(member),
         )
+        self.node_watch = self._make_node_watch(data_deps.links)
         self.coordinator = cluster_coordinator(
             settings=self.settings,
             node_id=self.identity.node_id,
@@ -322,7 +326,6 @@ class ClusterMain:
 
     def step_07_start_meta_heartbeat(self) -> None:
         """Let the meta member take part."""
-        self.meta_member.start()
         self.meta_server.handler.member = self.meta_member
         heartbeat = MetaHeartbeatThread(self.meta_member, self._tick_s)
         heartbeat.start(self.threads)
@@ -410,6 +413,7 @@ class ClusterMain:
             port=node.internal_data_port,
             threads=self.threads,
             limits=self._internal_limits(),
+            watch=self.node_watch,
         )
         port = self.data_server.start()
         self._closers.append(self.data_server.stop)
@@ -432,6 +436,8 @@ class ClusterMain:
         for member in self.data_groups.all():
             member.on_role_changed(self._role_news)
         self.data_groups.start_heartbeats()
+        self.threads.spawn("node-watch", self.node_watch.run)
+        self._closers.append(self.node_watch.stop)
         self._wait_for_news(
             lambda: all(member.leader for member in self.data_groups.all()),
             timeout_s=self.settings.node.election_timeout_ms / 1000 * 10,
@@ -492,13 +498,31 @@ class ClusterMain:
         ids = seed_node_ids(self.settings.cluster.seed_nodes)
         return tuple(ids[endpoint] for endpoint in sorted(ids))
 
-    def _raft_config(self, *, favoured: bool) -> RaftConfig:
+    @property
+    def _election_ticks(self) -> int:
+        return max(5, round(self.settings.node.election_timeout_ms / 1000 / self._tick_s))
+
+    def _make_node_watch(self, links: PeerLinks) -> NodeWatch:
+        """The watch over the nodes that share data groups which sleep."""
+        return NodeWatch(
+            node_id=self.identity.node_id,
+            process=self._process,
+            members=self.data_groups.all,
+            links=links,
+            interval_s=self.settings.node.heartbeat_interval_ms / 1000,
+            tick_s=self._tick_s,
+            silent_ticks=self._election_ticks // 2,
+            election_ticks=self._election_ticks,
+        )
+
+    def _raft_config(self, *, favoured: bool, sleeps: bool = False) -> RaftConfig:
         node = self.settings.node
-        election_ticks = max(5, round(node.election_timeout_ms / 1000 / self._tick_s))
+        quiesce_ticks = round(node.group_sleep_after_ms / 1000 / self._tick_s)
         return RaftConfig(
             node_id=self.identity.node_id,
             heartbeat_ticks=2,
-            election_ticks=election_ticks,
+            election_ticks=self._election_ticks,
+            quiesce_after_ticks=quiesce_ticks if sleeps else 0,
             lease_reads=self.settings.cluster.lease_reads,
             first_campaign_ticks=_FIRST_CAMPAIGN_TICKS if favoured else 0,
         )
@@ -521,6 +545,10 @@ class ClusterMain:
                 channel=make_channel(peer),
                 call_timeout_s=connect_s,
                 address_book=book,
+                process=self._process,
+                on_heard=lambda node_id, process: (
+                    self.node_watch.heard(node_id, process) if kind == "data" else None
+                ),
             )
 
         links = PeerLinks(

@@ -102,11 +102,14 @@ struct HeartbeatBatch {
   /* the sender as it is reachable now */
   1: required NodeInfo sender
   2: required list<Heartbeat> heartbeats
+  /* random, names this run of the sender: what slept with an earlier one has to wake up */
+  3: optional i64 process
 }
 
 struct HeartbeatBatchResponse {
   1: required NodeInfo receiver
   2: required list<HeartbeatResponse> responses
+  3: optional i64 process
 }
 
 struct TimeoutNowRequest {

@@ -193,6 +193,13 @@ class NodeLocal:
         "ms",
         "A follower that hears nothing for this time, up to twice as long by chance, campaigns.",
     )
+    group_sleep_after_ms: int = _key(
+        10_000,
+        _int(0, 86_400_000),
+        "ms",
+        "A data group in which nothing happened for so long exchanges no heartbeats any more; its "
+        "nodes watch one another instead. 0: groups never sleep.",
+    )
     connection_timeout_ms: int = _key(
         2000, _ms, "ms", "Time to connect to another node, and for its answer to short calls."
     )

@@ -17,6 +17,7 @@ class Ticked(Protocol):
     """What a HeartbeatThread drives."""
 
     name: str
+    awake: threading.Event
 
     def tick(self) -> None:
         """Let one tick pass; must not block."""
@@ -24,7 +25,7 @@ class Ticked(Protocol):
 
 
 class HeartbeatThread:
-    """Ticks a member every `tick_s` seconds until stopped.
+    """Ticks a member every `tick_s` seconds until stopped; while the member sleeps, so does it.
 
     After a pause of the process (SIGSTOP, a long stall) missed ticks are not made up for: they
     would look like a silent leader and start an election for nothing.
@@ -47,6 +48,7 @@ class HeartbeatThread:
     def stop(self) -> None:
         """Make `run` return."""
         self._stop.set()
+        self._member.awake.set()
 
     def run(self) -> None:
         """Thread body."""
@@ -54,6 +56,9 @@ class HeartbeatThread:
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             self.beat()
             due = max(due + self._tick_s, time.monotonic())
+            if not self._member.awake.is_set():
+                self._member.awake.wait()
+                due = time.monotonic() + self._tick_s
 
     def beat(self) -> None:
         """One tick; kinds of groups add their duties."""

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_BATCH_BYTES = 8 << 20
 _MAX_QUICK_ENTRIES = 64
+_IDLE_S = 5.0
+"""A group's applier thread ends when it had nothing to do for so long."""
 
 
 class StateMachine(Protocol):
@@ -61,6 +63,8 @@ class Applier:
         on_applied: called after each batch with [(index, term, outcome)] in order and the last
             index; by the thread that applied, which holds the role and no lock of the applier.
         on_failure: the state machine raised: the replica must not go on.
+        spawn: starts a thread that runs its argument. The thread is started when there is something
+            for it, and ends when there was nothing for a while. None: the caller runs `run`.
     """
 
     def __init__(
@@ -69,7 +73,10 @@ class Applier:
         machine: StateMachine,
         on_applied: Callable[[list[tuple[LogIndex, int, Any]], LogIndex], None],
         on_failure: Callable[[BaseException], None],
+        spawn: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
+        self._spawn = spawn
+        self._has_thread = spawn is None
         self._log = log
         self._machine = machine
         self._on_applied = on_applied
@@ -98,15 +105,24 @@ class Applier:
             finally:
                 self._role.release()
             if not went_on:
-                with self._wake:
-                    self._wake.notify()
+                self._leave_to_thread()
                 return
+
+    def _leave_to_thread(self) -> None:
+        with self._wake:
+            if self._has_thread:
+                self._wake.notify()
+                return
+            self._has_thread = True
+        assert self._spawn is not None
+        self._spawn(self.run)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Apply nothing inside the context; waits for the batch at hand."""
         with self._role:
             yield
+        self.catch_up()  # who asked meanwhile was turned away
 
     def stop(self) -> None:
         """Make `run` return after the batch at hand."""
@@ -118,8 +134,13 @@ class Applier:
         """Thread body."""
         while True:
             with self._wake:
-                while not self._stopped and self._target <= self._machine.applied_index:
-                    self._wake.wait()
+                idle = not self._wake.wait_for(
+                    lambda: self._stopped or self._target > self._machine.applied_index,
+                    None if self._spawn is None else _IDLE_S,
+                )
+                if idle:
+                    self._has_thread = False
+                    return
             with self._role:
                 if self._stopped:
                     return

@@ -97,5 +97,4 @@ class DataGroups:
             deps=self._deps,
         )
         self._on_made(member)
-        member.start()
         return member

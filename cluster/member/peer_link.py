@@ -52,6 +52,10 @@ class LinkedMember(Protocol):
 class PeerLink:
     """Carries control messages of this node's members to one peer.
 
+    Args:
+        process: names this run of the node.
+        on_heard: told of every answer: the peer, and which run of it.
+
     At most one heartbeat and one vote request per group wait at a time (a newer one replaces an
     older one: it says all that the older one said), so the queue is bounded by groups.
     """
@@ -63,7 +67,12 @@ class PeerLink:
         channel: RpcChannel,
         call_timeout_s: float,
         address_book: AddressBook,
+        process: int = 0,
+        on_heard: Callable[[NodeId, int], None] = lambda _node, _process: None,
     ) -> None:
+        self._process = process
+        self._on_heard = on_heard
+        self._ping_wanted = False
         self.peer = peer
         self._channel = channel
         self._call_timeout_s = call_timeout_s
@@ -83,6 +92,12 @@ class PeerLink:
                 self._others[member.group_id, type(message)] = (member, message)
             self._wake.notify()
 
+    def ping(self) -> None:
+        """Have a sign of life sent, if no heartbeat is about to be; returns at once."""
+        with self._wake:
+            self._ping_wanted = True
+            self._wake.notify()
+
     def stop(self) -> None:
         """Make `run` return; a call under way is cut."""
         with self._wake:
@@ -94,7 +109,7 @@ class PeerLink:
         """Thread body."""
         while True:
             with self._wake:
-                while not (self._heartbeats or self._others or self._stopped):
+                while not (self._heartbeats or self._others or self._ping_wanted or self._stopped):
                     self._wake.wait()
                 if self._stopped:
                     return
@@ -102,8 +117,9 @@ class PeerLink:
                 others = list(self._others.values())
                 self._heartbeats.clear()
                 self._others.clear()
+                ping, self._ping_wanted = self._ping_wanted, False
             try:
-                if heartbeats:
+                if heartbeats or ping:
                     self._send_heartbeats(heartbeats)
                 for member, message in others:
                     self._send_other(member, message)
@@ -119,9 +135,10 @@ class PeerLink:
             if member.heartbeat_cargo is not None:
                 member.heartbeat_cargo.decorate(self.peer, wire)
             wires.append(wire)
-        batch = convert.heartbeat_batch(self._address_book.own, wires)
+        batch = convert.heartbeat_batch(self._address_book.own, wires, self._process)
         answer = self._channel.call("sendHeartbeat", batch, timeout_s=self._call_timeout_s)
         self._address_book.learn(convert.node_info_from_wire(answer.receiver, NodeInfo))
+        self._on_heard(self.peer, answer.process or 0)
         by_group = {wire.groupId: wire for wire in answer.responses}
         for member, heartbeat in heartbeats:
             answered = by_group.get(member.group_id)
@@ -179,17 +196,28 @@ class PeerLinks:
 
     def post(self, member: LinkedMember, message: Message) -> None:
         """Queue a control message for the node it is addressed to."""
-        link = self._links.get(message.to)
+        link = self._to(message.to)
+        if link is not None:
+            link.post(member, message)
+
+    def ping(self, peer: NodeId) -> None:
+        """Have a sign of life sent to a node; returns at once."""
+        link = self._to(peer)
+        if link is not None:
+            link.ping()
+
+    def _to(self, peer: NodeId) -> PeerLink | None:
+        link = self._links.get(peer)
         if link is None:
             with self._lock:
                 if self._stopped:
-                    return
-                link = self._links.get(message.to)
+                    return None
+                link = self._links.get(peer)
                 if link is None:
-                    link = self._make(message.to)
-                    self._links[message.to] = link
-                    self._spawn(str(message.to), link.run)
-        link.post(member, message)
+                    link = self._make(peer)
+                    self._links[peer] = link
+                    self._spawn(str(peer), link.run)
+        return link
 
     def stop(self) -> None:
         """Stop every link."""

@@ -187,7 +187,16 @@ class RaftMember:
         self._applied_news = News()
         self.heartbeat_cargo: HeartbeatCargo | None = None
         self._stopped = False
-        self._applier = Applier(log, machine, self._after_apply, self._fail)
+        self._applier = Applier(
+            log,
+            machine,
+            self._after_apply,
+            self._fail,
+            lambda run: deps.threads.spawn(f"applier-{name}", run),
+        )
+        self.awake = threading.Event()
+        """Cleared while the group sleeps: then it needs no ticks."""
+        self.awake.set()
         self.snapshots = MemberSnapshots(
             name=name,
             group_id=group_id,
@@ -201,10 +210,6 @@ class RaftMember:
         )
 
     # ---- life ----
-
-    def start(self) -> None:
-        """Start the applier. The HeartbeatThread is the owner's to start."""
-        self._deps.threads.spawn(f"applier-{self.name}", self._applier.run)
 
     def stop(self) -> None:
         """Stop taking part; waiting clients learn that their outcome is unknown. Idempotent."""
@@ -481,6 +486,12 @@ class RaftMember:
             self._reads.settle(effects.reads, effects.reads_rejected)
         if effects.role_changed is not None:
             self._role_changed_locked(effects.role_changed)
+        if effects.asleep is not None:
+            if effects.asleep:
+                self.awake.clear()
+                self._dispatchers.stop()  # nothing is under way
+            else:
+                self.awake.set()
         return held
 
     def _send_locked(self, message: Message) -> None:

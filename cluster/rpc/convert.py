@@ -707,10 +707,15 @@ def heartbeat_response_from_wire(
 
 
 def heartbeat_batch(
-    sender: NodeInfoLike, heartbeats: Sequence[wire_types.Heartbeat]
+    sender: NodeInfoLike, heartbeats: Sequence[wire_types.Heartbeat], process: int = 0
 ) -> wire_types.HeartbeatBatch:
-    """Return the heartbeats of all groups that wait for one node, under the sender's info."""
-    return wire_types.HeartbeatBatch(sender=node_info_to_wire(sender), heartbeats=list(heartbeats))
+    """Return the heartbeats of all groups that wait for one node, under the sender's info.
+
+    `process` names the sender's run.
+    """
+    return wire_types.HeartbeatBatch(
+        sender=node_info_to_wire(sender), heartbeats=list(heartbeats), process=process
+    )
 
 
 def timeout_now_to_wire(group_id: GroupId, message: TimeoutNow) -> wire_types.TimeoutNowRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.member.address_book import AddressBook
 from cluster.member.data_groups import DataGroups
+from cluster.member.node_watch import NodeWatch
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.raft_handler import RaftHandler
@@ -23,9 +24,14 @@ class DataClusterServer:
         port: int,
         threads: ThreadRegistry,
         limits: ServerLimits,
+        watch: NodeWatch,
     ) -> None:
         handler = RaftHandler(
-            find_member=groups.get, address_book=address_book, answer_timeout_s=answer_timeout_s
+            find_member=groups.get,
+            address_book=address_book,
+            answer_timeout_s=answer_timeout_s,
+            process=watch.process,
+            on_heard=watch.heard,
         )
         self._server = ThriftServer(
             "data", DataGroupService.Processor(handler), host, port, threads, limits

@@ -17,7 +17,7 @@ from cluster.member.read_service import serve_read
 from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import Consistency, decode_read
 from cluster.raft import messages
-from cluster.raft.types import GroupId
+from cluster.raft.types import GroupId, NodeId
 from cluster.rpc import convert, convert_snapshot
 from cluster.rpc.convert_snapshot import SnapshotReply, SnapshotVerdict
 from cluster.rpc.deadline import Deadline
@@ -52,7 +52,11 @@ class RaftHandler:
         find_member: Callable[[GroupId], RaftMember | None],
         address_book: AddressBook,
         answer_timeout_s: float,
+        process: int = 0,
+        on_heard: Callable[[NodeId, int], None] = lambda _node, _process: None,
     ) -> None:
+        self._process = process
+        self._on_heard = on_heard
         self._find_member = find_member
         self._address_book = address_book
         self._answer_timeout_s = answer_timeout_s
@@ -61,10 +65,14 @@ class RaftHandler:
 
     def sendHeartbeat(self, batch: HeartbeatBatch) -> HeartbeatBatchResponse:  # noqa: N802
         """Take the heartbeats of all groups that the sender leads."""
-        self._address_book.learn(convert.node_info_from_wire(batch.sender, NodeInfo))
+        sender = convert.node_info_from_wire(batch.sender, NodeInfo)
+        self._address_book.learn(sender)
+        self._on_heard(sender.node_id, batch.process or 0)
         responses = [self._heartbeat(wire) for wire in batch.heartbeats]
         return HeartbeatBatchResponse(
-            receiver=convert.node_info_to_wire(self._address_book.own), responses=responses
+            receiver=convert.node_info_to_wire(self._address_book.own),
+            responses=responses,
+            process=self._process,
         )
 
     def startElection(self, request: VoteRequest) -> VoteResponse:  # noqa: N802

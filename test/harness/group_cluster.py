@@ -20,6 +20,7 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_member import DataMember
 from cluster.member.digest import ReplicaDigest
+from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps
 from cluster.member.snapshot_sender import SnapshotOptions
@@ -143,6 +144,8 @@ class GroupNode:
                 channel=make_channel(peer),
                 call_timeout_s=1.0,
                 address_book=self.book,
+                process=self.watch.process,
+                on_heard=self.watch.heard,
             ),
             lambda name, run: self.threads.spawn(f"link-data-{name}", run),
         )
@@ -169,23 +172,36 @@ class GroupNode:
                 snapshots=snapshots,
             ),
         )
+        self.watch = NodeWatch(
+            node_id=node_id,
+            process=random.getrandbits(63),
+            members=lambda: [self.member],
+            links=self.links,
+            interval_s=2 * TICK_S,
+            tick_s=TICK_S,
+            silent_ticks=5,
+            election_ticks=10,
+        )
         self.heartbeat = DataHeartbeatThread(self.member, TICK_S)
         self.running = False
 
     def start(self) -> None:
-        self.member.start()
         self.network.handlers[self.node_id] = RaftHandler(
             find_member=lambda group: self.member if group == GROUP else None,
             address_book=self.book,
             answer_timeout_s=1.0,
+            process=self.watch.process,
+            on_heard=self.watch.heard,
         )
         self.heartbeat.start(self.threads)
+        self.threads.spawn("node-watch", self.watch.run)
         self.running = True
 
     def stop(self, *, flush: bool = False) -> None:
         """Stop; without a flush, what is not in the log or stored is lost as in a kill."""
         self.network.handlers.pop(self.node_id, None)
         self.heartbeat.stop()
+        self.watch.stop()
         self.member.stop()
         self.links.stop()
         self.log.close()

@@ -1155,13 +1155,15 @@ class HeartbeatBatch(object):
     Attributes:
      - sender
      - heartbeats
+     - process
 
     """
 
 
-    def __init__(self, sender=None, heartbeats=None,):
+    def __init__(self, sender=None, heartbeats=None, process=None,):
         self.sender = sender
         self.heartbeats = heartbeats
+        self.process = process
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -1189,6 +1191,11 @@ class HeartbeatBatch(object):
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.I64:
+                    self.process = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -1209,6 +1216,10 @@ class HeartbeatBatch(object):
             for iter13 in self.heartbeats:
                 iter13.write(oprot)
             oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        if self.process is not None:
+            oprot.writeFieldBegin('process', TType.I64, 3)
+            oprot.writeI64(self.process)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -1237,13 +1248,15 @@ class HeartbeatBatchResponse(object):
     Attributes:
      - receiver
      - responses
+     - process
 
     """
 
 
-    def __init__(self, receiver=None, responses=None,):
+    def __init__(self, receiver=None, responses=None, process=None,):
         self.receiver = receiver
         self.responses = responses
+        self.process = process
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -1271,6 +1284,11 @@ class HeartbeatBatchResponse(object):
                     iprot.readListEnd()
                 else:
                     iprot.skip(ftype)
+            elif fid == 3:
+                if ftype == TType.I64:
+                    self.process = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -1291,6 +1309,10 @@ class HeartbeatBatchResponse(object):
             for iter20 in self.responses:
                 iter20.write(oprot)
             oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        if self.process is not None:
+            oprot.writeFieldBegin('process', TType.I64, 3)
+            oprot.writeI64(self.process)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2871,12 +2893,14 @@ HeartbeatBatch.thrift_spec = (
     None,  # 0
     (1, TType.STRUCT, 'sender', [NodeInfo, None], None, ),  # 1
     (2, TType.LIST, 'heartbeats', (TType.STRUCT, [Heartbeat, None], False), None, ),  # 2
+    (3, TType.I64, 'process', None, None, ),  # 3
 )
 all_structs.append(HeartbeatBatchResponse)
 HeartbeatBatchResponse.thrift_spec = (
     None,  # 0
     (1, TType.STRUCT, 'receiver', [NodeInfo, None], None, ),  # 1
     (2, TType.LIST, 'responses', (TType.STRUCT, [HeartbeatResponse, None], False), None, ),  # 2
+    (3, TType.I64, 'process', None, None, ),  # 3
 )
 all_structs.append(TimeoutNowRequest)
 TimeoutNowRequest.thrift_spec = (
