@@ -1,0 +1,87 @@
+"""Acceptance test 15: a thousand idle groups on three nodes cost next to nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.process_cluster import ROOT, free_ports
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+
+GROUPS = int(os.environ.get("TEST_IDLE_GROUPS", "1000"))
+IDLE_S = 10.0
+SETTLE_S = 6.0
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    ports = [str(port) for port in free_ports(3)]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'test'}"}
+    with ExitStack() as files:
+        started = []
+        for number in (1, 2, 3):
+            command = [str(tmp_path / str(number)), str(number), str(GROUPS), *ports]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "harness.idle_groups_node", *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=files.enter_context((tmp_path / f"{number}.log").open("w")),
+                text=True,
+                env=env,
+            )
+            files.enter_context(process)
+            files.callback(process.kill)
+            started.append(process)
+        yield started
+
+
+def ask(node: subprocess.Popen[str], question: str = "") -> str:
+    assert node.stdin is not None
+    assert node.stdout is not None
+    if question:
+        node.stdin.write(question + "\n")
+        node.stdin.flush()
+    return node.stdout.readline().strip()
+
+
+def test_15_a_thousand_idle_groups(nodes: list[subprocess.Popen[str]]) -> None:
+    for node in nodes:
+        assert ask(node) == "listening"
+    began = time.monotonic()
+    for node in nodes:
+        assert node.stdin is not None
+        node.stdin.write("go\n")
+        node.stdin.flush()
+    for node in nodes:
+        assert ask(node) == "asleep"
+    slept_after_s = time.monotonic() - began
+    time.sleep(SETTLE_S)  # idle threads end after five seconds
+    threads = [int(ask(node, "threads")) for node in nodes]
+    processes = [psutil.Process(node.pid) for node in nodes]
+    before = [sum(process.cpu_times()[:2]) for process in processes]
+    time.sleep(IDLE_S)
+    after = [sum(process.cpu_times()[:2]) for process in processes]
+    shares = [(late - early) / IDLE_S for early, late in zip(before, after, strict=True)]
+    memory = [process.memory_info().rss >> 20 for process in processes]
+    print(
+        f"{GROUPS} groups asleep after {slept_after_s:.1f} s; threads {threads}; "
+        f"CPU {[f'{share:.1%}' for share in shares]}; {memory} MiB"
+    )
+    assert [ask(node, "awake") for node in nodes] == ["0", "0", "0"]
+    # one HeartbeatThread a group; the rest does not grow with groups
+    assert max(threads) <= GROUPS + 60
+    assert max(shares) < 0.05
+    for node in nodes:
+        assert node.stdin is not None
+        node.stdin.close()
+        assert ask(node) == "well"
+        assert node.wait(60) == 0
