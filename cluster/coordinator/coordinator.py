@@ -138,6 +138,11 @@ class Coordinator:
         access = self._access if level is Consistency.STRONG else self._access.at(level)
         return self._view(access, deadline, check)
 
+    @property
+    def leads_meta(self) -> bool:
+        """Whether this node leads the meta group, as far as it knows."""
+        return self._access.leads_meta
+
     def answering_nodes(self, deadline: Deadline) -> set[int]:
         """Return the ids of the meta group's nodes that answer, this one included."""
         return self._access.answering_nodes(deadline)

@@ -106,6 +106,11 @@ class GroupsAccess:
         request = encode_read(AwaitAppliedRead(int(self._meta.applied_index)))
         self._forwarder.tell_others(META_GROUP_ID, request, deadline.earlier(_ANNOUNCE_S))
 
+    @property
+    def leads_meta(self) -> bool:
+        """Whether this node leads the meta group, as far as it knows."""
+        return self._meta.is_leader
+
     def answering_nodes(self, deadline: Deadline) -> set[int]:
         """Return the ids of the meta group's nodes that answer, this one included."""
         request = encode_read(AwaitAppliedRead(0))

@@ -198,14 +198,14 @@ def _template_series_field(value: Any) -> tuple[TemplateSeries, ...]:  # noqa: A
 
 
 def _continuous_query_field(value: Any) -> ContinuousQuery:  # noqa: ANN401
-    name, every, span, boundary, query, statement, target, zone, next_run = value
+    name, every, span, boundary, query, pattern, target, zone, next_run = value
     return ContinuousQuery(
         text_field(name),
         time_field(every),
         time_field(span),
         time_field(boundary),
         text_field(query),
-        text_field(statement),
+        text_field(pattern),
         text_field(target),
         text_field(zone),
         time_field(next_run),

@@ -191,7 +191,7 @@ def _continuous_queries(backend: QueryBackend, *, modern: bool) -> ResultSet:
     if modern:
         return _texts(
             ["CQId", "Query", "State"],
-            [[query.name, query.statement, "ACTIVE"] for query in queries],
+            [[query.name, query.query, "ACTIVE"] for query in queries],
         )
     return table(
         [

@@ -42,9 +42,9 @@ class ContinuousQuery:
         every: between two runs.
         span: length of what a run looks at, FOR.
         boundary: a time at which a window begins.
-        query: the text of the SELECT as SHOW prints it.
-        statement: the SELECT INTO as it was typed, which runs are made from.
-        target: path of the results, with its placeholders.
+        query: the SELECT that a run makes, with `now()` for the time of the run.
+        pattern: of its FROM.
+        target: path of the results, with placeholders `${n}`.
         zone: time zone of the session that made it.
         next_run: when the next run is due; every run moves it, so no window is run twice.
     """
@@ -54,7 +54,7 @@ class ContinuousQuery:
     span: int
     boundary: int
     query: str
-    statement: str
+    pattern: str
     target: str
     zone: str
     next_run: int

@@ -9,6 +9,7 @@ from cluster.auth.privileges import ADMINISTRATOR, ROOT_PATH, Privilege
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import ClusterError, StatusCode
 from cluster.rpc.deadline import Deadline
+from cluster.schema.paths import join_path, split_path
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements import auth, data, registry, schema, show, template, utility
 from cluster.sql.statements.families import Statement, is_query
@@ -37,6 +38,20 @@ def _on(privilege: Privilege, paths: Callable[[Any], Sequence[str]]) -> Callable
 
 def _root_only(_: Any) -> Sequence[Need]:  # noqa: ANN401
     return _ROOT_ONLY
+
+
+def _continuous_query(statement: registry.CreateContinuousQuery) -> Sequence[Need]:
+    """It runs by itself later, as nobody: its maker must be able to read and write all it may."""
+    nodes = []
+    for node in split_path(statement.target):
+        if "${" in node:
+            break
+        nodes.append(node)
+    return (
+        Need(Privilege.CREATE_CONTINUOUS_QUERY),
+        Need(Privilege.READ_TIMESERIES, (statement.pattern,)),
+        Need(Privilege.INSERT_TIMESERIES, (join_path(nodes),)),
+    )
 
 
 def _change_privileges(statement: auth.ChangePrivileges) -> Sequence[Need]:
@@ -72,6 +87,7 @@ _NEEDS: dict[type[Any], Callable[[Any], Sequence[Need]]] = {
     registry.SwitchTrigger: lambda s: (
         Need(Privilege.START_TRIGGER if s.start else Privilege.STOP_TRIGGER),
     ),
+    registry.CreateContinuousQuery: _continuous_query,
     registry.DropContinuousQuery: _fixed(Privilege.DROP_CONTINUOUS_QUERY),
     auth.CreateUser: _fixed(Privilege.CREATE_USER),
     auth.CreateRole: _fixed(Privilege.CREATE_ROLE),

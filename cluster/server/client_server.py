@@ -8,12 +8,14 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.server import Connection, ServerLimits, ThriftServer
+from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.insert_methods import InsertMethods
 from cluster.server.node_report import NodeReport
 from cluster.server.running_queries import RunningQueries
 from cluster.server.schema_methods import SchemaMethods
 from cluster.server.session_methods import SessionMethods
 from cluster.server.sessions import Session
+from cluster.server.statement_executor import VERSION
 from cluster.server.statement_methods import StatementMethods
 from cluster.server.template_methods import TemplateMethods
 from cluster.sql.parser import warm_up
@@ -50,6 +52,13 @@ class ClientServer:
             )
 
         handler = ClientHandler(settings, coordinator, report)
+        self._threads = threads
+        self._continuous = ContinuousQueries(
+            coordinator,
+            version=VERSION,
+            precision=settings.cluster.timestamp_precision,
+            leads=lambda: coordinator.leads_meta,
+        )
         self._server = ThriftServer(
             "client",
             IClientRPCService.Processor(handler),
@@ -67,10 +76,12 @@ class ClientServer:
         """Listen; return the port."""
         warm_up()  # or the first statement would wait for the grammar
         self._server.start()
+        self._continuous.start(self._threads)
         return self._server.port
 
     def stop(self) -> None:
         """Close every connection and stop."""
+        self._continuous.stop()
         self._server.stop()
 
 

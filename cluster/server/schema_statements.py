@@ -9,6 +9,7 @@ from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import (
     AlterAction,
     ContinuousQueryPlan,
+    CreateContinuousQueryPlan,
     FunctionPlan,
     RegistryAction,
     TriggerPlan,
@@ -17,6 +18,7 @@ from cluster.query.function_names import BUILT_IN, NATIVE
 from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.paths import PathPattern, join_path, split_path
+from cluster.schema.registry import ContinuousQuery
 from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from cluster.sql.statements import registry, schema, template
@@ -123,9 +125,13 @@ def template_series(columns: Any, *, aligned: bool) -> list[TemplateSeries]:  # 
 
 
 def run_registry_statement(
-    statement: registry.RegistryStatement, coordinator: Coordinator, deadline: Deadline
+    statement: registry.RegistryStatement,
+    coordinator: Coordinator,
+    deadline: Deadline,
+    *,
+    zone: str,
 ) -> Status:
-    """Run one."""
+    """Run one; `zone` is the session's."""
     match statement:
         case registry.CreateFunction():
             _check_new_function(statement)
@@ -144,9 +150,28 @@ def run_registry_statement(
         case registry.SwitchTrigger():
             action = RegistryAction.START if statement.start else RegistryAction.STOP
             plan = TriggerPlan(action, statement.name)
+        case registry.CreateContinuousQuery():
+            plan = CreateContinuousQueryPlan(_new_query(statement, coordinator.now(), zone))
         case registry.DropContinuousQuery():
             plan = ContinuousQueryPlan(RegistryAction.DROP, statement.name)
     return coordinator.change_meta(plan, deadline)
+
+
+def _new_query(statement: registry.CreateContinuousQuery, now: int, zone: str) -> ContinuousQuery:
+    """Return what is registered; it first runs when a whole span has passed after a boundary."""
+    first = statement.boundary + statement.span
+    missed = max(0, -((first - now) // statement.every))
+    return ContinuousQuery(
+        name=statement.name,
+        every=statement.every,
+        span=statement.span,
+        boundary=statement.boundary,
+        query=statement.query,
+        pattern=statement.pattern,
+        target=statement.target,
+        zone=zone,
+        next_run=first + missed * statement.every,
+    )
 
 
 def _check_new_function(statement: registry.CreateFunction) -> None:

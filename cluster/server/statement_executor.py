@@ -177,7 +177,7 @@ class StatementExecutor:
         if isinstance(statement, TemplateStatement):
             return [run_template_statement(statement, coordinator, deadline, prefix=prefix)]
         if isinstance(statement, RegistryStatement):
-            return [run_registry_statement(statement, coordinator, deadline)]
+            return [run_registry_statement(statement, coordinator, deadline, zone=session.zone)]
         if isinstance(statement, AuthStatement):
             return [run_auth_statement(statement, coordinator, deadline)]
         if isinstance(statement, UtilityStatement):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.sql.context import ParseContext, semantic_error
+from cluster.sql.continuous import build_continuous_query
 from cluster.sql.names import identifier_text
 from cluster.sql.nodes import Node, pairs_of, part, pattern_of, tokens_of
 from cluster.sql.statements.registry import (
@@ -60,6 +61,10 @@ class RegistryBuilder:
     def build_stop_trigger(self, node: Node) -> RegistryStatement:
         """Build rule `stop_trigger`."""
         return SwitchTrigger(identifier_text(tokens_of(node)[0]), start=False)
+
+    def build_create_continuous_query(self, node: Node) -> RegistryStatement:
+        """Build rule `create_continuous_query`."""
+        return build_continuous_query(node, self._context)
 
     def build_drop_continuous_query(self, node: Node) -> RegistryStatement:
         """Build rule `drop_continuous_query`."""

@@ -59,6 +59,11 @@ class LocalAccess(GroupsAccess):
         """Apply a data plan, through the byte forms of plan and outcome."""
         return self._apply(group_id, self._machine(group_id), plan)
 
+    @property
+    def leads_meta(self) -> bool:
+        """Nobody else could."""
+        return True
+
     def sync_meta(self, deadline: Deadline) -> None:
         """It is as new as can be."""
 

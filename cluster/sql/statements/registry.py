@@ -47,6 +47,29 @@ class SwitchTrigger:
 
 
 @dataclass(frozen=True)
+class CreateContinuousQuery:
+    """CREATE CONTINUOUS QUERY (sql.md 3.17). Times and lengths in units of the precision.
+
+    Attributes:
+        name: as typed.
+        every: between two runs.
+        span: length of what a run looks at, FOR.
+        boundary: a time at which a window begins; the time of the statement when nothing is said.
+        query: the SELECT that a run makes, with `now()` for the time of the run.
+        pattern: of its FROM.
+        target: path of the results, whole, with placeholders `${n}`.
+    """
+
+    name: str
+    every: int
+    span: int
+    boundary: int
+    query: str
+    pattern: str
+    target: str
+
+
+@dataclass(frozen=True)
 class DropContinuousQuery:
     """DROP CONTINUOUS QUERY."""
 
@@ -59,5 +82,6 @@ RegistryStatement = (
     | CreateTrigger
     | DropTrigger
     | SwitchTrigger
+    | CreateContinuousQuery
     | DropContinuousQuery
 )
