@@ -14,10 +14,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 from harness.sim.cluster import SimCluster, SimResult  # noqa: E402
-from harness.sim.plan import Plan, random_plan  # noqa: E402
+from harness.sim.plan import MODES, Plan, random_plan  # noqa: E402
 from harness.sim.shrink import shrink  # noqa: E402
-
-MODES = ("mixed", "harsh", "clock", "no-lease")
 
 
 def main() -> int:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from harness.sim.cluster import SimCluster
     from harness.sim.node import SimNode
 
-_TIMEOUT_US = 500_000
 _PAUSE_US = 30_000
 _ATTEMPTS = 12
 _QUEUE = 3
@@ -50,6 +49,7 @@ class Client:
         self._queue: deque[tuple[str, tuple[Any, ...]]] = deque()
         self._op: Op | None = None
         self._seq = 0
+        self._timeout_us = cluster.settings.tick_us * cluster.settings.election_ticks
 
     def submit(self, name: str, *args: Any) -> None:
         """Do this next; dropped when too much waits already."""
@@ -78,7 +78,7 @@ class Client:
             return
         op.attempt += 1
         node = self._pick(node_id)
-        self._cluster.scheduler.after(_TIMEOUT_US, self._timed_out, op, op.attempt)
+        self._cluster.scheduler.after(self._timeout_us, self._timed_out, op, op.attempt)
         if node is None or node.core is None:
             self._later(op, 0)
         elif op.name == "write":

@@ -94,7 +94,12 @@ class SimCluster:
         self._disk_class = disk_class
         self._chance = random.Random(f"cluster/{settings.seed}").random
         self._clients = [Client(self, i) for i in range(CLIENTS + 1)]
-        self._traps: dict[str, list[tuple[Any, ...]]] = {"vote": [], "elected": [], "install": []}
+        self._traps: dict[str, list[tuple[Any, ...]]] = {
+            "vote": [],
+            "elected": [],
+            "install": [],
+            "handover": [],
+        }
         self._is_quiet = False
         for node_id in self.founding.voters:
             self._make_node(node_id, self.founding)
@@ -326,6 +331,12 @@ class SimCluster:
             self.result.flips += 1
             self.crash(node, 0)
 
+    def do_flip_leader(self) -> None:
+        """The same to the leader, or to one that led last."""
+        leader = self.a_leader()
+        if leader is not None:
+            self.do_flip(leader.node_id)
+
     def _dead(self) -> list[NodeId]:
         return [n.node_id for n in self.nodes.values() if n.is_dead or n.disk.is_corrupt]
 
@@ -359,6 +370,18 @@ class SimCluster:
         leader = self.a_leader()
         if leader is not None:
             self.do_isolate(leader.node_id)
+
+    def do_depose(self, spread_us: int) -> None:
+        """Cut the leader off, and start all the others anew: they may forget that they heard it."""
+        leader = self.a_leader()
+        if leader is None:
+            return
+        self.do_isolate(leader.node_id)
+        for node in list(self.nodes.values()):
+            if node is not leader:
+                self.scheduler.after(
+                    int(self._chance() * spread_us), self._unless_quiet, self.crash, node, 0
+                )
 
     def do_one_way(self, node_id: int, how: str) -> None:
         """Let a node hear nobody, or be heard by nobody."""
@@ -444,6 +467,16 @@ class SimCluster:
     def do_trap_install(self, stage: str, down_us: int) -> None:
         """Kill the next who installs a snapshot, at that stage."""
         self._traps["install"].append((stage, down_us))
+
+    def do_trap_handover(self, delay_us: int) -> None:
+        """Cut the next leader off that asks another one to take over, just after."""
+        self._traps["handover"].append((delay_us,))
+
+    def after_handover(self, node: SimNode) -> None:
+        """Spring a trap."""
+        if self._traps["handover"] and not self._is_quiet:
+            (delay_us,) = self._traps["handover"].pop(0)
+            self.scheduler.after(delay_us, self._unless_quiet, self.do_isolate, int(node.node_id))
 
     def after_vote(self, node: SimNode) -> None:
         """Spring a trap."""

@@ -6,19 +6,20 @@ change to the core could plausibly make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 from unittest import mock
 
-from cluster.raft import core, follower, leader, quorum, reconfigure
+from cluster.raft import candidate, core, follower, leader, quiescence, reconfigure
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects
-from cluster.raft.events import Event, SnapshotFailed
+from cluster.raft.events import Event, PeerSilent, SnapshotFailed
 from cluster.raft.log_view import LogView
+from cluster.raft.membership import MembershipHistory
 from cluster.raft.messages import AppendRequest, AppendResponse, HeartbeatResponse, VoteResponse
 from cluster.raft.progress import Progress
-from cluster.raft.quorum import committed_index, joint_committed_index, vote_result
+from cluster.raft.quorum import committed_index, joint_committed_index
 from cluster.raft.state import Leadership, RaftState
 from cluster.raft.types import (
     NO_NODE,
@@ -174,10 +175,6 @@ class _SnapshotLacksRequests(Machine):
 # ---- memberships ----
 
 
-def _only_new_votes(votes: dict[NodeId, bool], membership: Membership) -> quorum.VoteResult:
-    return vote_result(votes, Membership(membership.voters))
-
-
 def _only_new_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> LogIndex:
     return committed_index(acked, membership.voters)
 
@@ -185,19 +182,6 @@ def _only_new_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> L
 def _all_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> LogIndex:
     """Learners count like voters."""
     return committed_index(acked, membership.members())
-
-
-_append = RaftState.append
-
-
-def _in_force_at_once(s: RaftState, entries: Iterable[Entry]) -> None:
-    """Go by a membership when it is appended; two majorities may then be unaware of each other."""
-    entries = tuple(entries)
-    _append(s, entries)
-    latest = s.memberships.at(s.log.last_index)
-    if latest != s.membership and s.lead is None:
-        s.membership = latest
-        s.members = latest.members()
 
 
 _activate = reconfigure.activate
@@ -236,12 +220,13 @@ class _PromisesNothingAtStart(RaftCore):
         self._state.promise_left = 0
 
 
-_set_hard_state = RaftState.set_hard_state
+# ---- sleep ----
+
+_is_waking = quiescence.is_waking
 
 
-def _promise_ends_with_the_term(s: RaftState, term: Term, vote: NodeId) -> None:
-    _set_hard_state(s, term, vote)
-    s.promise_left = 0
+def _sleeps_through_silence(s: RaftState, event: Event) -> bool:
+    return not isinstance(event, PeerSilent) and _is_waking(s, event)
 
 
 class Mutation(NamedTuple):
@@ -290,15 +275,22 @@ _commit_to = RaftState.commit_to
 MUTATIONS: dict[str, Mutation] = {
     # votes
     "vote leaves before it is durable": Mutation(lambda: _classes(_VotesEarly), 40),
+    "vote lost at a crash": Mutation(lambda: _classes(disk=_ForgetsVote), 1200, "harsh"),
     "term lost at a crash": Mutation(lambda: _classes(disk=_ForgetsTerm), 200, "harsh"),
     "vote for an outdated log": Mutation(
         lambda: _patch(LogView, "is_up_to_date", lambda self, index, term: True), 40
     ),
     "election timer never fires": Mutation(lambda: _patch(follower, "tick", lambda s: False), 5),
     # logs
+    "old terms counted for commit": Mutation(
+        lambda: _patch(leader, "maybe_commit", _counts_old_terms), 1200, "harsh"
+    ),
     "acknowledged before durable": Mutation(lambda: _classes(_AcksEarly), 40),
     "own copy counted before durable": Mutation(lambda: _classes(_CountsOwnEarly), 40),
     "applied before durable": Mutation(lambda: _patch(RaftState, "tell_commit", _tell_at_once), 40),
+    "late report of durability believed": Mutation(
+        lambda: _patch(RaftState, "note_persisted", _believe_any_report), 1200, "harsh"
+    ),
     "conflicts not truncated": Mutation(
         lambda: _patch(follower, "new_entries", _only_beyond_the_end), 40
     ),
@@ -334,6 +326,12 @@ MUTATIONS: dict[str, Mutation] = {
     "lease counted from the answer": Mutation(
         lambda: _patch(leader, "_note_confirmed", _confirmed_when_answered), 400
     ),
+    "lease goes on during a transfer": Mutation(
+        lambda: _patch(leader, "holds_lease", _lease_through_transfers), 400, "lease"
+    ),
+    "promise forgotten at a restart": Mutation(
+        lambda: _classes(_PromisesNothingAtStart), 400, "lease"
+    ),
     # snapshots
     "checksums of snapshots not checked": Mutation(
         lambda: _patch(transfer, "is_whole", lambda piece: True), 200
@@ -349,15 +347,24 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     # memberships
     "joint commits by the new majority only": Mutation(
-        lambda: _patch(leader, "joint_committed_index", _only_new_copies), 400
+        lambda: _patch(leader, "joint_committed_index", _only_new_copies), 400, "change"
     ),
     "copies of learners counted": Mutation(
         lambda: _patch(leader, "joint_committed_index", _all_copies), 400
     ),
     "memberships not taken from snapshots": Mutation(
-        lambda: _patch(reconfigure, "activate", _not_from_snapshots), 400
+        lambda: _patch(reconfigure, "activate", _not_from_snapshots), 400, "change"
+    ),
+    "a second change before the first is applied": Mutation(
+        lambda: _patch(MembershipHistory, "latest_index", property(lambda self: 0)), 1200, "change"
+    ),
+    "what votes tell of commits ignored": Mutation(
+        lambda: _patch(candidate, "learn_commit", lambda s, commit, term: None), 1200, "change"
     ),
     # sleep
+    "silence of a node does not wake": Mutation(
+        lambda: _patch(quiescence, "is_waking", _sleeps_through_silence), 200, "idle"
+    ),
 }
 
 

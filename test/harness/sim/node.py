@@ -19,7 +19,7 @@ from cluster.raft.events import (
     SnapshotInstalled,
     Tick,
 )
-from cluster.raft.messages import AppendRequest, VoteResponse
+from cluster.raft.messages import AppendRequest, TimeoutNow, VoteResponse
 from cluster.raft.types import (
     Entry,
     HardState,
@@ -353,6 +353,8 @@ class SimNode:
             cluster.checkers.on_vote(self, message)
             if message.granted and not message.pre:
                 cluster.after_vote(self)
+        elif isinstance(message, TimeoutNow):
+            cluster.after_handover(self)
         cluster.network.send(message)
 
     def _persisted(self, last: Entry | SnapshotMeta | None) -> None:

@@ -143,8 +143,37 @@ _FAULTS: dict[str, int] = {
 that others are absent."""
 
 LEVELS = ("strong", "strong", "strong", "follower", "weak")
-CLIENTS = 4
+CLIENTS = 6
 KEYS = 3
+
+
+MODES = {
+    "mixed": "everything, in a mixture that differs from seed to seed",
+    "harsh": "leaders and voters fall at their most delicate moments",
+    "lease": "leaders with a lease are cut off while others could take over early",
+    "change": "memberships change all the time, between partitions and crashes",
+    "idle": "groups sleep, and lose their leaders for good",
+    "clock": "leases, and clocks beyond the bound: here stale reads must show",
+    "no-lease": "the same clocks without leases: nothing may go wrong",
+}
+_RATES_US = {"harsh": 8_000, "lease": 12_000, "idle": 900_000}
+_PACES_US = {"harsh": 40_000, "lease": 200_000, "change": 120_000, "idle": 700_000}
+_ENABLED = {
+    "harsh": (
+        ["trap-vote"] * 3
+        + ["trap-elected"] * 4
+        + ["isolate-leader", "mend", "mend", "crash-all", "trap-write", "split", "compact"]
+    ),
+    "lease": ["trap-handover", "transfer", "transfer", "depose", "mend", "mend", "pause-leader"],
+    "change": (
+        ["change"] * 8
+        + ["split", "split", "isolate-leader", "mend", "mend", "crash", "crash-leader", "compact"]
+        + ["trap-elected", "trap-install", "pause-leader"]
+    ),
+    "idle": ["flip-leader", "flip-leader", "isolate-leader", "crash-leader", "mend", "compact"],
+    "clock": ["freeze-leader", "isolate-leader", "mend", "mend", "pause-leader", "transfer"],
+    "no-lease": ["freeze-leader", "isolate-leader", "mend", "mend", "pause-leader", "transfer"],
+}
 
 
 def random_plan(seed: int, nodes: int, mode: str = "mixed") -> Plan:
@@ -153,23 +182,19 @@ def random_plan(seed: int, nodes: int, mode: str = "mixed") -> Plan:
     Args:
         seed: everything follows from it.
         nodes: founding voters.
-        mode: "mixed"; "harsh": leaders and voters fall at their most delicate moments, and little
-            else happens; "clock": leases and clocks *beyond* the bound, where stale reads must
-            show; "no-lease": such clocks without leases, where nothing may go wrong.
+        mode: one of MODES.
     """
     rng = random.Random(f"plan/{seed}/{nodes}/{mode}")
     settings = _random_settings(rng, seed, nodes, mode)
     chaos_us = settings.chaos_us
     actions: list[Action] = []
-    rate_us = rng.choice([60_000, 60_000, 150_000])
-    if mode == "harsh":
-        rate_us = 12_000
+    rate_us = _RATES_US.get(mode) or rng.choice([60_000, 60_000, 150_000])
     at = 100_000
     while at < chaos_us:
         actions.extend(_random_operation(rng, at, settings))
         at += 1_000 + rng.randrange(2 * rate_us)
     enabled = _enabled_faults(rng, mode)
-    pace_us = rng.choice([150_000, 400_000, 800_000]) if mode != "harsh" else 80_000
+    pace_us = _PACES_US.get(mode) or rng.choice([150_000, 400_000, 800_000])
     at = 300_000
     while at < chaos_us and enabled:
         at += rng.randrange(2 * pace_us)
@@ -180,40 +205,39 @@ def random_plan(seed: int, nodes: int, mode: str = "mixed") -> Plan:
 
 
 def _random_settings(rng: random.Random, seed: int, nodes: int, mode: str) -> Settings:
-    limits = rng.choice(
-        [(1, 60, 400), (40, 120, 400), (200, 2_000, 4_000), (1 << 20, 1 << 22, 1 << 22)]
-    )
+    # one entry at a time opens the windows that figure 8 of the Raft paper is about
+    one_by_one = (1, 60, 400)
+    all_limits = [one_by_one, (40, 120, 400), (200, 2_000, 4_000), (1 << 20, 1 << 22, 1 << 22)]
+    limits = one_by_one if mode == "harsh" and rng.random() < 0.5 else rng.choice(all_limits)
     election_ticks = rng.choice([6, 8])
     beyond = mode in ("clock", "no-lease")
     return Settings(
         seed=seed,
         nodes=nodes,
+        tick_us=20_000 if mode == "harsh" else 50_000,
         election_ticks=election_ticks,
         heartbeat_ticks=rng.choice([1, 2]) if election_ticks > 6 else 1,
-        lease={"clock": 1, "no-lease": 0}.get(mode, rng.choice([0, 1, 1])),
+        lease={"clock": 1, "lease": 1, "no-lease": 0}.get(mode, rng.choice([0, 1, 1])),
         drift_permille=600 if beyond else 1000 * 2 // (2 * election_ticks + 2),
-        quiesce_ticks=rng.choice([0, 0, 4]) if mode == "mixed" else 0,
-        favoured=rng.choice([0, 1]),
+        quiesce_ticks=3 if mode == "idle" else rng.choice([0, 0, 4]) if mode == "mixed" else 0,
+        favoured=1 if mode == "lease" else rng.choice([0, 1]),
         loss=rng.choice([0, 2, 10]),
         duplication=rng.choice([0, 2, 10]),
         slow=rng.choice([0, 5, 20]),
         slowest_us=rng.choice([20_000, 120_000, 600_000]),
-        stall=10 if mode == "harsh" else rng.choice([0, 0, 5]),
+        stall=15 if mode == "harsh" else rng.choice([0, 0, 5]),
         append=limits[0],
         inflight=limits[1],
         uncommitted=limits[2],
         keep=rng.choice([0, 60, 200, 1 << 20]),
-        housekeeping_us=rng.choice([0, 60_000, 250_000]) if mode == "mixed" else 0,
+        housekeeping_us=rng.choice([0, 60_000, 250_000]) if mode in ("mixed", "change") else 0,
         chunk_flip=rng.choice([0, 0, 20]),
     )
 
 
 def _enabled_faults(rng: random.Random, mode: str) -> list[str]:
-    if mode == "harsh":
-        names = ["trap-vote", "trap-elected", "trap-elected", "isolate-leader", "mend", "crash-all"]
-        return [*names, "trap-write", "split"]
-    if mode in ("clock", "no-lease"):
-        return ["freeze-leader", "isolate-leader", "mend", "mend", "pause-leader", "transfer"]
+    if mode in _ENABLED:
+        return _ENABLED[mode]
     kept = rng.choice([0.3, 0.6, 1.0])
     return [
         name
@@ -259,10 +283,13 @@ def _random_args(rng: random.Random, name: str, settings: Settings) -> tuple[Wor
         "compact": lambda: (rng.randrange(1, 1 << (settings.nodes + 2)),),
         "change": lambda: _random_change(rng),
         "flip": lambda: (node,),
+        "flip-leader": lambda: (),
+        "depose": lambda: (rng.randrange(3 * settings.tick_us),),
+        "trap-handover": lambda: (rng.choice([1_000, 5_000, 20_000]),),
         "trap-vote": lambda: (rng.randrange(1_000), rng.randrange(1_000)),
         "trap-elected": lambda: (
             rng.choice(["crash", "crash", "isolate"]),
-            rng.choice([4_000, 25_000, 120_000, 300_000]),
+            rng.choice([rng.randrange(1_000, 30_000), 25_000, 120_000, 300_000]),
             rng.randrange(down_us + 1),
         ),
         "trap-write": lambda: (node, rng.choice(["lost", "torn", "kept"]), down_us),
