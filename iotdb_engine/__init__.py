@@ -22,6 +22,7 @@ from iotdb_engine.types import (
     Fragment,
     Layout,
 )
+from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 __all__ = [
     "T_MAX",
@@ -34,7 +35,10 @@ __all__ = [
     "EngineOptions",
     "Fragment",
     "Layout",
+    "Needs",
     "Region",
+    "WindowAggregates",
+    "Windows",
     "check_fragment",
     "check_layout",
     "errors",

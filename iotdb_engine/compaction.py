@@ -315,7 +315,7 @@ class Compactor:
         members = sorted({member for record in records for member in record.head.members})
         # before the state is read: a drop in between must be noticed when it is written
         writer = GuardedWriter(self._region, members)
-        with self._open() as read:
+        with self._region.changing(members), self._open() as read:
             merge = _Merge(self._region, read, slot, members, span)
             for record in records:
                 merge.add_input(chunk_key(**record.key._asdict()), record.head)
@@ -407,7 +407,7 @@ class _Merge:
                     reader, member, kind, span.t_min, span.t_max, [slot]
                 )
         self._times = {
-            key: self._parse(key) for one in self._series.values() for key in _times_keys(one)
+            key: self._parse(key) for one in self._series.values() for key in _times_keys(one, span)
         }
         # Times of which no row is read: all are expired or deleted, or no chunk names them.
         self._idle: dict[bytes, TimesHead] = {}
@@ -636,9 +636,10 @@ class _Merge:
         return count
 
 
-def _times_keys(series: Series) -> Iterator[bytes]:
+def _times_keys(series: Series, span: Span) -> Iterator[bytes]:
     for key, _, chunk in series.chunks:
-        yield _times_key(key, chunk.owner, chunk.times_first)
+        if split_chunk_key(key).first_time <= span.t_max and chunk.last >= span.t_min:
+            yield _times_key(key, chunk.owner, chunk.times_first)
 
 
 def _times_key(key: bytes, owner: int, times_first: int) -> bytes:

@@ -83,18 +83,27 @@ class BatchWriter:
             self._batch = Batch()
 
 
+class FlushedGroup(NamedTuple):
+    """A group of a flush: where it is, how many TIMES records it has, and the series in it."""
+
+    slot: int
+    owner: int
+    layers: int
+    members: Sequence[int]
+
+
 class Flushed(NamedTuple):
     """What a flush came to.
 
     Attributes:
         written_bytes: of keys and values.
         tombstones: what the table's deletes became.
-        groups: (slot, owner, TIMES records) of each group.
+        groups: that chunks were written of.
     """
 
     written_bytes: int
     tombstones: list[Tombstone]
-    groups: list[tuple[int, int, int]]
+    groups: list[FlushedGroup]
 
 
 def write_table(
@@ -107,12 +116,12 @@ def write_table(
 ) -> Flushed:
     """Store a frozen table and commit it; it is durable after the next `Store.flush`."""
     writer = BatchWriter(store, options.batch_bytes)
-    groups: list[tuple[int, int, int]] = []
+    groups: list[FlushedGroup] = []
     if table.entries:
         writer.put(intent_key(region), encode_intent(table.sequence, aborted))
         for group in flush_groups(table, DroppedSeries(table.drops)):
             layers = write_group(writer, region, table.sequence, group, options)
-            groups.append((group.slot, group.owner, layers))
+            groups.append(FlushedGroup(group.slot, group.owner, layers, group.members))
         writer.finish()
     batch, tombstones = _commit_batch(region, table)
     store.write(batch)

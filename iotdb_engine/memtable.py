@@ -201,6 +201,10 @@ class MemSnapshot:
         self._orders: dict[int, tuple[npt.NDArray[np.int64], Order]] = {}
         self._runs: dict[int, Run] = {}
 
+    def holds(self, series_id: int) -> bool:
+        """Tell whether there may be rows of a series."""
+        return series_id in self._wanted
+
     def run(self, series_id: int, cache: ByteCache | None) -> Run | None:
         """Return the series' rows, or None if there are none. Columns of a layout share `times`."""
         states = self._wanted.get(series_id)

@@ -13,7 +13,7 @@ Priority: the order of a chunk; the frozen table's sequence; then the active tab
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,11 @@ from iotdb_engine.key_format import (
 from iotdb_engine.memtable import MemSnapshot
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
 from iotdb_engine.page import Chunk, unpack_chunk, unpack_page, unpack_times, unpack_times_page
+from iotdb_engine.series_index import Chunks, EpochView, SeriesIndex
 from iotdb_engine.store import View
 from iotdb_engine.tombstones import Cut
-from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType
+from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
+from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 ACTIVE_SEQUENCE = 1 << 64
 """Priority of the active memory table: above every chunk."""
@@ -53,6 +55,8 @@ class Snapshot:
         committed: highest committed sequence.
         aborted: sequences that were never committed.
         tables: (sequence, table) of the frozen and the active memory table.
+        epochs: of the series' chunks, for the cache; None: nothing of this state is to be kept.
+        slots_key: names the slots that the read looks at.
         page_points: rows in which memory tables are taken when windows are cut.
         batch_rows: most rows of a batch.
     """
@@ -65,6 +69,8 @@ class Snapshot:
     aborted: frozenset[int]
     tables: tuple[tuple[int, MemSnapshot], ...]
     cache: ByteCache
+    epochs: EpochView | None
+    slots_key: tuple[int, ...] | None
     page_points: int
     batch_rows: int
 
@@ -74,17 +80,19 @@ class Series:
     """The sources of one series, ready to be asked for windows.
 
     Attributes:
-        pages: page tables of all chunks, concatenated, by ascending `low`; empty pages left out.
+        chunks: all that are there, whatever the range.
+        pages: page tables, by ascending `low`; see `SeriesIndex`.
         chunk_of: parallel to `pages`: number of the chunk.
         number_of: parallel to `pages`: number of the page within its chunk.
         top: parallel to `pages`: highest `high` so far, so that a search can skip what is over.
         runs: (sequence, rows) of memory tables.
         cuts: tombstones.
         floor: rows before this time are not there, whatever is asked for.
+        disjoint: whether no two pages overlap.
     """
 
     kind: DataType
-    chunks: list[tuple[bytes, int, Chunk]] = field(default_factory=list)
+    chunks: Chunks = ()
     pages: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
     chunk_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     number_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -92,6 +100,7 @@ class Series:
     runs: list[tuple[int, Run]] = field(default_factory=list)
     cuts: Sequence[Cut] = ()
     floor: int = T_MIN
+    disjoint: bool = True
 
     def touching(self, t_min: int, t_max: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the pages that touch an inclusive range."""
@@ -123,10 +132,27 @@ class Reader:
         cuts: Sequence[Cut],
     ) -> Series:
         """Find the sources of a series within an inclusive range."""
-        series = Series(kind, cuts=cuts, floor=t_min)
-        for slot in slots:
-            self._load_chunks(series, slot, series_id, t_min, t_max)
-        self._index(series, t_min, t_max)
+        index = self.index(series_id, slots)
+        if index.kind is not None and index.kind is not kind:
+            raise WrongType(
+                f"series {series_id} is stored as {index.kind.name}, "
+                f"and was asked for as {kind.name}"
+            )
+        first = int(np.searchsorted(index.top, t_min))
+        last = first
+        if len(index.top):
+            last = max(first, int(np.searchsorted(index.pages["low"], t_max, side="right")))
+        series = Series(
+            kind,
+            index.chunks,
+            index.pages[first:last],
+            index.chunk_of[first:last],
+            index.number_of[first:last],
+            index.top[first:last],
+            cuts=cuts,
+            floor=t_min,
+            disjoint=index.disjoint,
+        )
         for sequence, table in self._snapshot.tables:
             run = table.run(series_id, self._snapshot.cache)
             if run is not None:
@@ -135,26 +161,30 @@ class Reader:
                     series.runs.append((sequence, run))
         return series
 
-    def _load_chunks(
-        self, series: Series, slot: int, series_id: int, t_min: int, t_max: int
-    ) -> None:
+    def index(self, series_id: int, slots: Sequence[int]) -> SeriesIndex:
+        """Return the page tables of a series, from the cache if they are there."""
         snapshot = self._snapshot
-        lo, hi = series_range(snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
-        for key, record in snapshot.view.scan(lo, hi):
-            parts = split_chunk_key(key)
-            if parts.first_time > t_max:
-                break
-            if not is_visible(parts.sequence, snapshot.committed, snapshot.aborted):
-                continue
-            chunk = self.parse_chunk(snapshot, key, record)
-            if chunk.kind is not series.kind:
-                raise WrongType(
-                    f"series {series_id} is stored as {chunk.kind.name}, "
-                    f"and was asked for as {series.kind.name}"
-                )
-            if chunk.last < t_min:
-                continue
-            series.chunks.append((key, chunk.order, chunk))
+        epoch = None if snapshot.epochs is None else snapshot.epochs.of(series_id)
+        if epoch is None:
+            return SeriesIndex.of(self._chunks(series_id, slots))
+        key = (snapshot.cache_id, series_id, epoch, snapshot.slots_key)
+        found: SeriesIndex | None = snapshot.cache.get(key)
+        if found is None:
+            found = SeriesIndex.of(self._chunks(series_id, slots))
+            snapshot.cache.put(key, found, found.nbytes)
+        return found
+
+    def _chunks(self, series_id: int, slots: Sequence[int]) -> Chunks:
+        snapshot = self._snapshot
+        found = []
+        for slot in slots:
+            lo, hi = series_range(snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
+            for key, record in snapshot.view.scan(lo, hi):
+                sequence = split_chunk_key(key).sequence
+                if is_visible(sequence, snapshot.committed, snapshot.aborted):
+                    chunk = self.parse_chunk(snapshot, key, record)
+                    found.append((key, chunk.order, chunk))
+        return found
 
     @staticmethod
     def parse_chunk(snapshot: Snapshot, key: bytes, record: bytes) -> Chunk:
@@ -175,24 +205,6 @@ class Reader:
         for key, record in view.scan(lo, hi):
             return self.parse_chunk(self._snapshot, key, record).kind
         return None
-
-    @staticmethod
-    def _index(series: Series, t_min: int, t_max: int) -> None:
-        if not series.chunks:
-            return
-        tables = [chunk.pages for _, _, chunk in series.chunks]
-        lengths = [len(table) for table in tables]
-        pages = np.concatenate(tables)
-        chunk_of = np.repeat(np.arange(len(tables)), lengths)
-        number_of = np.concatenate([np.arange(length) for length in lengths])
-        wanted = (pages["count"] > 0) & (pages["high"] >= t_min) & (pages["low"] <= t_max)
-        chosen = np.flatnonzero(wanted)
-        chosen = chosen[np.argsort(pages["low"][chosen], kind="stable")]
-        series.pages = pages[chosen]
-        series.chunk_of = chunk_of[chosen]
-        series.number_of = number_of[chosen]
-        if len(chosen):
-            series.top = np.maximum.accumulate(series.pages["high"])
 
     def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
         """Return the rows of a series in an inclusive window, merged, or None if it has none."""
@@ -234,10 +246,30 @@ class Reader:
             self._held[(key, number)] = (low, high, run)
         return sequence, _slice(run, t_min, t_max)
 
+    def page_times(self, index: SeriesIndex, page: int) -> npt.NDArray[np.int64]:
+        """Decode the times of a page of an index."""
+        key, _, chunk = index.chunks[int(index.chunk_of[page])]
+        return self._time_page(key, chunk, int(index.number_of[page]))
+
+    def page_values(self, index: SeriesIndex, page: int) -> npt.NDArray[Any]:
+        """Decode the values of a page of an index, a place for each row."""
+        key, _, chunk = index.chunks[int(index.chunk_of[page])]
+        return self._values(key, chunk, int(index.number_of[page]), index.pages[page])[0]
+
     def _decode(self, key: bytes, chunk: Chunk, number: int, entry: np.void) -> Run:
-        snapshot = self._snapshot
         times = self._time_page(key, chunk, number)
+        values, valid = self._values(key, chunk, number, entry)
+        if len(values) != len(times):
+            path = self._snapshot.path
+            raise Corruption(path, key, f"{len(times)} rows", f"{len(values)} rows")
+        return Run(times, values, valid)
+
+    def _values(
+        self, key: bytes, chunk: Chunk, number: int, entry: np.void
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        snapshot = self._snapshot
         cache_key = (snapshot.cache_id, key, number)
+        found: tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None
         found = snapshot.cache.get(cache_key)
         if found is None:
             body = chunk.inline if chunk.inline is not None else self._body(key)
@@ -251,10 +283,7 @@ class Reader:
             if chunk.kind is DataType.TEXT:
                 size += 40 * len(values) + len(body)
             snapshot.cache.put(cache_key, found, size)
-        values, valid = found
-        if len(values) != len(times):
-            raise Corruption(snapshot.path, key, f"{len(times)} rows", f"{len(values)} rows")
-        return Run(times, values, valid)
+        return found
 
     def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
         snapshot = self._snapshot
@@ -373,26 +402,58 @@ class Reader:
             if series.kind is DataType.TEXT:
                 numbers = np.flatnonzero(clean)
                 self._fill_texts(series, result, int(numbers[0]), int(numbers[-1]))
-        dirty = np.flatnonzero(~clean)
-        if not len(dirty) and not series.runs:
+        if clean.all() and not series.runs:
             return result
-        rest = Series(
-            series.kind,
-            series.chunks,
-            series.pages[dirty],
-            series.chunk_of[dirty],
-            series.number_of[dirty],
-            np.maximum.accumulate(series.pages["high"][dirty]) if len(dirty) else dirty,
-            series.runs,
-            series.cuts,
-            series.floor,
-        )
-        windows = self._windows([rest], t_min, t_max, self._snapshot.batch_rows, descending=False)
-        for low, high in windows:
-            run = self.window(rest, low, high)
+        for run in self.rows(self._without(series, clean), t_min, t_max):
+            result = merge_aggregates(result, aggregate_run(series.kind, run))
+        return result
+
+    def rows(self, series: Series, t_min: int, t_max: int) -> Iterator[Run]:
+        """Yield the rows of one series in an inclusive range, merged, in time order, in pieces."""
+        size = self._snapshot.batch_rows
+        for low, high in self._windows([series], t_min, t_max, size, descending=False):
+            run = self.window(series, low, high)
             self._forget(T_MIN, high)
             if run is not None:
-                result = merge_aggregates(result, aggregate_run(series.kind, run))
+                yield run
+        self._held.clear()
+
+    @staticmethod
+    def _without(series: Series, pages: npt.NDArray[np.bool_]) -> Series:
+        """Return the sources of a series but for some pages."""
+        left = np.flatnonzero(~pages)
+        table = series.pages[left]
+        return replace(
+            series,
+            pages=table,
+            chunk_of=series.chunk_of[left],
+            number_of=series.number_of[left],
+            top=np.maximum.accumulate(table["high"]) if len(left) else left,
+        )
+
+    def aggregate_windows(self, series: Series, windows: Windows, needs: Needs) -> WindowAggregates:
+        """Aggregate a series over many windows in one pass over its pages.
+
+        A page that lies in one window, and that nothing else touches, is not decoded.
+        """
+        result = WindowAggregates.empty(series.kind, len(windows.lows), needs)
+        t_min, t_max = max(int(windows.lows[0]), series.floor), int(windows.highs[-1])
+        if t_min > series.floor or series.floor > T_MIN:
+            windows = windows.clipped(t_min, t_max)
+        rest = series
+        texts = series.kind is DataType.TEXT and needs & (Needs.FIRST | Needs.LAST)
+        if len(series.pages) and not texts:
+            found, inside = windows.containing(series.pages["low"], series.pages["high"])
+            if inside.any():
+                inside &= self._clean_pages(series, t_min, t_max)
+            if inside.any():
+                result.add_pages(found[inside], series.pages[inside])
+                rest = self._without(series, inside)
+        part = result if rest is series else result.blank()
+        for run in self.rows(rest, t_min, t_max):
+            part.add_rows(windows, run.times, Column(series.kind, run.values, run.valid))
+        if part is not result:
+            result.merge(part)
         return result
 
     def _fill_texts(self, series: Series, result: Aggregate, early: int, late: int) -> None:
@@ -414,8 +475,9 @@ class Reader:
             return np.zeros(0, np.bool_)
         lows, highs = series.pages["low"], series.pages["high"]
         clean = (lows >= t_min) & (highs <= t_max)
-        clean[1:] &= series.top[:-1] < lows[1:]
-        clean[:-1] &= lows[1:] > highs[:-1]
+        if not series.disjoint:
+            clean[1:] &= series.top[:-1] < lows[1:]
+            clean[:-1] &= lows[1:] > highs[:-1]
         for _, run in series.runs:
             # A page is free of the run if no time of the run falls into it.
             clean &= np.searchsorted(run.times, lows) == np.searchsorted(

@@ -31,10 +31,12 @@ from iotdb_engine.memtable import MemSnapshot, Memtable
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot
 from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
+from iotdb_engine.series_index import Epochs
 from iotdb_engine.store import Batch, Store, View
 from iotdb_engine.tombstones import DroppedSeries, Tombstone, decode_drop, decode_tombstone
 from iotdb_engine.ttl import TtlRules, decode_rule
 from iotdb_engine.types import Aggregate, ColumnBatch, Fragment
+from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
@@ -104,6 +106,7 @@ class Region:
         self._dropped = DroppedSeries()
         self._pending_drops: list[tuple[bytes, int, int]] = []
         self._ttl = TtlRules()
+        self._epochs = Epochs()
         self._slots: set[int] | None = None
         self._committed = 0
         self._next_sequence = 1
@@ -454,14 +457,15 @@ class Region:
             self._committed = table.sequence
             self.durable_index = table.index
             self._add_tombstones(flushed.tombstones)
+            self._epochs.bump((i for group in flushed.groups for i in group.members), 2)
             self._frozen = None
             self.flush_count += 1
             again = self._flush_target > self._committed
             callbacks = list(self._callbacks)
             self._changed.notify_all()
         self._budget.release(frozen=table.bytes)
-        for slot, owner, layers in flushed.groups:
-            self.compactor.note(slot, owner, layers)
+        for group in flushed.groups:
+            self.compactor.note(group.slot, group.owner, group.layers)
         if again:
             self._request_flush(self)
         if flushed.groups:
@@ -574,6 +578,17 @@ class Region:
         """Series removed for good; the same object until another one is."""
         return self._dropped
 
+    @contextmanager
+    def changing(self, series_ids: Sequence[int]) -> Iterator[None]:
+        """Keep reads from caching where chunks of some series are, while a merge changes that."""
+        with self._lock:
+            self._epochs.bump(series_ids, 1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._epochs.bump(series_ids, 1)
+
     def stored_tombstones(self, view: View) -> Iterator[tuple[bytes, Tombstone]]:
         """Yield key and content of each TOMBSTONE record."""
         for key, value in self._records(view, Kind.TOMBSTONE):
@@ -639,6 +654,27 @@ class Region:
         with self.open_read(series, slots) as read:
             return [read.aggregate(one, t_min, t_max) for one in series]
 
+    def aggregate_windows(
+        self,
+        series: SeriesList,
+        windows: Windows,
+        needs: Needs = Needs.EVERYTHING,
+        *,
+        slots: Sequence[int] | None = None,
+    ) -> list[WindowAggregates]:
+        """Aggregate each series over many windows of time, in one pass over its pages.
+
+        Args:
+            series: ids and types.
+            windows: see `Windows`; they may overlap and leave gaps.
+            needs: which parts are wanted besides the count.
+            slots: where to look; None: in every slot.
+        """
+        if not len(windows.lows):
+            return [WindowAggregates.empty(kind, 0, needs) for _, kind in series]
+        with self.open_read(series, slots) as read:
+            return read.aggregate_windows(series, windows, needs)
+
     def last(
         self, series: SeriesList, *, slots: Sequence[int] | None = None
     ) -> list[tuple[int, Any] | None]:
@@ -691,6 +727,8 @@ class Region:
                 aborted=self._aborted,
                 tables=tuple(tables),
                 cache=self._cache,
+                epochs=None if stored_only else self._epochs.copy(),
+                slots_key=None if slots is None else tuple(slots),
                 page_points=self._options.page_points,
                 batch_rows=self._options.read_batch_rows,
             )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from iotdb_engine.memtable import MemDelete
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Reader, Series, Snapshot
+from iotdb_engine.series_index import SeriesIndex
 from iotdb_engine.tombstones import Cut, DroppedSeries, Tombstone, cuts_for
 from iotdb_engine.ttl import TtlRules
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType
+from iotdb_engine.window_pass import aggregate_alike, can_be_alike
+from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 SeriesList = Sequence[tuple[int, DataType]]
 
@@ -33,6 +37,7 @@ class RegionRead:
         self._cuts = cuts
         self._ttl = ttl
         self._now = now
+        self._reader = Reader(snapshot)
 
     def is_dropped(self, series_id: int) -> bool:
         """Tell whether a series was removed for good."""
@@ -72,23 +77,78 @@ class RegionRead:
     ) -> Iterator[ColumnBatch]:
         """Yield aligned rows, and close the read afterwards."""
         with self:
-            reader = Reader(self.snapshot)
-            loaded = [self.load(reader, one, kind, t_min, t_max) for one, kind in series]
-            yield from reader.scan(loaded, t_min, t_max, descending=descending, max_rows=max_rows)
+            loaded = [self._load(one, t_min, t_max) for one in series]
+            yield from self._reader.scan(
+                loaded, t_min, t_max, descending=descending, max_rows=max_rows
+            )
 
     def aggregate(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Aggregate:
         """Aggregate one series over an inclusive range."""
-        reader = Reader(self.snapshot)
-        return reader.aggregate(self.load(reader, *series, t_min, t_max), t_min, t_max)
+        whole = self._whole(series, t_min, t_max)
+        if whole is not None:
+            return replace(whole)
+        return self._reader.aggregate(self._load(series, t_min, t_max), t_min, t_max)
+
+    def aggregate_windows(
+        self, series: SeriesList, windows: Windows, needs: Needs
+    ) -> list[WindowAggregates]:
+        """Aggregate series over at least one window; those that are stored alike together."""
+        found: list[WindowAggregates | None] = [None] * len(series)
+        alike: dict[tuple[DataType, object], list[tuple[int, SeriesIndex]]] = {}
+        for number, (series_id, kind) in enumerate(series):
+            if self._is_plain(series_id):
+                index = self._reader.index(series_id, self.slots)
+                if can_be_alike(index, kind):
+                    alike.setdefault((kind, index.layout_key), []).append((number, index))
+                    continue
+            found[number] = self._one_by_one((series_id, kind), windows, needs)
+        for (kind, _), some in alike.items():
+            indices = [index for _, index in some]
+            parts = aggregate_alike(self._reader, kind, indices, windows, needs)
+            for (number, _), part in zip(some, parts, strict=True):
+                found[number] = part
+        return [one for one in found if one is not None]
+
+    def _one_by_one(
+        self, series: tuple[int, DataType], windows: Windows, needs: Needs
+    ) -> WindowAggregates:
+        loaded = self._load(series, int(windows.lows[0]), int(windows.highs[-1]))
+        return self._reader.aggregate_windows(loaded, windows, needs)
 
     def last(self, series: tuple[int, DataType]) -> tuple[int, Any] | None:
         """Return the latest time and value of one series, or None where there is none."""
-        reader = Reader(self.snapshot)
-        loaded = self.load(reader, *series, T_MIN, T_MAX)
-        for batch in reader.scan([loaded], T_MIN, T_MAX, descending=True, max_rows=1):
+        whole = None if series[1] is DataType.TEXT else self._whole(series, T_MIN, T_MAX)
+        if whole is not None:
+            return (whole.max_time, whole.last) if whole.count else None
+        loaded = self._load(series, T_MIN, T_MAX)
+        for batch in self._reader.scan([loaded], T_MIN, T_MAX, descending=True, max_rows=1):
             value = batch.columns[0].values[0]
             return int(batch.times[0]), value if loaded.kind is DataType.TEXT else value.item()
         return None
+
+    def _load(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Series:
+        return self.load(self._reader, *series, t_min, t_max)
+
+    def _whole(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Aggregate | None:
+        """Return the aggregate of all that a series has, if its pages' statistics are just that.
+
+        None: there may be rows in memory, deletes, overlaps, or rows outside the range.
+        """
+        series_id, kind = series
+        if not self._is_plain(series_id):
+            return None
+        index = self._reader.index(series_id, self.slots)
+        if not index.disjoint or index.kind is not kind or kind is DataType.TEXT:
+            return None
+        whole = index.whole()
+        inside = t_min <= whole.min_time and whole.max_time <= t_max
+        return whole if inside and whole.count else None
+
+    def _is_plain(self, series_id: int) -> bool:
+        """Tell whether what is on disk is all that there is to know about a series."""
+        if self._cuts.any or self._ttl or self.is_dropped(series_id):
+            return False
+        return not any(table.holds(series_id) for _, table in self.snapshot.tables)
 
     def close(self) -> None:
         """Let go of the state; may be repeated."""
@@ -123,8 +183,15 @@ class Cuts:
         self._frozen_sequence = frozen_sequence
         self._active = active
 
+    @property
+    def any(self) -> bool:
+        """Tell whether there are any, of any series."""
+        return bool(self._stored or self._frozen or self._active)
+
     def of(self, series_id: int) -> list[Cut]:
         """Return the cuts of one series."""
+        if not self.any:
+            return []
         found = list(cuts_for(self._stored, series_id))
         for deletes, sequence in (
             (self._frozen, self._frozen_sequence),

@@ -243,9 +243,9 @@ def aggregates(
                 part.put(0, aggregate)
                 one.merge(part)
         else:
-            for number, key in enumerate(query.series):
-                for batch in region.read([key], first, last, slots=slots):
-                    result[number].add_rows(windows, batch.times, batch.columns[0])
+            parts = region.aggregate_windows(query.series, windows, query.needs, slots=slots)
+            for one, part in zip(result, parts, strict=True):
+                one.merge(part)
     return result
 
 

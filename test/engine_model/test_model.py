@@ -8,6 +8,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -22,7 +23,16 @@ from hypothesis.stateful import (
 
 import iotdb_engine.flush as flush_module
 from harness.fragments import make_fragment, make_layout, plain_rows
-from iotdb_engine import T_MAX, T_MIN, Aggregate, DataType, Engine, EngineOptions, Region
+from iotdb_engine import (
+    T_MAX,
+    T_MIN,
+    Aggregate,
+    DataType,
+    Engine,
+    EngineOptions,
+    Region,
+    Windows,
+)
 from iotdb_engine.key_format import COMPACTED, Kind, split_chunk_key
 from iotdb_engine.page import unpack_chunk
 from iotdb_engine.store import Batch, MemoryStore
@@ -366,6 +376,39 @@ class EngineMachine(RuleBasedStateMachine):
             for name in ("first", "last", "minimum", "maximum"):
                 assert same(getattr(one, name), getattr(expected, name)), (name, one, expected)
             assert same_total(one.total, expected.total, cells), (one, expected)
+
+    @rule(
+        ids=st.lists(st.sampled_from(sorted(SERIES)), min_size=1, unique=True),
+        start=times,
+        length=st.integers(1, 25),
+        step=st.integers(1, 25),
+        count=st.integers(1, 12),
+    )
+    def windows(self, ids: list[int], start: int, length: int, step: int, count: int) -> None:
+        """Windows with gaps, side by side, or over each other."""
+        lows = [min(start + n * step, T_MAX) for n in range(count)]
+        highs = [min(low + length - 1, T_MAX) for low in lows]
+        ranges = Windows(np.array(lows, np.int64), np.array(highs, np.int64))
+        found = self.region.aggregate_windows([(i, SERIES[i]) for i in ids], ranges)
+        for series_id, one in zip(ids, found, strict=True):
+            for n, (low, high) in enumerate(zip(lows, highs, strict=True)):
+                cells = {t: v for t, v in self.model.cells(series_id).items() if low <= t <= high}
+                expected = expected_aggregate(SERIES[series_id], cells)
+                assert one.count[n] == expected.count
+                if not cells:
+                    continue
+                assert one.min_time is not None
+                assert one.max_time is not None
+                assert (one.min_time[n], one.max_time[n]) == (
+                    expected.min_time,
+                    expected.max_time,
+                )
+                for name in ("first", "last", "minimum", "maximum"):
+                    array = getattr(one, name)
+                    value = None if array is None else array[n : n + 1].tolist()[0]
+                    assert same(value, getattr(expected, name)), (name, one, expected)
+                total = None if one.total is None else float(one.total[n])
+                assert same_total(total, expected.total, cells)
 
     @rule(ids=st.lists(st.sampled_from(sorted(SERIES)), min_size=1, max_size=4, unique=True))
     def pin(self, ids: list[int]) -> None:

@@ -15,7 +15,7 @@ from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
 
 INTS = make_layout({1: DataType.INT64, 2: DataType.INT64})
-SMALL = EngineOptions(page_points=10, chunk_points=50, read_batch_rows=7)
+SMALL = EngineOptions(page_points=10, chunk_points=50, read_batch_rows=7, compaction=False)
 WAIT_S = 20
 
 
