@@ -22,6 +22,7 @@ from cluster.plan.plans import (
     DeleteStorageGroupsPlan,
     DropStorageGroupDataPlan,
     FlushPlan,
+    MergeKind,
     SetDataTtlPlan,
     SetStorageGroupPlan,
     SetTtlPlan,
@@ -232,8 +233,13 @@ class SchemaOperations:
                 return status
         return OK
 
-    def flush(self, paths: Sequence[str], deadline: Deadline) -> Status:
-        """Have every replica of the groups that hold these storage groups (all: ()) flush."""
+    def flush(
+        self, paths: Sequence[str], deadline: Deadline, merge: MergeKind = MergeKind.NONE
+    ) -> Status:
+        """Have every replica of the groups that hold these storage groups (all: ()) flush.
+
+        `merge`: what they are to merge then. Both go on in the background.
+        """
         self._access.sync_meta(deadline)
         if paths:
             groups: set[GroupId] = set()
@@ -251,7 +257,7 @@ class SchemaOperations:
                 )
         else:
             groups = {group.group_id for group in self._router.table().groups}
-        return self._on_groups({group: FlushPlan() for group in groups}, deadline)
+        return self._on_groups({group: FlushPlan(merge) for group in groups}, deadline)
 
     # ---- inside ----
 

@@ -18,6 +18,7 @@ from cluster.plan.plans import (
     DropStorageGroupDataPlan,
     FlushPlan,
     InsertPlan,
+    MergeKind,
     SetDataTtlPlan,
 )
 from cluster.raft.types import Entry, LogIndex
@@ -185,6 +186,8 @@ class DataMachine(GroupMachine):
     def _flush(self, plan: FlushPlan, index: LogIndex) -> None:
         self._region.mark_applied(index)
         self._region.flush(wait=False)
+        if plan.merge is not MergeKind.NONE:
+            self._region.request_compaction(full=plan.merge is MergeKind.FULL)
 
     def _put(self, puts: dict[bytes, bytes | None], index: LogIndex) -> None:
         if puts:

@@ -26,6 +26,7 @@ from cluster.plan.plans import (
     DropStorageGroupDataPlan,
     FlushPlan,
     FunctionPlan,
+    MergeKind,
     RegisterNodePlan,
     RegistryAction,
     SetDataTtlPlan,
@@ -246,7 +247,7 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
         DeleteDataPlan,
         {"series_ids": ids_field, "t_min": time_field, "t_max": time_field},
     ),
-    PlanType.FLUSH: (FlushPlan, {}),
+    PlanType.FLUSH: (FlushPlan, {"merge": _enum_field(MergeKind)}),
     PlanType.DIGEST: (DigestPlan, {}),
     PlanType.ALTER_SERIES: (
         AlterSeriesPlan,

@@ -288,9 +288,22 @@ class SetDataTtlPlan:
     ttl: int
 
 
+class MergeKind(IntEnum):
+    """How much a replica is asked to merge. Numbers are in logs: frozen."""
+
+    NONE = 0
+    PARTIAL = 1
+    FULL = 2
+
+
 @dataclass(frozen=True)
 class FlushPlan:
-    """Have every replica of the group write its memtables to disk; no effect on the state."""
+    """Have every replica of the group write its memtables to disk; no effect on the state.
+
+    `merge`: what of the chunks is to be merged then, in the background.
+    """
+
+    merge: MergeKind = MergeKind.NONE
 
 
 # ---- any group ----

@@ -11,7 +11,7 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.inserter import out_of_ttl
 from cluster.errors import OK, ClusterError, Status, StatusCode
-from cluster.plan.plans import SystemModePlan
+from cluster.plan.plans import MergeKind, SystemModePlan
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query, execute_select
 from cluster.query.into import check_columns, into_targets, source_of
@@ -190,7 +190,8 @@ class StatementExecutor:
             case Flush():
                 return coordinator.schema.flush(statement.paths, deadline)
             case Merge():
-                return coordinator.schema.flush((), deadline)
+                kind = MergeKind.FULL if statement.full else MergeKind.PARTIAL
+                return coordinator.schema.flush((), deadline, kind)
             case ClearCache():
                 coordinator.forget_schema()
                 return OK

@@ -37,15 +37,19 @@ class UtilityBuilder:
 
     def build_merge(self, _: Node) -> UtilityStatement:
         """Build rule `merge`."""
-        return Merge()
+        return Merge(full=False)
+
+    def build_full_merge(self, _: Node) -> UtilityStatement:
+        """Build rule `full_merge`."""
+        return Merge(full=True)
 
     def build_clear_cache(self, _: Node) -> UtilityStatement:
         """Build rule `clear_cache`."""
         return ClearCache()
 
     def build_settle(self, _: Node) -> UtilityStatement:
-        """Build rule `settle`."""
-        return Merge()
+        """Build rule `settle`: 0.13 rewrites files with deleted points, as a full merge does."""
+        return Merge(full=True)
 
     def build_set_system(self, node: Node) -> UtilityStatement:
         """Build rule `set_system`."""

@@ -17,6 +17,8 @@ class Flush:
 class Merge:
     """MERGE, FULL MERGE."""
 
+    full: bool
+
 
 @dataclass(frozen=True)
 class ClearCache:

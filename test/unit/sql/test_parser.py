@@ -293,3 +293,10 @@ def test_every_keyword_is_used_by_the_grammar():
     keywords = parser_module._GRAMMAR.get().keywords
     used = set(re.findall(r"\b_?[A-Z][A-Z0-9_]*\b", parser_module.grammar_text()))
     assert set(keywords.values()) <= used
+
+
+@pytest.mark.parametrize(
+    ("sql", "full"), [("merge", False), ("MERGE ON LOCAL", False), ("full merge", True)]
+)
+def test_merge_and_full_merge_differ(sql, full):
+    assert parse(sql, CONTEXT).full is full
