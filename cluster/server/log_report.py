@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _plan_text(data: bytes) -> str:
     elif isinstance(plan, SetPartitionTablePlan):
         fields = f"table of {len(plan.table)} bytes"
     else:
-        fields = " ".join(f"{key}={value!r}" for key, value in vars(plan).items())
+        fields = " ".join(f"{key}={_shown(value)}" for key, value in vars(plan).items())
     if len(fields) > _MAX_TEXT:
         fields = fields[:_MAX_TEXT] + "…"
     of = "" if request is None else f" (request {request.number} of {request.coordinator:x})"
@@ -222,3 +223,7 @@ def _members_text(membership: Membership) -> str:
     if membership.learners:
         text += " learners " + ",".join(map(str, membership.learners))
     return text
+
+
+def _shown(value: object) -> str:
+    return value.name if isinstance(value, Enum) else repr(value)

@@ -71,7 +71,7 @@ def test_entries_as_plans_in_a_line_each(folder: Path) -> None:
     assert len(lines) == 4
     assert lines[0].endswith("Insert fragments=1 columns=1 rows=60 slots=[0]")
     assert lines[2].endswith("no-op: a leader's first entry")
-    assert lines[3].endswith("Flush (request 9 of abc)")
+    assert lines[3].endswith("Flush merge=NONE (request 9 of abc)")
     assert len(nodetool(folder, "--group", 7, "--from", 4, "--to", 6).output.splitlines()) == 2
     missing = nodetool(folder, "--group", 8)
     assert missing.exit_code == 1
