@@ -60,7 +60,10 @@ class Checkers:
     # ---- elections ----
 
     def on_role(self, node: SimNode, role: Role, term: int) -> None:
-        """One leader a term; a leader has everything that is committed."""
+        """One leader a term; a leader has everything that earlier terms have committed.
+
+        A leader of an old term may be elected late, when a newer one has committed more.
+        """
         if role is not Role.LEADER:
             return
         self.elections += 1
@@ -72,8 +75,11 @@ class Checkers:
         known = self._leaders.setdefault(term, mine)
         if known != mine:
             self._fail("one leader a term", f"term {term}: {known} and {mine}")
-        if self.committed:
-            last = self.committed[-1]
+        at = len(self.committed)
+        while at and self.committed[at - 1].term >= term:
+            at -= 1
+        if at:
+            last = self.committed[at - 1]
             if last.index > node.base_index and node.term_at(last.index) != last.term:
                 self._fail(
                     "leader completeness",

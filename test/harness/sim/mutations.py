@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -19,7 +20,7 @@ from cluster.raft.log_view import LogView
 from cluster.raft.membership import MembershipHistory
 from cluster.raft.messages import AppendRequest, AppendResponse, HeartbeatResponse, VoteResponse
 from cluster.raft.progress import Progress
-from cluster.raft.quorum import committed_index, joint_committed_index
+from cluster.raft.quorum import VoteResult, committed_index, joint_committed_index, vote_result
 from cluster.raft.state import Leadership, RaftState
 from cluster.raft.types import (
     NO_NODE,
@@ -37,6 +38,7 @@ from harness.sim.cluster import SimCluster
 from harness.sim.disk import SimDisk
 from harness.sim.machine import Machine
 from harness.sim.plan import random_plan
+from harness.sim.script import run_script
 
 
 class _VotesEarly(RaftCore):
@@ -175,6 +177,10 @@ class _SnapshotLacksRequests(Machine):
 # ---- memberships ----
 
 
+def _only_new_votes(votes: dict[NodeId, bool], membership: Membership) -> VoteResult:
+    return vote_result(votes, Membership(membership.voters))
+
+
 def _only_new_copies(acked: dict[NodeId, LogIndex], membership: Membership) -> LogIndex:
     return committed_index(acked, membership.voters)
 
@@ -237,12 +243,14 @@ class Mutation(NamedTuple):
         seeds: it must be caught within so many seeds.
         mode: as of `random_plan`.
         nodes: founding voters.
+        script: one of `test/scripts/raft` that catches it; then no seed is run.
     """
 
     apply: Callable[[], AbstractContextManager[tuple[type[RaftCore], type[SimDisk]]]]
     seeds: int
     mode: str = "mixed"
     nodes: int = 3
+    script: str = ""
 
 
 @contextmanager
@@ -346,6 +354,9 @@ MUTATIONS: dict[str, Mutation] = {
         lambda: _patch(Machine, "is_new", lambda self, request: True), 40
     ),
     # memberships
+    "joint votes by the new majority only": Mutation(
+        lambda: _patch(candidate, "vote_result", _only_new_votes), 0, script="joint_majorities"
+    ),
     "joint commits by the new majority only": Mutation(
         lambda: _patch(leader, "joint_committed_index", _only_new_copies), 400, "change"
     ),
@@ -371,6 +382,11 @@ MUTATIONS: dict[str, Mutation] = {
 def first_catch(mutation: Mutation) -> tuple[int, BaseException] | None:
     """Return the first seed that catches the mutation, and how; None when none does."""
     with mutation.apply() as (core_class, disk_class):
+        if mutation.script:
+            path = Path(__file__).parents[2] / "scripts" / "raft" / f"{mutation.script}.txt"
+            text = path.read_text(encoding="utf-8")
+            if run_script(text) != text:
+                return 0, AssertionError(f"script {mutation.script} has another output")
         for seed in range(mutation.seeds):
             plan = random_plan(seed, mutation.nodes, mutation.mode)
             cluster = SimCluster(plan, core_class=core_class, disk_class=disk_class)
