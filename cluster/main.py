@@ -93,6 +93,7 @@ class ClusterMain:
         self._process = self._rng.getrandbits(63)
         self._tick_s = settings.node.heartbeat_interval_ms / 1000 / 2
         self._closers: list[Callable[[], None]] = []
+        self._leavers: list[Callable[[], None]] = []
         # made by the steps, in this order
         self.identity: Identity
         self.address_book: AddressBook
@@ -152,10 +153,19 @@ class ClusterMain:
 
     def fail(self, group_id: GroupId, error: BaseException) -> None:
         """A replica or the log can't go on: the node stops rather than serve a wrong state."""
-        self._failure = f"group {group_id}: {error}"
+        if self._failure is None:
+            self._failure = f"group {group_id}: {error}"
+            # At once, and not here: callers hold a member's lock, and an orderly stop takes seconds
+            # in which a leader that can't write would go on to suppress elections.
+            self.threads.spawn("leave-groups", self._leave_groups)
         self._stopping.set()
         with self._news:
             self._news.notify_all()
+
+    def _leave_groups(self) -> None:
+        """Take part in no group any more: no heartbeats, no votes, no acknowledgements."""
+        for leave in list(self._leavers):
+            leave()
 
     def stop(self) -> None:
         """Stop in reverse order of the steps; idempotent."""
@@ -300,6 +310,7 @@ class ClusterMain:
             on_made=lambda member: self.coordinator.follow_leaders(member),
         )
         self.node_watch = self._make_node_watch(data_deps.links)
+        self._leavers += [self.data_groups.stop, self.meta_member.stop]
         self.coordinator = cluster_coordinator(
             settings=self.settings,
             node_id=self.identity.node_id,

@@ -248,6 +248,8 @@ class Forwarder:
                         continue
                 else:
                     tried.clear()
+            if member is not None and member.is_stopped:
+                raise unknown or Unavailable("the node is stopping; nothing was done")
             if deadline.expired:
                 if unknown is not None:
                     raise unknown

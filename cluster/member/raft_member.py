@@ -234,6 +234,11 @@ class RaftMember:
         return self._core.role
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether it takes no part any more; its other properties then tell what was."""
+        return self._stopped
+
+    @property
     def leader(self) -> NodeId:
         """The leader as far as known, or 0."""
         return self._core.leader

@@ -26,6 +26,7 @@ from harness.history import longest_gap_s, now_ns
 from harness.linearizable import Verdict, check
 from harness.namespaces import Network
 from harness.process_cluster import ProcessCluster
+from harness.replicas import compare_replicas
 from harness.wire import WireClient
 
 SERVES_WITHIN_S = 5.0
@@ -69,6 +70,7 @@ class Run:
         self.faults: list[Fault] = []
         self.workloads: list[Workload] = []
         self.problems: list[str] = []
+        self.replicas = 0
         self._say = say
         self._rng = random.Random(options.seed)
         self._chosen, self.skipped = choose(options.nemeses)
@@ -128,6 +130,8 @@ class Run:
                 self.problems += workload.crashes
             self._save_histories()
         sets = self._read_back(cluster)
+        self.replicas, differences = compare_replicas(cluster)
+        self.problems += differences
         return self._tally(cluster, sets, lasted_s)
 
     def _kinds(self) -> Iterator[type[Nemesis]]:
@@ -218,6 +222,7 @@ class Run:
             "stale_reads": len(stale_counts) + verdicts[Verdict.VIOLATION.value],
             "rows_checked": sum(verdicts.values()),
             "undecided": verdicts[Verdict.UNDECIDED.value],
+            "replicas_compared": self.replicas,
             "stuck_groups": len({(s.storage_group, s.node) for s in late}),
             "serves_after_s_max": self._worst_service(),
             "write_gap_s_max": self._gaps(),

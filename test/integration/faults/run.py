@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parents[2])]
 
 from harness.faults import nemeses  # noqa: E402
-from harness.faults.runner import Options, Run  # noqa: E402
+from harness.faults.runner import Options, Run, choose  # noqa: E402
 
 _PRIVATE = "FAULTS_MOUNTS_ARE_PRIVATE"
 
@@ -53,6 +53,10 @@ def parse() -> tuple[Options, bool]:
         "-D", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the nodes"
     )
     args = parser.parse_args()
+    try:
+        choose(args.nemesis)
+    except ValueError as error:
+        parser.error(str(error))
     keep = args.folder is not None
     if keep:
         args.folder.mkdir(parents=True)

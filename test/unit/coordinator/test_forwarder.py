@@ -133,6 +133,15 @@ def test_what_is_unknown_at_the_deadline_says_so(tmp_path: Path) -> None:
         assert refused.value.definite
 
 
+def test_a_node_whose_member_has_stopped_says_so_at_once(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        sender = forwarder(group, leader.node_id)
+        leader.member.stop()
+        with pytest.raises(Unavailable, match="stopping"):
+            write(sender, "a", 60)
+
+
 def test_settled_outcomes_are_forgotten(tmp_path: Path) -> None:
     with GroupCluster(tmp_path, size=1) as group:
         sender = forwarder(group, NodeId(1))

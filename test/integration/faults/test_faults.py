@@ -1,0 +1,90 @@
+"""The fault machinery in its short form, and single faults with a definite outcome.
+
+The long form is `python test/integration/faults/run.py --minutes 60`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness import disks
+from harness.disks import Disk
+from harness.faults.serving import storage_groups
+from harness.faults.workloads import SetCheck, Sets
+from harness.history import longest_gap_s, now_ns
+from harness.process_cluster import ROOT, ProcessCluster
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+
+SECONDS = float(os.environ.get("TEST_FAULT_SECONDS", "30"))
+
+
+def test_short_run_of_all_nemeses(tmp_path: Path) -> None:
+    """TEST_FAULT_SECONDS sets its length; what can't be done on this machine is skipped by name."""
+    command = [sys.executable, str(ROOT / "test" / "integration" / "faults" / "run.py")]
+    options = ["--minutes", str(SECONDS / 60), "--folder", str(tmp_path / "run")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr[-3000:]
+    tally = json.loads(done.stdout)
+    assert tally["ok"], json.dumps(tally, indent=1)
+    assert done.returncode == 0
+    assert tally["faults"]
+    assert tally["acknowledged"] > 1000
+    assert tally["rows_checked"] > 5
+
+
+def test_an_unknown_nemesis_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "test" / "integration" / "faults" / "run.py")]
+    options = ["--nemesis", "earthquake", "--folder", str(tmp_path / "run")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "earthquake" in done.stderr
+    assert "kill-leader" in done.stderr
+
+
+@pytest.mark.skipif(bool(disks.unavailable()), reason=disks.unavailable() or "-")
+def test_a_leader_with_a_full_disk_gives_way(tmp_path: Path) -> None:
+    """It stops for good at once; the others elect a leader; nothing acknowledged is lost."""
+    cluster = ProcessCluster(tmp_path, 3, raft_log_segment_bytes=str(4 << 20))
+    mounted = {}
+    try:
+        for node in cluster.nodes:
+            node.folder.mkdir(parents=True)
+            mounted[node.number] = Disk(node.folder / "disk.img", node.data_folder, 300)
+        cluster.start()
+        group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
+        load = Sets(cluster.nodes, name, 1, seed=1, clients=6)
+        load.start()
+        time.sleep(1)
+        victim = cluster.leader_of(group_id)
+        filled = now_ns()
+        mounted[victim.number].fill()
+        # the room that is left in the log's files is used up first
+        assert victim.process is not None
+        assert victim.process.wait(60) == 1
+        time.sleep(5)
+        load.stop()
+        assert longest_gap_s(load.acknowledged_ns, filled, now_ns()) < 5
+        assert "No space left on device" in victim.log()
+        mounted[victim.number].make_room()
+        victim.process = None
+        victim.start()
+        victim.wait_ready()
+        found = SetCheck()
+        for node in cluster.nodes:
+            found.at(node, load)
+        assert not found.lost
+        assert not found.invented
+        assert not load.stale
+        cluster.stop()
+    finally:
+        cluster.kill_all()
+        for disk in mounted.values():
+            disk.close()
