@@ -42,7 +42,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 from thrift.Thrift import TException  # noqa: E402
 
 from harness.faults.serving import Prober, storage_groups  # noqa: E402
-from harness.node_status import led_groups  # noqa: E402
 from harness.process_cluster import Node, ProcessCluster, process_cluster  # noqa: E402
 from harness.wire import StatusError, WireClient  # noqa: E402
 
@@ -141,15 +140,6 @@ def worst_writer(acks: list[Ack], since: float, until: float, lost: int) -> floa
     )
 
 
-def leader_of(cluster: ProcessCluster, group_id: int) -> Node:
-    for _ in range(200):
-        for node in cluster.nodes:
-            if node.process is not None and group_id in led_groups(node.meta_port):
-                return node
-        time.sleep(0.05)
-    raise AssertionError(f"group {group_id} has no leader")
-
-
 @contextmanager
 def lost(node: Node, how: str) -> Iterator[float]:
     """The node is away; yields since when. Back and ready afterwards."""
@@ -176,7 +166,7 @@ def leader_rounds(
     with Writers(cluster.nodes, name, options.writers) as writers:
         time.sleep(2)
         for _ in range(options.rounds):
-            node = leader_of(cluster, group_id)
+            node = cluster.leader_of(group_id)
             with lost(node, options.how) as began:
                 time.sleep(options.away)
             intervals.append((began, began + options.away, cluster.nodes.index(node)))
@@ -199,7 +189,7 @@ def follower_rounds(
 ) -> dict[str, object]:
     gaps, single, ratios, usual = [], [], [], []
     for _ in range(options.follower_rounds):
-        leader = leader_of(cluster, group_id)
+        leader = cluster.leader_of(group_id)
         victim = next(node for node in reversed(cluster.nodes) if node is not leader)
         others = [node for node in cluster.nodes if node is not victim]
         away = options.follower_seconds

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.namespaces import Network
+from harness.node_status import led_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
@@ -193,6 +194,16 @@ class ProcessCluster:
             node.process.terminate()
         for node in running:
             node.stop()
+
+    def leader_of(self, group_id: int, timeout_s: float = 15) -> Node:
+        """The running node that leads a group by its own account, once there is one."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            for node in self.nodes:
+                if node.process is not None and group_id in led_groups(node.meta_port, node.host):
+                    return node
+            time.sleep(0.05)
+        raise AssertionError(f"group {group_id} has no leader")
 
     def status(self, node: Node) -> dict[str, object]:
         """What nodetool says when asked at a node."""

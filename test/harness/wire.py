@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -137,16 +138,29 @@ class WireClient:
         return header or ["Time"], [list(row) for row in zip(*padded, strict=True)]
 
     def _rows(self, response: t.TSExecuteStatementResp, sql: str, fetch: int) -> list[list[Any]]:
-        rows: list[list[Any]] = []
+        return [row for page in self._pages(response, sql, fetch) for row in page]
+
+    def pages(self, sql: str, fetch: int) -> Iterator[list[list[Any]]]:
+        """The rows of a query, page by page as they are asked for."""
+        response = self.raw.executeQueryStatement(
+            t.TSExecuteStatementReq(
+                self.session_id, sql, self.statement_id, fetchSize=fetch, timeout=0
+            )
+        )
+        check(response.status)
+        return self._pages(response, sql, fetch)
+
+    def _pages(
+        self, response: t.TSExecuteStatementResp, sql: str, fetch: int
+    ) -> Iterator[list[list[Any]]]:
         dataset = response.queryDataSet
         while dataset is not None and dataset.time:
-            rows.extend(_rows(response, dataset))
+            yield _rows(response, dataset)
             answer = self.raw.fetchResults(
                 t.TSFetchResultsReq(self.session_id, sql, fetch, response.queryId, True)
             )
             check(answer.status)
             dataset = answer.queryDataSet if answer.hasResultSet else None
-        return rows
 
 
 def tablet(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from thrift.transport.TTransport import TTransportException
 
-from harness.node_status import led_groups, node_status
+from harness.node_status import node_status
 from harness.process_cluster import Node, ProcessCluster, process_cluster
 from harness.wire import StatusError, WireClient
 
@@ -127,17 +127,6 @@ class Workload:
         return WireClient(self._cluster.nodes[at % len(self._cluster.nodes)].rpc_port, timeout_s=8)
 
 
-def leader_of(cluster: ProcessCluster, group_id: int, timeout_s: float = 15) -> Node:
-    """The node that leads a group, once there is one."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        for node in cluster.nodes:
-            if node.process is not None and group_id in led_groups(node.meta_port):
-                return node
-        time.sleep(0.05)
-    raise AssertionError(f"group {group_id} has no leader")
-
-
 def wait_caught_up(cluster: ProcessCluster, timeout_s: float = 30) -> None:
     """Until every member of every group has applied the same index, with writers stopped."""
     end = time.monotonic() + timeout_s
@@ -201,7 +190,7 @@ def test_kill_leaders_in_turn_under_load(tmp_path: Path) -> None:
         with Workload(cluster) as load:
             load.wait_for_progress(5)
             for round_ in range(ROUNDS):
-                victim = leader_of(cluster, groups[round_ % len(groups)])
+                victim = cluster.leader_of(groups[round_ % len(groups)])
                 killed_at = time.monotonic()
                 victim.kill()
                 load.wait_for_progress(10)

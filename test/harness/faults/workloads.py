@@ -23,7 +23,6 @@ from harness.wire import StatusError, WireClient
 
 ACCOUNTS = ("a", "b", "c", "d")
 TOTAL = 400.0
-_PAUSE_S = 0.01
 _OPERATIONS_PER_KEY = 120
 _KEYS_AT_A_TIME = 2
 
@@ -34,14 +33,22 @@ class Workload(ABC):
     Args:
         storage_group: its series belong to one data group.
         first_process: the clients' numbers start here.
+        pause_s: mean time between two operations of a client.
     """
 
     name = ""
-    clients = 3
 
     def __init__(
-        self, nodes: list[Node], storage_group: str, first_process: int, seed: int
+        self,
+        nodes: list[Node],
+        storage_group: str,
+        first_process: int,
+        seed: int,
+        clients: int = 3,
+        pause_s: float = 0.01,
     ) -> None:
+        self.clients = clients
+        self._pause_s = pause_s
         self.storage_group = storage_group
         self.history = History()
         self.acknowledged_ns: list[int] = []
@@ -83,7 +90,7 @@ class Workload(ABC):
         try:
             while not self._stopping.is_set():
                 self.once(client, process, rng)
-                self._stopping.wait(rng.random() * 2 * _PAUSE_S)
+                self._stopping.wait(rng.random() * 2 * self._pause_s)
         except Exception as error:  # noqa: BLE001 - a dead client must not go unnoticed
             self.crashes.append(f"client {process} of {self.name}: {error!r}")
         finally:
