@@ -194,6 +194,11 @@ class Run:
         return checked
 
     def _save_histories(self) -> None:
+        timeline = [
+            {**vars(fault), "served": [served._asdict() for served in fault.served]}
+            for fault in self.faults
+        ]
+        (self.options.folder / "faults.json").write_text(json.dumps(timeline, indent=1))
         for workload in self.workloads:
             name = f"history-{workload.name}-{workload.storage_group}.jsonl"
             workload.history.save(self.options.folder / name)

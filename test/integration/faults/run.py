@@ -3,7 +3,7 @@
 Prints one line per fault to stderr and the tally as JSON to stdout; the exit status is 1 when
 anything was lost, stale, stuck or undecided. Partitions need root and network namespaces, full and
 slow disks root and loop devices; what the machine can't do is listed under "skipped". The folder
-with data, logs, histories and tally is kept when the run fails, or when it is named.
+with data, logs, histories, faults and tally is kept when the run fails, or when it is named.
 """
 
 from __future__ import annotations
