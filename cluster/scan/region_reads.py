@@ -156,10 +156,12 @@ def rows_page(
             scanned += stretch.scanned
             for found in stretch.found:
                 if rows + len(found.times) > max_rows:
-                    head = _head(found, max_rows - rows)
-                    return RowsPage([*batches, head], _after(int(head.times[-1]), query))
-                batches.append(found)
-                rows += len(found.times)
+                    if rows < max_rows:
+                        batches.append(_head(found, max_rows - rows))
+                    return RowsPage(batches, _after(int(batches[-1].times[-1]), query))
+                if len(found.times):
+                    batches.append(found)
+                    rows += len(found.times)
             if rows >= max_rows or scanned >= max_scanned:
                 return RowsPage(batches, _after(stretch.last, query))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cluster.scan.filters import AllOf, AnyOf, RowFilter, TimeFilter, ValueFilter
@@ -146,7 +146,27 @@ QUERIES = st.builds(
 )
 
 
-@given(TABLE, QUERIES, st.booleans(), st.integers(1, 5), st.integers(1, 5))
+@example(
+    table={0: (1, None), 1: (0, 1), 3: (None, 1), 4: (None, 1), 2: (0, 1), -1: (None, 1)},
+    query=RowsQuery(
+        KEYS,
+        1,
+        T_MIN,
+        T_MAX,
+        False,
+        ValueFilter(1, CompareTest(DataType.INT32, Operator.EQ, 1), False),
+    ),
+    flush=False,
+    max_rows=1,
+    max_scanned=1,
+)  # a page was full where a batch of its stretch ended
+@given(
+    table=TABLE,
+    query=QUERIES,
+    flush=st.booleans(),
+    max_rows=st.integers(1, 5),
+    max_scanned=st.integers(1, 5),
+)
 @settings(max_examples=150, deadline=None)
 def test_pages_chained_equal_the_stream_and_the_slow_twin(
     engine, table, query, flush, max_rows, max_scanned
