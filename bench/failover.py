@@ -47,6 +47,7 @@ from harness.wire import StatusError, WireClient  # noqa: E402
 
 _ERRORS = (OSError, TException, StatusError, EOFError)
 _SETTLE_S = 1.5
+_ROWS_AT_A_NODE = 100
 
 
 class Ack(NamedTuple):
@@ -81,6 +82,11 @@ def write(ports: list[int], writer: int, storage_group: str, out, stop) -> None:
             time.sleep(0.01)
             continue
         acks.append(Ack(time.monotonic(), writer, at % len(ports)))
+        if row % _ROWS_AT_A_NODE == 0:
+            # so that nodes that are back get writers again, and each round finds some at all nodes
+            client.close()
+            client = None
+            at += 1
         if len(acks) == 64:
             out.put(acks)
             acks = []
@@ -134,9 +140,12 @@ def worst_writer(acks: list[Ack], since: float, until: float, lost: int) -> floa
         if ack.at < since:
             last_node[ack.writer] = ack.node
     return max(
-        gap([ack for ack in acks if ack.writer == writer], since, until)
-        for writer, node in last_node.items()
-        if node != lost
+        (
+            gap([ack for ack in acks if ack.writer == writer], since, until)
+            for writer, node in last_node.items()
+            if node != lost
+        ),
+        default=float("nan"),
     )
 
 

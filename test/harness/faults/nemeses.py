@@ -25,6 +25,7 @@ from harness.process_cluster import Node, ProcessCluster
 from harness.stepped_clock import set_offset
 from harness.wire import WireClient
 
+DISK_WAS_FULL = "No space left on device"
 _STATUS_ERRORS = (OSError, TTransportException, EOFError)
 
 
@@ -301,8 +302,12 @@ class FullDisk(OnDisk):
 
     name = "full-disk"
 
+    def __init__(self, grounds: Grounds) -> None:
+        super().__init__(grounds)
+        self.node: Node | None = None
+
     def inject(self) -> str:
-        node = self.any_node()
+        self.node = node = self.any_node()
         self.disk = self.grounds.disks[node.number]
         self.disk.fill()
         if not self.disk.is_full():
@@ -311,7 +316,13 @@ class FullDisk(OnDisk):
 
     def heal(self) -> None:
         assert self.disk is not None
+        assert self.node is not None
+        assert self.node.process is not None
         self.disk.make_room()
+        if DISK_WAS_FULL in self.node.log():
+            # it noticed, so it ends for good; found alive in the second that this takes, it would
+            # be taken for one that goes on
+            self.node.process.wait(60)
         restart_dead(self.cluster)
 
 

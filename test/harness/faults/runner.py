@@ -305,7 +305,6 @@ def choose(names: list[str]) -> tuple[list[type[Nemesis]], dict[str, str]]:
 
 
 _ALARMS = re.compile(r"Traceback|CRITICAL|AssertionError|Fatal Python error")
-_DISK_WAS_FULL = "No space left on device"
 
 
 def log_problems(cluster: ProcessCluster) -> list[str]:
@@ -317,7 +316,7 @@ def log_problems(cluster: ProcessCluster) -> list[str]:
     for node in cluster.nodes:
         for path in sorted(node.folder.glob("node.*.log")):
             text = path.read_text(errors="replace")
-            if _DISK_WAS_FULL not in text:
+            if nemeses.DISK_WAS_FULL not in text:
                 alarms = [line[:300] for line in text.splitlines() if _ALARMS.search(line)]
                 found += [f"{path.parent.name}/{path.name}: {line}" for line in alarms]
     return found
