@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -51,6 +50,7 @@ from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
 from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
 from cluster.server.start_up_check import StartUpCheck
+from cluster.stop_signals import StopSignals
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine, EngineOptions
 
@@ -148,7 +148,7 @@ class ClusterMain:
         return 0
 
     def request_stop(self) -> None:
-        """Ask for a clean stop; returns at once. Safe in a signal handler."""
+        """Ask for a clean stop; returns at once."""
         self._stopping.set()
 
     def fail(self, group_id: GroupId, error: BaseException) -> None:
@@ -716,8 +716,14 @@ def run_node(
 
 
 def _run(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.request_stop())
+    signals = StopSignals(node.request_stop, ThreadRegistry().spawn)
+    try:
+        return _serve(node, ready_fd, out)
+    finally:
+        signals.close()
+
+
+def _serve(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
     try:
         node.start()
     except Exception as error:
