@@ -140,9 +140,9 @@ class Engine:
         region = self.region(region_id)
         if self._merger is None:
             raise EngineError("compaction is switched off by the option `compaction`")
-        self._merger.request(region, full=full)
+        merged = self._merger.request(region, full=full)
         if wait:
-            self._merger.wait(region)
+            merged()
 
     def merge_state(self) -> MergeState | None:
         """Return what the compaction is doing; None if it is switched off."""

@@ -39,6 +39,28 @@ class MergeState(NamedTuple):
     failure: str | None
 
 
+class _Run:
+    """A run that was asked for; whoever waits for it learns how it went."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self._done = threading.Event()
+        self._error: EngineError | None = None
+
+    def end(self, error: EngineError | None) -> None:
+        self._error = error
+        self._done.set()
+
+    def wait(self) -> None:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+
+def _cut_off() -> Closed:
+    return Closed("the engine was closed before the merge ended")
+
+
 class Merger:
     """Compacts the regions that ask for it, one after another, in a thread of low priority.
 
@@ -56,83 +78,87 @@ class Merger:
         self._written_bytes = written_bytes
         self._seen = (0, 0.0)
         self._lock = threading.Lock()
-        self._full: set[Region] = set()
-        self._present: tuple[Region, bool] | None = None
-        self._waiting: set[Region] = set()
-        self._changed = threading.Condition(self._lock)
+        self._present: tuple[Region, _Run] | None = None
+        self._waiting: dict[Region, _Run] = {}
         self._failure: str | None = None
+        self._closed = False
         self._stopping = threading.Event()
         self._worker: Worker[Region] = Worker("engine-compaction", self._run)
 
-    def request(self, region: Region, *, full: bool = False) -> None:
-        """Have a region compacted soon; ignored once `close` began."""
-        with self._lock:
-            if full:
-                self._full.add(region)
-            self._waiting.add(region)
-        self._worker.request(region)
+    def request(self, region: Region, *, full: bool = False) -> Callable[[], None]:
+        """Have a region compacted soon; ignored once `close` began.
 
-    def wait(self, region: Region) -> None:
-        """Wait until what was requested for a region is done.
-
-        Raises:
-            EngineError: it failed.
-            Closed: the engine is closing.
+        Returns:
+            A function that waits until it is done. It raises EngineError if that failed and Closed
+            if the engine closes before.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._idle_locked(region) or self._stopping.is_set())
-            if not self._idle_locked(region):
-                raise Closed("the engine was closed before the merge ended")
-            if self._failure is not None:
-                raise EngineError(f"merging failed: {self._failure}")
-
-    def _idle_locked(self, region: Region) -> bool:
-        present = self._present is not None and self._present[0] is region
-        return not present and region not in self._waiting
+        with self._lock:
+            run = self._waiting.setdefault(region, _Run())
+            run.full |= full
+            if self._closed:
+                self._end_waiting_locked()
+        self._worker.request(region)
+        return run.wait
 
     def state(self) -> MergeState:
         """Return what is going on."""
         with self._lock:
             if self._present is None:
                 return MergeState(False, False, 0, 0, len(self._waiting), self._failure)
-            region, full = self._present
+            region, run = self._present
             stats = region.compactor.stats
             return MergeState(
-                True, full, stats.groups_done, stats.groups_left, len(self._waiting), self._failure
+                True,
+                run.full,
+                stats.groups_done,
+                stats.groups_left,
+                len(self._waiting),
+                self._failure,
             )
 
     def stop(self) -> None:
         """End after the merge under way; does not wait."""
         self._stopping.set()
-        with self._changed:
-            self._changed.notify_all()
 
     def close(self) -> None:
         """End, and join the thread."""
         self.stop()
         self._worker.close()
+        with self._lock:
+            self._closed = True
+            self._end_waiting_locked()
+
+    def _end_waiting_locked(self) -> None:
+        for run in self._waiting.values():
+            run.end(_cut_off())
+        self._waiting.clear()
 
     def _run(self, regions: list[Region]) -> None:
         for region in regions:
             with self._lock:
-                full = region in self._full
-                self._full.discard(region)
-                self._waiting.discard(region)
-                self._present = (region, full)
-            failure: str | None = None
-            try:
-                if not self._stopping.is_set():
-                    region.compact(full=full, pace=self._pace)
-            except Closed:
-                logger.debug("region %d was closed while it was compacted", region.id)
-            except EngineError as error:
-                failure = str(error)
-                logger.error("compaction of region %d: %s", region.id, error)
-            finally:
-                with self._changed:
-                    self._present = None
-                    self._failure = failure
-                    self._changed.notify_all()
+                run = self._waiting.pop(region, None)
+                if run is None:
+                    continue  # asked for again before the thread came to it: done already
+                self._present = (region, run)
+            error = self._compact(region, run.full)
+            with self._lock:
+                self._present = None
+                if not isinstance(error, Closed):
+                    self._failure = None if error is None else str(error)
+            run.end(error)
+
+    def _compact(self, region: Region, full: bool) -> EngineError | None:
+        try:
+            if not self._stopping.is_set():
+                region.compact(full=full, pace=self._pace)
+        except Closed:
+            logger.debug("region %d was closed while it was compacted", region.id)
+        except Exception as error:
+            logger.exception("compaction of region %d failed", region.id)
+            failure = EngineError(f"merging failed: {error}")
+            failure.__cause__ = error
+            return failure
+        return _cut_off() if self._stopping.is_set() else None
 
     def _pace(self, cpu_s: float) -> None:
         if self._stopping.is_set():
