@@ -6,7 +6,7 @@ an engine in memory. Not thread-safe; to be closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -66,6 +66,10 @@ class LocalAccess(GroupsAccess):
 
     def sync_meta(self, deadline: Deadline) -> None:
         """It is as new as can be."""
+
+    def answering_nodes(self, deadline: Deadline) -> set[int]:
+        """This one."""
+        return {1}
 
     def announce_meta(self, deadline: Deadline) -> None:
         """There is nobody else."""
@@ -140,14 +144,17 @@ class LocalDatabase:
 
     Args:
         batch_rows: most rows in a batch of what queries read.
+        root_hash: of root's password, for tests that log in.
         overrides: properties.
     """
 
-    def __init__(self, batch_rows: int = 8192, **overrides: str) -> None:
-        settings = Settings.load(None, overrides)
+    def __init__(
+        self, batch_rows: int = 8192, root_hash: str = "no hash", **overrides: str
+    ) -> None:
+        self.settings = settings = Settings.load(None, overrides)
         self._engine = Engine(":memory:")
         self.access = LocalAccess(self._engine)
-        self.access.execute_meta(SetUserPlan("root", "no hash"), Deadline.after(_DEADLINE_S))
+        self.access.execute_meta(SetUserPlan("root", root_hash), Deadline.after(_DEADLINE_S))
         table = SlotPartitionTable.founding((NodeId(1),), 1)
         self.access.execute_meta(SetPartitionTablePlan(table.encode()), Deadline.after(_DEADLINE_S))
         self.coordinator = Coordinator(
@@ -166,6 +173,10 @@ class LocalDatabase:
     def close(self) -> None:
         """Release the engine."""
         self._engine.close(flush=False)
+
+    def engine_stats(self) -> Mapping[str, int]:
+        """Return the engine's numbers."""
+        return self._engine.stats()
 
     def __enter__(self) -> LocalDatabase:
         return self

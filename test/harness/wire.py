@@ -30,7 +30,14 @@ class WireClient:
     """One session; transport errors leave as they are."""
 
     def __init__(
-        self, port: int, host: str = "127.0.0.1", timeout_s: float = 10.0, zone: str = "Z"
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        timeout_s: float = 10.0,
+        zone: str = "Z",
+        user: str = "root",
+        password: str = "root",
+        version: str = "V_0_13",
     ) -> None:
         socket = TSocket.TSocket(host, port)
         socket.setTimeout(timeout_s * 1000)
@@ -42,9 +49,9 @@ class WireClient:
                 t.TSOpenSessionReq(
                     client_protocol=2,
                     zoneId=zone,
-                    username="root",
-                    password="root",
-                    configuration={"version": "V_0_13"},
+                    username=user,
+                    password=password,
+                    configuration={"version": version},
                 )
             )
             check(response.status)
