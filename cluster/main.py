@@ -264,7 +264,9 @@ class ClusterMain:
         self.engine = Engine(
             node.data_dir / "engine",
             EngineOptions(
-                memtable_bytes=node.memtable_bytes, now=lambda: time.time_ns() // unit_ns
+                memtable_bytes=node.memtable_bytes,
+                read_cache_bytes=node.read_cache_bytes,
+                now=lambda: time.time_ns() // unit_ns,
             ),
         )
         self._closers.append(self.engine.close)

@@ -257,6 +257,9 @@ class NodeLocal:
     memtable_bytes: int = _key(
         256 << 20, _bytes, "bytes", "Points kept in memory before they are flushed, all groups."
     )
+    read_cache_bytes: int = _key(
+        256 << 20, _bytes, "bytes", "Decoded pages kept for later queries, all groups."
+    )
     enable_auto_create_schema: bool = _key(
         True, _bool, "bool", "Create storage groups and series on their first insert."
     )
