@@ -50,6 +50,11 @@ class FileOps:
         """Read up to `size_bytes` at `offset`."""
         return os.pread(fd, size_bytes, offset)
 
+    def free_bytes(self, directory: Path) -> int:
+        """Return how much room the file system of `directory` has for this process."""
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize
+
     def rename(self, source: Path, target: Path) -> None:
         """Rename within the directory, replacing `target`."""
         os.rename(source, target)

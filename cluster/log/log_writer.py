@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 _IOV_MAX = 1024  # Linux's; POSIX promises 16, but nothing in use has less than Linux
 _JOIN_BELOW_BYTES = 512
+_SLOW_WRITE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ class LogWriter:
         self.bytes = 0
         self.records = 0
         self.batches = 0
+        self.slow_writes = 0
+        self.slowest_write_s = 0.0
 
     # ---- for other threads ----
 
@@ -261,7 +264,9 @@ class LogWriter:
         start = self._offset
         parts, positions = self._pack(batch)
         if parts:
+            began = time.monotonic()
             self._write_parts(parts, start)
+            self._note_duration(time.monotonic() - began, self._offset - start)
             self._marked_closed = False
             self.batches += 1
             self.bytes += self._offset - start
@@ -334,6 +339,19 @@ class LogWriter:
         self._offset = offset
         self.records += records
         return parts, all_positions
+
+    def _note_duration(self, seconds: float, size_bytes: int) -> None:
+        """Say when the disk was slow: nothing of any group here is acknowledged meanwhile."""
+        if seconds > self.slowest_write_s:
+            self.slowest_write_s = seconds
+        if seconds >= _SLOW_WRITE_S:
+            self.slow_writes += 1
+            logger.warning(
+                "the disk of %s took %.1f s for a write of %d bytes",
+                self._directory,
+                seconds,
+                size_bytes,
+            )
 
     def _write_parts(self, parts: list[bytes], offset: int) -> None:
         if self._offset - offset < _JOIN_BELOW_BYTES * len(parts):

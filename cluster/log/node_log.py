@@ -118,6 +118,8 @@ class NodeLog:
             "bytes": writer.bytes,
             "records": writer.records,
             "batches": writer.batches,
+            "slow_writes": writer.slow_writes,
+            "slowest_write_ms": round(writer.slowest_write_s * 1000),
             "segments": len(self._seeds),
             "queued_bytes": sum(group.queued_bytes for group in groups),
             "cached_bytes": sum(group.cached_bytes for group in groups),

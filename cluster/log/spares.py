@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,10 @@ _SUFFIX = ".spare"
 _FILL_BYTES = 256 << 10
 _SYNC_EVERY_BYTES = 1 << 20
 _MAX_KEPT = 4
+_RETRY_S = 5.0
+_ROOM_FOR = 3
+"""A spare is made only where there is room for so many segments: one that does not fit would take
+the last free blocks, for the moment of its failure, from the log and the engine."""
 
 
 class SpareSegments:
@@ -57,6 +62,8 @@ class SpareSegments:
         self._ready: list[Path] = []
         self._making = False
         self._closed = False
+        self._retry_at = 0.0
+        self._complained = False
         for path in sorted(directory.glob(f"*{_SUFFIX}")):
             if len(self._ready) < _MAX_KEPT and path.stat().st_size >= size_bytes:
                 self._ready.append(path)
@@ -66,7 +73,7 @@ class SpareSegments:
     def prepare(self) -> None:
         """Have a spare made in the background unless there is one; returns at once."""
         with self._lock:
-            if self._closed or self._making or self._ready:
+            if self._closed or self._making or self._ready or time.monotonic() < self._retry_at:
                 return
             self._making = True
         self._spawn("log-spare", self._make)
@@ -96,14 +103,23 @@ class SpareSegments:
 
     def _make(self) -> None:
         unfinished = self._directory / "next.tmp"
+        problem = ""
         try:
-            self._fill(unfinished)
+            free = self._files.free_bytes(self._directory)
+            if free < _ROOM_FOR * self._size_bytes:
+                problem = f"only {free >> 20} MiB are free"
+            else:
+                self._fill(unfinished)
         except OSError as error:
-            logger.info("no segment file made ahead: %s", error)
-            unfinished.unlink(missing_ok=True)
+            problem = str(error)
+        if problem and not self._complained:
+            logger.warning("no segment file is made ahead for now: %s", problem)
         with self._lock:
             self._making = False
-            if self._closed or not unfinished.exists():
+            self._complained = bool(problem)
+            if problem:
+                self._retry_at = time.monotonic() + _RETRY_S
+            if self._closed or problem:
                 unfinished.unlink(missing_ok=True)
                 return
             made = self._directory / f"next{_SUFFIX}"

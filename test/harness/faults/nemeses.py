@@ -8,6 +8,7 @@ up by itself, is started again by `heal`: its fault ends when it says that it is
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from harness.stepped_clock import set_offset
 from harness.wire import WireClient
 
 DISK_WAS_FULL = "No space left on device"
+_GIVES_UP = re.compile(r"CRITICAL.*(Raft log|stops at term)|cannot store any more")
+"""A full disk that it only failed to make a file ahead on is no reason for a node to end."""
 _STATUS_ERRORS = (OSError, TTransportException, EOFError)
 
 
@@ -319,9 +322,9 @@ class FullDisk(OnDisk):
         assert self.node is not None
         assert self.node.process is not None
         self.disk.make_room()
-        if DISK_WAS_FULL in self.node.log():
-            # it noticed, so it ends for good; found alive in the second that this takes, it would
-            # be taken for one that goes on
+        if _GIVES_UP.search(self.node.log()):
+            # it ends for good; found alive in the second that this takes, it would be taken for
+            # one that goes on
             self.node.process.wait(60)
         restart_dead(self.cluster)
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from cluster.log import log_writer
 from cluster.log.errors import LogFailed, LogLocked, LogTruncated
 from cluster.log.log_writer import fair_level
 from cluster.log.node_log import LogOptions
@@ -357,3 +358,15 @@ def test_submitters_in_parallel(open_log):
         assert all_entries(again.group(g)) == [
             make_entry(j, g, 50 * (j % 7)) for j in range(106, count + 1)
         ]
+
+
+def test_a_slow_disk_is_told_of(open_log, monkeypatch, caplog):
+    log = open_log()
+    waited = Waited(log.group(1))
+    waited.append(1)
+    assert log.stats()["slow_writes"] == 0
+    assert not caplog.messages
+    monkeypatch.setattr(log_writer, "_SLOW_WRITE_S", 0.0)
+    waited.append(1)
+    assert log.stats()["slow_writes"] == 1
+    assert [line for line in caplog.messages if "took" in line and "bytes" in line]

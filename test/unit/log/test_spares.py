@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cluster.log import spares
 from cluster.raft.types import HardState
 from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, segments
 
@@ -91,6 +92,48 @@ def test_without_room_for_a_spare_the_log_goes_on(open_log, tmp_path):
     assert not list(tmp_path.glob("log/*.spare"))
     log.close()
     assert all_entries(open_log(segment_bytes=SIZE).group(1)) == expected
+
+
+def test_no_spare_is_begun_that_would_take_the_last_room(open_log, tmp_path, monkeypatch, caplog):
+    class Tight(FaultyDisk):
+        free = 2 * SIZE
+        begun = 0
+
+        def free_bytes(self, directory):
+            return self.free
+
+        def open(self, path, flags):
+            self.begun += path.name == "next.tmp"
+            return super().open(path, flags)
+
+    monkeypatch.setattr(spares, "_RETRY_S", 0.0)
+    disk = Tight()
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=disk)
+    waited = Waited(log.group(1))
+    fill(waited, 60)
+    assert not disk.begun
+    assert len([line for line in caplog.messages if "made ahead" in line]) == 1
+    disk.free = 10 * SIZE
+    fill(waited, 12)
+    spare_of(tmp_path / "log")
+    assert disk.begun == 1
+
+
+def test_an_attempt_that_failed_is_not_repeated_at_once(open_log, monkeypatch):
+    class NoSpares(FaultyDisk):
+        tries = 0
+
+        def open(self, path, flags):
+            if path.name == "next.tmp":
+                self.tries += 1
+                raise OSError(28, "no space left on device")
+            return super().open(path, flags)
+
+    disk = NoSpares()
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=disk)
+    fill(Waited(log.group(1)), 60)
+    log.close()
+    assert disk.tries == 1
 
 
 @pytest.mark.parametrize("name", ["0000000000000009.spare", "next.spare"])
