@@ -8,6 +8,7 @@ writing, `reader.py` and `merge.py` for reading, `docs/formats/engine.md` for wh
 from __future__ import annotations
 
 from iotdb_engine import errors
+from iotdb_engine.aggregate_table import AggregateTable
 from iotdb_engine.engine import Engine
 from iotdb_engine.fragment import check_fragment, check_layout
 from iotdb_engine.options import EngineOptions
@@ -28,6 +29,7 @@ __all__ = [
     "T_MAX",
     "T_MIN",
     "Aggregate",
+    "AggregateTable",
     "Column",
     "ColumnBatch",
     "DataType",

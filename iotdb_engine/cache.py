@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 
 class ByteCache:
-    """Maps keys to values with a size each. Thread-safe; every operation is O(1).
+    """Maps keys to values with a size each. Thread-safe; O(1) for each key.
 
     Values are shared between readers and never changed. Keys name immutable things (a page of a
     chunk whose sequence is never reused, the first n rows of a memory table), so nothing has to be
@@ -34,6 +34,21 @@ class ByteCache:
             self._entries.move_to_end(key)
             self.hits += 1
             return entry[0]
+
+    def get_many(self, keys: Sequence[Hashable]) -> list[Any]:
+        """Return for each key the value, or None."""
+        entries = self._entries
+        with self._lock:
+            found = [entries.get(key) for key in keys]
+            missing = 0
+            for key, entry in zip(keys, found, strict=True):
+                if entry is None:
+                    missing += 1
+                else:
+                    entries.move_to_end(key)
+            self.misses += missing
+            self.hits += len(keys) - missing
+        return [None if entry is None else entry[0] for entry in found]
 
     def put(self, key: Hashable, value: object, size: int) -> None:
         """Keep a value of `size` bytes; one larger than a quarter of the limit is not kept."""

@@ -174,6 +174,21 @@ class Reader:
             snapshot.cache.put(key, found, found.nbytes)
         return found
 
+    def indices(self, series_ids: Sequence[int], slots: Sequence[int]) -> list[SeriesIndex]:
+        """Return the page tables of several series."""
+        snapshot = self._snapshot
+        if snapshot.epochs is None:
+            return [self.index(series_id, slots) for series_id in series_ids]
+        cache_id, slots_key = snapshot.cache_id, snapshot.slots_key
+        epoch_of = snapshot.epochs.of
+        found = snapshot.cache.get_many(
+            [(cache_id, series_id, epoch_of(series_id), slots_key) for series_id in series_ids]
+        )
+        return [
+            self.index(series_id, slots) if one is None else one
+            for series_id, one in zip(series_ids, found, strict=True)
+        ]
+
     def _chunks(self, series_id: int, slots: Sequence[int]) -> Chunks:
         snapshot = self._snapshot
         found = []
@@ -251,10 +266,19 @@ class Reader:
         key, _, chunk = index.chunks[int(index.chunk_of[page])]
         return self._time_page(key, chunk, int(index.number_of[page]))
 
-    def page_values(self, index: SeriesIndex, page: int) -> npt.NDArray[Any]:
-        """Decode the values of a page of an index, a place for each row."""
-        key, _, chunk = index.chunks[int(index.chunk_of[page])]
-        return self._values(key, chunk, int(index.number_of[page]), index.pages[page])[0]
+    def page_columns(self, indices: Sequence[SeriesIndex], page: int) -> list[npt.NDArray[Any]]:
+        """Decode the values of a page of each of several indices of one layout, without nulls."""
+        cache_id = self._snapshot.cache_id
+        chunk_number = int(indices[0].chunk_of[page])
+        number = int(indices[0].number_of[page])
+        chunks = [index.chunks[chunk_number] for index in indices]
+        cached = self._snapshot.cache.get_many([(cache_id, key, number) for key, _, _ in chunks])
+        return [
+            found[0]
+            if found is not None
+            else self._values(key, chunk, number, index.pages[page])[0]
+            for found, index, (key, _, chunk) in zip(cached, indices, chunks, strict=True)
+        ]
 
     def _decode(self, key: bytes, chunk: Chunk, number: int, entry: np.void) -> Run:
         times = self._time_page(key, chunk, number)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+from iotdb_engine.aggregate_table import AggregateTable
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.compaction import Compactor, decode_number
@@ -36,7 +37,7 @@ from iotdb_engine.store import Batch, Store, View
 from iotdb_engine.tombstones import DroppedSeries, Tombstone, decode_drop, decode_tombstone
 from iotdb_engine.ttl import TtlRules, decode_rule
 from iotdb_engine.types import Aggregate, ColumnBatch, Fragment
-from iotdb_engine.windows import Needs, WindowAggregates, Windows
+from iotdb_engine.windows import Needs, Windows
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
@@ -661,7 +662,7 @@ class Region:
         needs: Needs = Needs.EVERYTHING,
         *,
         slots: Sequence[int] | None = None,
-    ) -> list[WindowAggregates]:
+    ) -> AggregateTable:
         """Aggregate each series over many windows of time, in one pass over its pages.
 
         Args:
@@ -671,7 +672,7 @@ class Region:
             slots: where to look; None: in every slot.
         """
         if not len(windows.lows):
-            return [WindowAggregates.empty(kind, 0, needs) for _, kind in series]
+            return AggregateTable([kind for _, kind in series], 0, needs)
         with self.open_read(series, slots) as read:
             return read.aggregate_windows(series, windows, needs)
 

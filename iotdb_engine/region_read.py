@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 from types import TracebackType
 from typing import Any
 
+from iotdb_engine.aggregate_table import AggregateTable
 from iotdb_engine.memtable import MemDelete
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Reader, Series, Snapshot
 from iotdb_engine.series_index import SeriesIndex
@@ -91,27 +93,49 @@ class RegionRead:
 
     def aggregate_windows(
         self, series: SeriesList, windows: Windows, needs: Needs
-    ) -> list[WindowAggregates]:
+    ) -> AggregateTable:
         """Aggregate series over at least one window; those that are stored alike together."""
-        found: list[WindowAggregates | None] = [None] * len(series)
+        table = AggregateTable([kind for _, kind in series], len(windows.lows), needs)
         alike: dict[tuple[DataType, object], list[tuple[int, SeriesIndex]]] = {}
-        for number, (series_id, kind) in enumerate(series):
-            if self._is_plain(series_id):
-                index = self._reader.index(series_id, self.slots)
+        wholes: dict[DataType, list[tuple[int, Aggregate]]] = {}
+        span = (int(windows.lows[0]), int(windows.highs[0])) if len(windows.lows) == 1 else None
+        indices = self._plain_indices(series)
+        for number, ((series_id, kind), index) in enumerate(zip(series, indices, strict=True)):
+            if index is not None:
+                whole = None if span is None else _whole_of(index, kind, *span)
+                if whole is not None:
+                    wholes.setdefault(kind, []).append((number, whole))
+                    continue
                 if can_be_alike(index, kind):
                     alike.setdefault((kind, index.layout_key), []).append((number, index))
                     continue
-            found[number] = self._one_by_one((series_id, kind), windows, needs)
+            table.put(number, self._one_by_one((series_id, kind), windows, needs))
+        for of_kind in wholes.values():
+            table.put_wholes([number for number, _ in of_kind], [whole for _, whole in of_kind])
         for (kind, _), some in alike.items():
-            indices = [index for _, index in some]
-            parts = aggregate_alike(self._reader, kind, indices, windows, needs)
-            for (number, _), part in zip(some, parts, strict=True):
-                found[number] = part
-        return [one for one in found if one is not None]
+            part = aggregate_alike(self._reader, kind, [one for _, one in some], windows, needs)
+            table.put_alike([number for number, _ in some], part)
+        return table
+
+    def _plain_indices(self, series: SeriesList) -> list[SeriesIndex | None]:
+        """Return the page tables of the series of which they tell everything, None of others."""
+        ids = [series_id for series_id, _ in series]
+        if self._cuts.any or self._ttl:
+            return [None] * len(ids)
+        tables = self.snapshot.tables
+        if not tables and not self._cuts.dropped:
+            return list(self._reader.indices(ids, self.slots))
+        plain = [self._is_plain(series_id) for series_id in ids]
+        found = iter(self._reader.indices([*compress(ids, plain)], self.slots))
+        return [next(found) if one else None for one in plain]
 
     def _one_by_one(
         self, series: tuple[int, DataType], windows: Windows, needs: Needs
     ) -> WindowAggregates:
+        if len(windows.lows) == 1:
+            result = WindowAggregates.empty(series[1], 1, needs)
+            result.put(0, self.aggregate(series, int(windows.lows[0]), int(windows.highs[0])))
+            return result
         loaded = self._load(series, int(windows.lows[0]), int(windows.highs[-1]))
         return self._reader.aggregate_windows(loaded, windows, needs)
 
@@ -137,12 +161,7 @@ class RegionRead:
         series_id, kind = series
         if not self._is_plain(series_id):
             return None
-        index = self._reader.index(series_id, self.slots)
-        if not index.disjoint or index.kind is not kind or kind is DataType.TEXT:
-            return None
-        whole = index.whole()
-        inside = t_min <= whole.min_time and whole.max_time <= t_max
-        return whole if inside and whole.count else None
+        return _whole_of(self._reader.index(series_id, self.slots), kind, t_min, t_max)
 
     def _is_plain(self, series_id: int) -> bool:
         """Tell whether what is on disk is all that there is to know about a series."""
@@ -164,6 +183,15 @@ class RegionRead:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _whole_of(index: SeriesIndex, kind: DataType, t_min: int, t_max: int) -> Aggregate | None:
+    """Return the aggregate of all pages, if they are in the range and tell everything."""
+    if not index.disjoint or index.kind is not kind or kind is DataType.TEXT:
+        return None
+    whole = index.whole()
+    inside = t_min <= whole.min_time and whole.max_time <= t_max
+    return whole if inside and whole.count else None
 
 
 class Cuts:

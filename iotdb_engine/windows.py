@@ -6,6 +6,7 @@ windows at once give the runs, and `ufunc.reduceat` reduces them; no loop over r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from iotdb_engine.types import BATCH_DTYPES, T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 
 Times = npt.NDArray[np.int64]
+
+Values = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]
+"""Values of one series, or of several at the same times."""
 
 NUMERIC_TYPES = frozenset({DataType.INT32, DataType.INT64, DataType.FLOAT, DataType.DOUBLE})
 
@@ -75,8 +79,10 @@ class Needs(IntFlag):
 class WindowAggregates:
     """Partial aggregates of one series, an element for each window; changed in place.
 
-    Arrays that are not needed, or that the type does not have (EXTREMES and TOTAL of BOOLEAN and
-    TEXT), are None. Where `count` is 0 the other arrays mean nothing.
+    Of several series if the arrays are [series, windows] (`table`); whatever reads or merges
+    aggregates takes both forms. Arrays that are not needed, or that the type does not have
+    (EXTREMES and TOTAL of BOOLEAN and TEXT), are None. Where `count` is 0 the other arrays mean
+    nothing.
     """
 
     data_type: DataType
@@ -119,14 +125,60 @@ class WindowAggregates:
             result.total = np.zeros(shape, np.float64)
         return result
 
+    @classmethod
+    def table(
+        cls, data_type: DataType, series: int, windows: int, needs: Needs
+    ) -> WindowAggregates:
+        """Return the aggregates of nothing, of several series with times of their own."""
+        flat = cls.empty(data_type, series * windows, needs)
+        return flat._each(lambda array: array.reshape(series, windows))
+
     def blank(self) -> WindowAggregates:
         """Return aggregates of nothing, with the same arrays."""
-        kind, count = self.data_type, len(self.count)
-        made = WindowAggregates(kind, np.zeros(count, np.int64))
+        return self._each(np.zeros_like)
+
+    def row(self, number: int | np.intp) -> WindowAggregates:
+        """Return the aggregates of one of several series, as views."""
+        return self._each(lambda array: array[number])
+
+    def take_rows(self, rows: npt.NDArray[np.intp]) -> WindowAggregates:
+        """Return a copy of the aggregates of some of several series."""
+        return self._each(lambda array: array[rows])
+
+    def put_rows(self, rows: npt.NDArray[np.intp] | np.intp, part: WindowAggregates) -> None:
+        """Set the aggregates of some of several series; what has no rows goes to each."""
+        for mine, theirs in zip(self._all_arrays(), part._all_arrays(), strict=True):
+            if mine is not None:
+                mine[rows] = theirs
+
+    def put_column(
+        self, rows: npt.NDArray[np.intp], window: int, aggregates: Sequence[Aggregate]
+    ) -> None:
+        """Set one window's aggregates of some of several series; none is of nothing."""
+        self.count[rows, window] = [one.count for one in aggregates]
         for name in ("min_time", "max_time", "first", "last", "minimum", "maximum", "total"):
             mine = getattr(self, name)
-            setattr(made, name, None if mine is None else np.zeros_like(mine))
-        return made
+            if mine is not None:
+                mine[rows, window] = [getattr(one, name) for one in aggregates]
+
+    def _all_arrays(self) -> Iterator[npt.NDArray[Any] | None]:
+        yield self.count
+        for _, array in self._arrays():
+            yield array
+
+    def _each(self, make: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> WindowAggregates:
+        """Return aggregates of what is made of each array."""
+        return WindowAggregates(
+            self.data_type,
+            make(self.count),
+            None if self.min_time is None else make(self.min_time),
+            None if self.max_time is None else make(self.max_time),
+            None if self.first is None else make(self.first),
+            None if self.last is None else make(self.last),
+            None if self.minimum is None else make(self.minimum),
+            None if self.maximum is None else make(self.maximum),
+            None if self.total is None else make(self.total),
+        )
 
     def put(self, window: int, aggregate: Aggregate) -> None:
         """Set one window's aggregate."""
@@ -161,13 +213,13 @@ class WindowAggregates:
         if len(times):
             self.add_values(windows, times, values)
 
-    def add_values(self, windows: Windows, times: Times, values: npt.NDArray[Any]) -> None:
+    def add_values(self, windows: Windows, times: Times, values: Values) -> None:
         """Add points, all later than those added before.
 
         Args:
             windows: parallel to the aggregates.
             times: int64[n], ascending, n >= 1.
-            values: [n], or [series, n].
+            values: [n], or an [n] for each of several series.
         """
         first = int(np.searchsorted(windows.highs, times[0]))
         stop = int(np.searchsorted(windows.lows, times[-1], side="right"))
@@ -185,17 +237,17 @@ class WindowAggregates:
         starts: npt.NDArray[np.intp],
         ends: npt.NDArray[np.intp],
         times: Times,
-        values: npt.NDArray[Any],
+        values: Values,
     ) -> None:
         """Add rows [starts[i], ends[i]) to window at[i]; no run is empty."""
         fresh = self.count[at] == 0
         if self.min_time is not None and self.first is not None:
             new = at[fresh]
             self.min_time[new] = times[starts[fresh]]
-            self.first[..., new] = values[..., starts[fresh]]
+            self.first[..., new] = _cells(values, starts[fresh])
         if self.max_time is not None and self.last is not None:
             self.max_time[at] = times[ends - 1]
-            self.last[..., at] = values[..., ends - 1]
+            self.last[..., at] = _cells(values, ends - 1)
         if self.minimum is not None and self.maximum is not None:
             # fmin and fmax pass over NaN unless there is nothing else
             low = _reduce(np.fmin, values, starts, ends)
@@ -204,9 +256,7 @@ class WindowAggregates:
             self.maximum[..., at] = np.where(fresh, high, np.fmax(high, self.maximum[..., at]))
         if self.total is not None:
             with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are results
-                self.total[..., at] += _reduce(
-                    np.add, values.astype(np.float64, copy=False), starts, ends
-                )
+                self.total[..., at] += _reduce(np.add, values, starts, ends, np.float64)
         self.count[at] += ends - starts
 
     def add_pages(self, at: npt.NDArray[np.intp], pages: npt.NDArray[Any]) -> None:
@@ -295,31 +345,31 @@ class WindowAggregates:
         )
 
     def to_batch(self) -> ColumnBatch:
-        """Return the windows that hold points as a batch: times are the windows' numbers."""
+        """Return the windows that hold points as a batch: times are the windows' numbers.
+
+        Of several series the windows are numbered through, one series after another.
+        """
         rows = np.flatnonzero(self.count)
-        columns = [Column(DataType.INT64, self.count[rows])]
+        columns = [Column(DataType.INT64, self.count.reshape(-1)[rows])]
         columns += [
-            Column(kind, values[rows]) for kind, values in self._arrays() if values is not None
+            Column(kind, values.reshape(-1)[rows])
+            for kind, values in self._arrays()
+            if values is not None
         ]
         return ColumnBatch(rows.astype(np.int64), tuple(columns))
 
-    @classmethod
-    def from_batch(
-        cls, batch: ColumnBatch, data_type: DataType, count: int, needs: Needs
-    ) -> WindowAggregates:
-        """Return what `to_batch` was made of.
+    def fill(self, batch: ColumnBatch) -> None:
+        """Take over what `to_batch` of aggregates of the same form was made of.
 
         Raises:
             ValueError: the batch does not fit.
         """
-        result = cls.empty(data_type, count, needs)
         rows = batch.times
-        if len(rows) and not (rows.min() >= 0 and rows.max() < count):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.count.size):
             raise ValueError("an aggregate's window is out of range")
-        targets = [result.count, *(array for _, array in result._arrays() if array is not None)]
+        targets = [array for array in self._all_arrays() if array is not None]
         for target, column in zip(targets, batch.columns, strict=True):
-            target[rows] = column.values
-        return result
+            target.reshape(-1)[rows] = column.values
 
     def _arrays(self) -> list[tuple[DataType, npt.NDArray[Any] | None]]:
         kind = self.data_type
@@ -338,25 +388,52 @@ def _copied(array: npt.NDArray[Any] | None, wanted: int) -> Any:  # noqa: ANN401
     return array.copy() if array is not None and wanted else None
 
 
+def _cells(values: Values, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values[rows]
+    return np.array([one[rows] for one in values])
+
+
 def _reduce(
     ufunc: np.ufunc,
-    values: npt.NDArray[Any],
+    values: Values,
     starts: npt.NDArray[np.intp],
     ends: npt.NDArray[np.intp],
+    dtype: type[np.float64] | None = None,
 ) -> npt.NDArray[Any]:
     """Reduce rows [starts[i], ends[i]) for each i; runs may leave gaps and overlap.
 
     `reduceat` takes every second of its segments [start, end), [end, next start), …; an index must
-    be a row, so the last end is left out and the values are cut there.
+    be a row, so the last end is left out and the values are cut there. Where each run begins at the
+    end of the one before, the ends are not needed at all.
+
+    Args:
+        ufunc: to reduce with.
+        values: [n], or an [n] for each of several series, which gives a row for each.
+        starts: ascending.
+        ends: ascending, each above its start.
+        dtype: what the values are made before; None: they stay.
     """
-    last = int(ends[-1])
-    bounds = np.empty(2 * len(starts), np.intp)
-    bounds[::2] = starts
-    bounds[1::2] = ends
-    values = values[..., :last]
-    if len(ends) > 1 and int(ends[-2]) == last:  # windows that overlap end at the same row
-        values = np.concatenate((values, values[..., -1:]), axis=-1)
-        reduced: npt.NDArray[Any] = ufunc.reduceat(values, bounds, axis=-1)
+    first, last = int(starts[0]), int(ends[-1])
+    twice = len(ends) > 1 and int(ends[-2]) == last  # windows that overlap end at the same row
+    side_by_side = bool((ends[:-1] == starts[1:]).all())
+    if side_by_side:
+        bounds = starts - first
     else:
-        reduced = ufunc.reduceat(values, bounds[:-1], axis=-1)
-    return reduced[..., ::2]
+        bounds = np.empty(2 * len(starts), np.intp)
+        bounds[::2] = starts
+        bounds[1::2] = ends
+        bounds -= first
+        if not twice:
+            bounds = bounds[:-1]
+
+    def reduce(one: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        part = one[first:last]
+        if dtype is not None:
+            part = part.astype(dtype, copy=False)
+        if twice and not side_by_side:
+            part = np.concatenate((part, part[-1:]))
+        return ufunc.reduceat(part, bounds)
+
+    reduced = reduce(values) if isinstance(values, np.ndarray) else np.array([*map(reduce, values)])
+    return reduced if side_by_side else reduced[..., ::2]

@@ -39,7 +39,7 @@ from cluster.scan.region_reads import (
     last_points,
     stream_rows,
 )
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, Windows
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
@@ -176,10 +176,9 @@ class ClusterBackend:
         *,
         selected: int | None = None,
         row_filter: RowFilter | None = None,
-    ) -> list[WindowAggregates]:
-        """Return one series' aggregates each, merged over the groups that hold its points."""
+    ) -> AggregateTable:
+        """Return the series' aggregates, merged over the groups that hold their points."""
         count = len(series) if selected is None else selected
-        results: list[WindowAggregates | None] = [None] * count
         filtered = row_filter is not None or count < len(series)
 
         def query_of(numbers: Sequence[int], first: int) -> AggregatesQuery:
@@ -196,7 +195,7 @@ class ClusterBackend:
 
         def call(
             group_id: GroupId, query: AggregatesQuery, slots: tuple[int, ...] | None
-        ) -> Callable[[], list[WindowAggregates]]:
+        ) -> Callable[[], AggregateTable]:
             return lambda: self._access.read(
                 group_id,
                 encode_read(AggregatesRead(query, slots)),
@@ -212,19 +211,22 @@ class ClusterBackend:
                 for (group_id, slots, first), numbers in places.items()
             ]
         )
+        result: AggregateTable | None = None
         for numbers, answer in zip(places.values(), answers, strict=True):
             if isinstance(answer, Exception):
                 raise answer
-            for number, part in zip(numbers, answer, strict=False):
-                known = results[number]
-                if known is None:
-                    results[number] = part  # mostly the only one
-                else:
-                    known.merge(part)
-        return [
-            result or WindowAggregates.empty(info.data_type, len(windows.lows), needs)
-            for result, info in zip(results, series, strict=False)
-        ]
+            mine = numbers[: len(answer)]
+            if result is None and len(mine) == count:
+                result = answer  # mostly the only one
+                continue
+            if result is None:
+                kinds = [info.data_type for info in series[:count]]
+                result = AggregateTable(kinds, len(windows.lows), needs)
+            result.merge(answer, mine)
+        if result is None:
+            kinds = [info.data_type for info in series[:count]]
+            result = AggregateTable(kinds, len(windows.lows), needs)
+        return result
 
     def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
         """Return the latest point of each series, over the groups that hold its points."""

@@ -22,7 +22,7 @@ from cluster.plan.filter_codec import (
     windows_to_json,
 )
 from cluster.scan.region_reads import AggregatesQuery, RowsPage, RowsQuery
-from cluster.scan.windows import Needs, WindowAggregates
+from cluster.scan.windows import AggregateTable, Needs
 from iotdb_engine.types import DataType
 
 
@@ -248,19 +248,18 @@ def decode_rows_page(data: bytes) -> RowsPage:
     return RowsPage(decode_batches(data[_RESUME.size :]), resume if more else None)
 
 
-def encode_aggregates(parts: Sequence[WindowAggregates]) -> bytes:
-    """Return the byte form of an answer to AggregatesRead."""
-    return encode_batches([part.to_batch() for part in parts])
+def encode_aggregates(table: AggregateTable) -> bytes:
+    """Return the byte form of an answer to AggregatesRead: a batch for each type of series."""
+    return encode_batches([block.to_batch() for block in table.blocks.values()])
 
 
-def decode_aggregates(data: bytes, query: AggregatesQuery) -> list[WindowAggregates]:
+def decode_aggregates(data: bytes, query: AggregatesQuery) -> AggregateTable:
     """Read the answer to a query back."""
-    batches = decode_batches(data)
-    count = len(query.windows.lows)
-    return [
-        WindowAggregates.from_batch(batch, kind, count, query.needs)
-        for batch, (_, kind) in zip(batches, query.series[: query.selected], strict=True)
-    ]
+    kinds = [kind for _, kind in query.series[: query.selected]]
+    table = AggregateTable(kinds, len(query.windows.lows), query.needs)
+    for block, batch in zip(table.blocks.values(), decode_batches(data), strict=True):
+        block.fill(batch)
+    return table
 
 
 def encode_last(points: Sequence[tuple[int, Any] | None]) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.query.errors import query_error
-from cluster.scan.windows import NUMERIC_TYPES, Needs, WindowAggregates
+from cluster.scan.windows import NUMERIC_TYPES, AggregateTable, Needs, WindowAggregates
 from iotdb_engine.types import Column, DataType
 
 _Values = npt.NDArray[Any]
@@ -36,6 +36,9 @@ class AggregateFunction:
     values: Callable[[WindowAggregates], _Values]
     counts: bool = False
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def result_type(self, series_type: DataType) -> DataType:
         """Return the type of the values for a series of some type."""
         return series_type if self.fixed_type is None else self.fixed_type
@@ -48,6 +51,21 @@ class AggregateFunction:
                 "numeric data types [INT32, INT64, FLOAT, DOUBLE]"
             )
 
+    def columns(self, aggregates: WindowAggregates) -> list[Column]:
+        """Return `column` for each of several series."""
+        values = self.values(aggregates)
+        data_type = self.result_type(aggregates.data_type)
+        if self.counts:
+            return [Column(data_type, row) for row in values]
+        valid = aggregates.count > 0
+        if valid.all():
+            return [Column(data_type, row) for row in values]
+        whole: list[bool] = np.logical_and.reduce(valid, axis=-1).tolist()
+        return [
+            Column(data_type, row, None if every else some)
+            for row, some, every in zip(values, valid, whole, strict=True)
+        ]
+
     def column(self, aggregates: WindowAggregates) -> Column:
         """Return the values over the windows; null where there are no points."""
         values = self.values(aggregates)
@@ -56,6 +74,23 @@ class AggregateFunction:
             return Column(data_type, values)
         valid = aggregates.count > 0
         return Column(data_type, values, None if valid.all() else valid)
+
+
+class FunctionCells:
+    """Values of functions of a table of aggregates, worked out for all series of a type at once."""
+
+    def __init__(self, table: AggregateTable) -> None:
+        self._table = table
+        self._done: dict[tuple[str, DataType], list[Column]] = {}
+
+    def column(self, function: AggregateFunction, number: int) -> Column:
+        """Return the values of a function of one of the series."""
+        kind = self._table.kinds[number]
+        columns = self._done.get((function.name, kind))
+        if columns is None:
+            columns = function.columns(self._table.blocks[kind])
+            self._done[function.name, kind] = columns
+        return columns[int(self._table.rows[number])]
 
 
 def _present(values: _Values | None) -> _Values:

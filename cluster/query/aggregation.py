@@ -8,7 +8,7 @@ from operator import or_
 
 import numpy as np
 
-from cluster.query.aggregates import AggregateFunction
+from cluster.query.aggregates import AggregateFunction, FunctionCells
 from cluster.query.backend import QueryBackend
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
@@ -16,7 +16,7 @@ from cluster.query.expressions import AggregateLeaf, Leaf
 from cluster.query.group_by import WindowRows, WindowSeries
 from cluster.query.rows import RowSource, readable
 from cluster.query.where import PlannedWhere
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, Windows
 from cluster.schema.series import SeriesInfo
 from iotdb_engine.types import Column, ColumnBatch
 
@@ -65,7 +65,7 @@ class AggregateSource:
         size = max(1, min(_MAX_WINDOWS, _MAX_CELLS // max(1, self._selected)))
         yield from self._windows.pieces(size, descending=descending)
 
-    def aggregate(self, windows: Windows, needs: Needs) -> list[WindowAggregates]:
+    def aggregate(self, windows: Windows, needs: Needs) -> AggregateTable:
         """Return the aggregates of each wanted series over some windows."""
         self._context.check()
         times, row_filter = readable(self._where)
@@ -80,10 +80,9 @@ class AggregateSource:
                 row_filter=row_filter,
             )
         # the filter's series lie elsewhere: rows meet here
-        results = [
-            WindowAggregates.empty(info.data_type, len(windows.lows), needs)
-            for info in self._series[: self._selected]
-        ]
+        kinds = [info.data_type for info in self._series[: self._selected]]
+        table = AggregateTable(kinds, len(windows.lows), needs)
+        results = list(table)
         within = PlannedWhere(
             self._where.times.within(int(windows.lows[0]), int(windows.highs[-1])), self._where.rows
         )
@@ -91,7 +90,7 @@ class AggregateSource:
         for batch in source.stream():
             for result, column in zip(results, batch.columns, strict=True):
                 result.add_rows(windows, batch.times, column)
-        return results
+        return table
 
 
 class AggregateLeaves:
@@ -111,10 +110,9 @@ class AggregateLeaves:
         wanted = [leaf for leaf in leaves if isinstance(leaf, AggregateLeaf)]
         needs = needs_of([leaf.function for leaf in wanted])
         for piece in self._source.pieces(descending=descending):
-            aggregates = self._source.aggregate(piece.windows, needs)
+            cells = FunctionCells(self._source.aggregate(piece.windows, needs))
             columns = [
-                leaf.function.column(aggregates[self._numbers[leaf.series.series_id]])
-                for leaf in wanted
+                cells.column(leaf.function, self._numbers[leaf.series.series_id]) for leaf in wanted
             ]
             yield rows_of(piece, columns, descending=descending)
 

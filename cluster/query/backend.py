@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from cluster.scan.filters import RowFilter
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, Windows
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import DeviceInfo, SeriesInfo
@@ -78,7 +78,7 @@ class QueryBackend(Protocol):
         *,
         selected: int | None = None,
         row_filter: RowFilter | None = None,
-    ) -> list[WindowAggregates]:
+    ) -> AggregateTable:
         """Return the aggregates of series over windows.
 
         Args:

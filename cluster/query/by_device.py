@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cluster.query.aggregates import AggregateFunction
+from cluster.query.aggregates import AggregateFunction, FunctionCells
 from cluster.query.aggregation import AggregateSource, needs_of, reversed_rows, rows_of
 from cluster.query.align import joined, nulls
 from cluster.query.backend import QueryBackend
@@ -29,7 +29,6 @@ from cluster.query.where import (
 )
 from cluster.query.window_fill import filled_windows
 from cluster.query.without_null import listed_text, null_filter, without_null
-from cluster.scan.windows import WindowAggregates
 from cluster.schema.paths import PathPattern, is_wildcard, split_path
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.expressions import Expression, FunctionCall, PathExpression
@@ -388,24 +387,20 @@ class _DeviceAggregates:
         functions = [column.function for column in self._columns]
         needs = needs_of([function for function in functions if function is not None])
         for piece in source.pieces(descending=descending):
-            aggregates = source.aggregate(piece.windows, needs)
+            found = FunctionCells(source.aggregate(piece.windows, needs))
             yield [
-                rows_of(
-                    piece, self._cells(device, aggregates, len(piece.times)), descending=descending
-                )
+                rows_of(piece, self._cells(device, found, len(piece.times)), descending=descending)
                 for device in self._devices
             ]
 
-    def _cells(
-        self, device: _Device, aggregates: Sequence[WindowAggregates], count: int
-    ) -> list[Column]:
+    def _cells(self, device: _Device, found: FunctionCells, count: int) -> list[Column]:
         cells = []
         for column in self._columns:
             series = device.series.get(column.measurement)
             if series is None or column.function is None:
                 cells.append(nulls(column.data_type, count))
             else:
-                cells.append(column.function.column(aggregates[self._numbers[series.series_id]]))
+                cells.append(found.column(column.function, self._numbers[series.series_id]))
         return cells
 
 

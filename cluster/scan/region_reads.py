@@ -15,7 +15,7 @@ from cluster.scan.filters import (
     renumbered,
     tests_values,
 )
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, Windows
 from iotdb_engine.region import Region
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
@@ -219,35 +219,34 @@ class AggregatesQuery:
 
 def aggregates(
     region: Region, query: AggregatesQuery, slots: Sequence[int] | None
-) -> list[WindowAggregates]:
+) -> AggregateTable:
     """Return the aggregates of the first `selected` series over all windows."""
-    count = len(query.windows.lows)
-    result = [
-        WindowAggregates.empty(kind, count, query.needs)
-        for _, kind in query.series[: query.selected]
-    ]
+    kinds = [kind for _, kind in query.series[: query.selected]]
+    filtered = query.row_filter is not None or query.selected < len(query.series)
+    result: AggregateTable | None = None
     for low, high in query.intervals:
         windows = query.windows.clipped(low, high)
         open_windows = np.flatnonzero(windows.lows <= windows.highs)
         if not len(open_windows):
             continue
-        first = int(windows.lows[open_windows[0]])
-        last = int(windows.highs[open_windows[-1]])
-        if query.row_filter is not None or query.selected < len(query.series):
+        if filtered:
+            first = int(windows.lows[open_windows[0]])
+            last = int(windows.highs[open_windows[-1]])
             rows = RowsQuery(query.series, query.selected, first, last, row_filter=query.row_filter)
+            if result is None:
+                result = AggregateTable(kinds, len(windows.lows), query.needs)
+            parts = list(result)
             for batch in stream_rows(region, rows, slots, None):
-                for one, column in zip(result, batch.columns, strict=True):
+                for one, column in zip(parts, batch.columns, strict=True):
                     one.add_rows(windows, batch.times, column)
-        elif count == 1:
-            found = region.aggregate(query.series, first, last, slots=slots)
-            for one, aggregate in zip(result, found, strict=True):
-                part = WindowAggregates.empty(one.data_type, 1, query.needs)
-                part.put(0, aggregate)
-                one.merge(part)
+            continue
+        found = region.aggregate_windows(query.series, windows, query.needs, slots=slots)
+        if result is None:
+            result = found
         else:
-            parts = region.aggregate_windows(query.series, windows, query.needs, slots=slots)
-            for one, part in zip(result, parts, strict=True):
-                one.merge(part)
+            result.merge(found)
+    if result is None:
+        return AggregateTable(kinds, len(query.windows.lows), query.needs)
     return result
 
 

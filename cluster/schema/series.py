@@ -53,6 +53,9 @@ class SeriesInfo:
     attributes: tuple[tuple[str, str], ...] = ()
     template: str = ""
 
+    def __hash__(self) -> int:
+        return hash(self.series_id)
+
     @property
     def path(self) -> str:
         """Full path: device and measurement."""

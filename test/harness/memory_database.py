@@ -21,7 +21,7 @@ from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query
 from cluster.query.result import limited
 from cluster.scan.filters import RowFilter, passing
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, WindowAggregates, Windows
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
@@ -308,7 +308,7 @@ class MemoryDatabase:
         *,
         selected: int | None = None,
         row_filter: RowFilter | None = None,
-    ) -> list[WindowAggregates]:
+    ) -> AggregateTable:
         self.calls.append(("aggregate", (len(windows.lows), tuple(intervals), row_filter)))
         count = len(series) if selected is None else selected
         assert (row_filter is None and count == len(series)) or (
@@ -318,9 +318,10 @@ class MemoryDatabase:
         if row_filter is not None:
             rows = passing(self._read(series, T_MIN, T_MAX, False, None), row_filter, len(series))
             allowed = {time for batch in rows for time in batch.times.tolist()}
-        return [
+        parts = [
             self._aggregated(info, windows, intervals, needs, allowed) for info in series[:count]
         ]
+        return AggregateTable.of(parts, len(windows.lows), needs)
 
     def _aggregated(
         self,

@@ -34,7 +34,7 @@ from cluster.scan.value_tests import (
     Operator,
     RegexpTest,
 )
-from cluster.scan.windows import Needs, WindowAggregates, Windows
+from cluster.scan.windows import AggregateTable, Needs, WindowAggregates, Windows
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 
 SERIES = ((1 << 40 | 7, DataType.DOUBLE), (3, DataType.TEXT))
@@ -143,7 +143,8 @@ def test_aggregates_survive() -> None:
     doubles.put(1, Aggregate(3, -1, 5, 1.5, math.inf, -math.inf, 2.5, 1e300))
     texts = WindowAggregates.empty(DataType.TEXT, 2, Needs.EVERYTHING)
     texts.put(0, Aggregate(1, 0, 0, b"\x00\xff", "ü".encode(), None, None, None))
-    back = decode_aggregates(encode_aggregates([doubles, texts]), query)
+    table = AggregateTable.of([doubles, texts], 2, Needs.EVERYTHING)
+    back = decode_aggregates(encode_aggregates(table), query)
     for one, other in zip(back, (doubles, texts), strict=True):
         assert one.count.tolist() == other.count.tolist()
         for name in ("min_time", "max_time", "first", "last", "minimum", "maximum", "total"):

@@ -116,7 +116,7 @@ def test_a_window_number_out_of_range_is_refused():
     whole = WindowAggregates.empty(DataType.INT32, 5, Needs.NOTHING)
     whole.count[4] = 1
     with pytest.raises(ValueError, match="out of range"):
-        WindowAggregates.from_batch(whole.to_batch(), DataType.INT32, 4, Needs.NOTHING)
+        WindowAggregates.empty(DataType.INT32, 4, Needs.NOTHING).fill(whole.to_batch())
 
 
 def test_the_widest_window():
