@@ -60,6 +60,7 @@ STEPS = 15
 _HOUSEKEEPING_S = 2.0
 _UNIT_NS = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _FLUSH_AFTER_LOG_BYTES = 512 << 20
+"""At least that much log may be unflushed; more where the memory tables hold more."""
 _FIRST_CAMPAIGN_TICKS = 2
 _INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
 _WILDCARDS = ("0.0.0.0", "::")
@@ -658,7 +659,9 @@ class ClusterMain:
             members=lambda: [self.meta_member, *self.data_groups.all()],
             flush=lambda group_id: self.engine.region(group_id).flush(wait=False),
             segment_bytes=node.raft_log_segment_bytes,
-            flush_after_bytes=min(_FLUSH_AFTER_LOG_BYTES, node.raft_log_max_bytes // 2),
+            flush_after_bytes=min(
+                max(_FLUSH_AFTER_LOG_BYTES, node.memtable_bytes), node.raft_log_max_bytes // 2
+            ),
             max_bytes=node.raft_log_max_bytes,
         )
 

@@ -14,6 +14,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
+from cluster.config.memory import default_memtable_bytes, memory_bytes
 from cluster.config.properties import PropertiesError, parse_properties
 
 PROPERTIES_FILE = "iotdb-cluster.properties"
@@ -239,7 +240,7 @@ class NodeLocal:
         "The same for a member that is not heard from. At most raft_log_keep_bytes.",
     )
     raft_log_max_bytes: int = _key(
-        2 << 30,
+        4 << 30,
         _bytes,
         "bytes",
         "Bound of all log files. Above it groups drop what they have stored otherwise, whoever "
@@ -255,7 +256,12 @@ class NodeLocal:
         64 << 20, _bytes, "bytes", "Recent log entries kept in memory, over all groups."
     )
     memtable_bytes: int = _key(
-        256 << 20, _bytes, "bytes", "Points kept in memory before they are flushed, all groups."
+        0,
+        _bytes,
+        "bytes",
+        "Points kept in memory before they are flushed, all groups; flushing begins at half of it. "
+        "Unset: an eighth of the memory that this machine or container has, 64 MiB to 2 GiB.",
+        shown="",
     )
     read_cache_bytes: int = _key(
         256 << 20, _bytes, "bytes", "Decoded pages kept for later queries, all groups."
@@ -343,6 +349,8 @@ class Settings:
                 if key not in _JAVA_ONLY_KEYS:
                     raise ConfigError(_unknown(key))
                 ignored.append(key)
+        if "memtable_bytes" not in node:
+            node["memtable_bytes"] = default_memtable_bytes(memory_bytes())
         local = NodeLocal(**node)
         if not cluster.get("seed_nodes"):
             cluster["seed_nodes"] = (Endpoint(local.internal_ip.lower(), local.internal_meta_port),)
