@@ -6,7 +6,6 @@ tests and turns their operators around. So NOT does not exist here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from cluster.scan.filters import (
     combine,
     time_bounds,
 )
+from cluster.scan.regexps import Regexp
 from cluster.scan.time_set import ALL_TIMES, TimeSet
 from cluster.scan.value_tests import (
     CompareTest,
@@ -217,11 +217,9 @@ def value_test(condition: ValueCondition, series: SeriesInfo) -> ValueTest:
         case ValueRegexp():
             _check_text(series, "Regexp")
             try:
-                re.compile(condition.pattern)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise query_error(
-                    f"'{condition.pattern}' is not a regular expression: {error}"
-                ) from error
+                Regexp(condition.pattern)
+            except ValueError as error:
+                raise query_error(str(error)) from error
             return RegexpTest(condition.pattern)
 
 

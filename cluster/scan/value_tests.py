@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.scan.regexps import Regexp
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 Mask = npt.NDArray[np.bool_]
@@ -100,8 +101,8 @@ def compiled(test: ValueTest) -> ArrayTest:
         case LikeTest():
             return _decoded(LikePattern(test.pattern).matches)
         case RegexpTest():
-            search = re.compile(test.pattern).search
-            return _decoded(lambda text: search(text) is not None)
+            found_in = Regexp(test.pattern).found_in
+            return lambda values: _of_texts(values, found_in)
         case ContainsTest():
             part = test.part
             return lambda values: _of_texts(values, lambda value: part in value)

@@ -25,6 +25,8 @@ from cluster.query.result import ResultSet, slice_batch
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
+from cluster.server.node_report import NodeReport
+from cluster.server.running_queries import RunningQueries
 from cluster.server.sessions import Session
 from cluster.server.statement_executor import StatementExecutor
 from cluster.sql.statements.families import is_query
@@ -167,12 +169,22 @@ class LocalDatabase:
         self.coordinator.backend = (  # type: ignore[method-assign]
             lambda *arguments: SmallBatches(real_backend(*arguments), batch_rows)  # type: ignore[assignment,return-value]
         )
-        self.executor = StatementExecutor(settings, self.coordinator)
+        self.executor = StatementExecutor(settings, self.coordinator, self.node_report)
         self.session = Session(1, "root", "+08:00", Generation.V0_13)
 
     def close(self) -> None:
         """Release the engine."""
         self._engine.close(flush=False)
+
+    def node_report(self, running: RunningQueries) -> NodeReport:
+        """Return what SHOW statements tell of this node."""
+        return NodeReport(
+            settings=self.settings,
+            coordinator=self.coordinator,
+            running=running,
+            node_id=1,
+            engine_stats=self.engine_stats,
+        )
 
     def engine_stats(self) -> Mapping[str, int]:
         """Return the engine's numbers."""

@@ -14,7 +14,6 @@ from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.client_server import ClientHandler
-from cluster.server.node_report import NodeReport
 from cluster.threads import ThreadRegistry
 from harness.local_database import LocalDatabase
 from harness.wire import WireClient
@@ -38,13 +37,7 @@ class LocalServer:
         self.handler = ClientHandler(
             settings,
             coordinator,
-            lambda running: NodeReport(
-                settings=settings,
-                coordinator=coordinator,
-                running=running,
-                node_id=1,
-                engine_stats=self.database.engine_stats,
-            ),
+            self.database.node_report,
         )
         self._server = ThriftServer(
             "local",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +22,7 @@ from cluster.query.functions.function import (
     required,
     single_argument,
 )
+from cluster.scan.regexps import Regexp
 from iotdb_engine.types import BATCH_DTYPES, Column, DataType
 
 _MATH: dict[str, np.ufunc] = {
@@ -99,10 +99,10 @@ def _string_matches(types: Sequence[DataType], attributes: Attributes) -> BoundF
     single_argument(types, (DataType.TEXT,))
     pattern = required(attributes, "regex")
     try:
-        matches = re.compile(pattern).fullmatch
-    except (re.error, OverflowError, RecursionError) as error:
-        raise FunctionError(f"'{pattern}' is not a regular expression: {error}") from error
-    return _text_test(lambda text: matches(text.decode("utf-8", "replace")) is not None)
+        regexp = Regexp(pattern)
+    except ValueError as error:
+        raise FunctionError(str(error)) from error
+    return _text_test(regexp.matches)
 
 
 def _constant(data_type: DataType, value: object) -> ImmediateFunction:
