@@ -36,10 +36,11 @@ class AggregateTable(Sequence[WindowAggregates]):
         self.needs = needs
         self.window_count = window_count
         self.blocks: dict[DataType, WindowAggregates] = {}
-        numbers = np.fromiter(kinds, np.intp, len(kinds))
         self.rows = np.zeros(len(kinds), np.intp)
-        for kind in sorted(set(kinds)):
-            of_kind = np.flatnonzero(numbers == kind)
+        self._of_kind = np.fromiter(kinds, np.intp, len(kinds))
+        for number in np.unique(self._of_kind).tolist():
+            kind = DataType(number)
+            of_kind = np.flatnonzero(self._of_kind == number)
             self.rows[of_kind] = np.arange(len(of_kind))
             self.blocks[kind] = WindowAggregates.table(kind, len(of_kind), window_count, needs)
 
@@ -68,6 +69,11 @@ class AggregateTable(Sequence[WindowAggregates]):
 
     def __iter__(self) -> Iterator[WindowAggregates]:
         return (self[number] for number in range(len(self)))
+
+    def numbers_of(self, kind: DataType) -> list[int]:
+        """Return the numbers of the series of a type, in the order of its block's rows."""
+        numbers: list[int] = np.flatnonzero(self._of_kind == kind).tolist()
+        return numbers
 
     def put(self, number: int, part: WindowAggregates) -> None:
         """Set the aggregates of one series."""
@@ -99,9 +105,8 @@ class AggregateTable(Sequence[WindowAggregates]):
                 block.merge(other.blocks[kind])
             return
         places = self.rows[list(numbers)]
-        kinds = np.fromiter(other.kinds, np.intp, len(other.kinds))
         for kind, part in other.blocks.items():
-            rows = places[kinds == kind]
+            rows = places[other._of_kind == kind]
             block = self.blocks[kind]
             mine = block.take_rows(rows)
             mine.merge(part)

@@ -681,7 +681,7 @@ class Region:
     ) -> list[tuple[int, Any] | None]:
         """Return the latest time and value of each series, or None where there is none."""
         with self.open_read(series, slots) as read:
-            return [read.last(one) for one in series]
+            return read.last(series)
 
     def open_read(
         self,

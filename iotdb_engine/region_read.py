@@ -139,11 +139,15 @@ class RegionRead:
         loaded = self._load(series, int(windows.lows[0]), int(windows.highs[-1]))
         return self._reader.aggregate_windows(loaded, windows, needs)
 
-    def last(self, series: tuple[int, DataType]) -> tuple[int, Any] | None:
-        """Return the latest time and value of one series, or None where there is none."""
-        whole = None if series[1] is DataType.TEXT else self._whole(series, T_MIN, T_MAX)
-        if whole is not None:
-            return (whole.max_time, whole.last) if whole.count else None
+    def last(self, series: SeriesList) -> list[tuple[int, Any] | None]:
+        """Return the latest time and value of each series, or None where there is none."""
+        found: list[tuple[int, Any] | None] = []
+        for one, index in zip(series, self._plain_indices(series), strict=True):
+            whole = None if index is None else _whole_of(index, one[1], T_MIN, T_MAX)
+            found.append(self._last(one) if whole is None else (whole.max_time, whole.last))
+        return found
+
+    def _last(self, series: tuple[int, DataType]) -> tuple[int, Any] | None:
         loaded = self._load(series, T_MIN, T_MAX)
         for batch in self._reader.scan([loaded], T_MIN, T_MAX, descending=True, max_rows=1):
             value = batch.columns[0].values[0]

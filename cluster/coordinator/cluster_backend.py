@@ -23,10 +23,10 @@ from cluster.plan.reads import (
     MatchSeriesRead,
     NodesRead,
     RowsRead,
+    SeriesQuery,
     decode_aggregates,
     decode_last,
     decode_rows_page,
-    encode_read,
 )
 from cluster.query.result import limited, slice_batch
 from cluster.raft.types import GroupId
@@ -101,22 +101,49 @@ class ClusterBackend:
 
     def match_series(self, pattern: PathPattern) -> list[SeriesInfo]:
         """Return the matching series, sorted by device, then creation."""
+        return self.match_all((pattern,))[0]
 
-        def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[SeriesInfo]]:
-            request = MatchSeriesRead(sg_ids, pattern.nodes, pattern.prefix)
+    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
+        """Return for each pattern the matching series, all as of one read of each group."""
+        self._sync()
+        wanted: dict[GroupId, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+        for number, pattern in enumerate(patterns):
+            by_group: dict[GroupId, list[int]] = defaultdict(list)
+            for ref in self._storage_groups.reachable_by(pattern):
+                by_group[self._router.schema_group(ref.path)].append(ref.sg_id)
+            for group_id, sg_ids in by_group.items():
+                wanted[group_id].append((number, tuple(sg_ids)))
+
+        def read(
+            group_id: GroupId, parts: Sequence[tuple[int, tuple[int, ...]]]
+        ) -> Callable[[], list[list[SeriesInfo]]]:
+            queries = tuple(SeriesQuery.of(patterns[number], sg_ids) for number, sg_ids in parts)
             return lambda: self._access.read(
                 group_id,
-                encode_read(request),
+                MatchSeriesRead(queries),
                 self._deadline,
-                lambda member: member.machine.schema.match(pattern, sg_ids),
+                lambda member: [
+                    member.machine.schema.match(patterns[number], sg_ids)
+                    for number, sg_ids in parts
+                ],
                 decode_result,
             )
 
-        found: list[SeriesInfo] = self._from_schema_groups(pattern, read)
+        found: list[list[SeriesInfo]] = [[] for _ in patterns]
+        answers = self._access.in_parallel(
+            [read(group_id, parts) for group_id, parts in wanted.items()]
+        )
+        for parts, answer in zip(wanted.values(), answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            for (number, _), series in zip(parts, answer, strict=True):
+                known = found[number]
+                found[number] = sorted([*known, *series], key=_place) if known else series
         if self._check is not None:
-            for info in found:
-                self._check(info)
-        return sorted(found, key=lambda info: (info.device, info.series_id))
+            for series in found:
+                for info in series:
+                    self._check(info)
+        return found
 
     def match_devices(self, pattern: PathPattern) -> list[DeviceInfo]:
         """Return the matching devices, sorted by path."""
@@ -125,7 +152,7 @@ class ClusterBackend:
             request = MatchDevicesRead(sg_ids, pattern.nodes, pattern.prefix)
             return lambda: self._access.read(
                 group_id,
-                encode_read(request),
+                request,
                 self._deadline,
                 lambda member: member.machine.schema.devices(pattern, sg_ids),
                 decode_result,
@@ -198,7 +225,7 @@ class ClusterBackend:
         ) -> Callable[[], AggregateTable]:
             return lambda: self._access.read(
                 group_id,
-                encode_read(AggregatesRead(query, slots)),
+                AggregatesRead(query, slots),
                 self._deadline,
                 lambda member: aggregates(member.machine.region, query, slots),
                 lambda data: decode_aggregates(data, query),
@@ -234,7 +261,7 @@ class ClusterBackend:
         def call(group_id: GroupId, read: LastRead) -> Callable[[], list[tuple[int, Any] | None]]:
             return lambda: self._access.read(
                 group_id,
-                encode_read(read),
+                read,
                 self._deadline,
                 lambda member: last_points(member.machine.region, read.series, read.slots),
                 decode_last,
@@ -268,7 +295,7 @@ class ClusterBackend:
             request = NodesRead(sg_ids, pattern.nodes, pattern.prefix, level)
             return lambda: self._access.read(
                 group_id,
-                encode_read(request),
+                request,
                 self._deadline,
                 lambda member: [
                     [path, kind]
@@ -326,18 +353,17 @@ class ClusterBackend:
 
     def _places(self, series: Sequence[SeriesInfo]) -> dict[_Place, list[int]]:
         """Return which series (by number) have points where."""
-        places: dict[_Place, list[int]] = defaultdict(list)
-        known: dict[str, list[_Place]] = {}
+        owners: dict[str, list[int]] = defaultdict(list)
         for number, info in enumerate(series):
-            where = known.get(info.storage_group)
-            if where is None:
-                first = self._first_alive(info.storage_group)
-                slots = self._router.data_slots(info.storage_group)
-                groups = self._router.data_groups(info.storage_group)
-                where = [_Place(group.group_id, slots, first) for group in groups]
-                known[info.storage_group] = where
-            for place in where:
-                places[place].append(number)
+            owners[info.storage_group].append(number)
+        places: dict[_Place, list[int]] = defaultdict(list)
+        for storage_group, numbers in owners.items():
+            first = self._first_alive(storage_group)
+            slots = self._router.data_slots(storage_group)
+            for group in self._router.data_groups(storage_group):
+                places[_Place(group.group_id, slots, first)].extend(numbers)
+        for numbers in places.values():
+            numbers.sort()
         return places
 
     def _group_rows(
@@ -357,7 +383,7 @@ class ClusterBackend:
             request = RowsRead(query, slots, wanted, _SCANNED_PER_CALL)
             batches, resume = self._access.read(
                 group_id,
-                encode_read(request),
+                request,
                 self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
                     member, query, slots, left
@@ -375,6 +401,10 @@ class ClusterBackend:
             query = (
                 replace(query, t_max=resume) if query.descending else replace(query, t_min=resume)
             )
+
+
+def _place(info: SeriesInfo) -> tuple[str, int]:
+    return info.device, info.series_id
 
 
 def _keys(series: Sequence[SeriesInfo]) -> tuple[tuple[int, DataType], ...]:

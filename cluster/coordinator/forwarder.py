@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Payload = Callable[[], bytes]
+"""Makes the byte form of a request, when another node is to be asked."""
+
 _PAUSE_S = 0.05
 _LEADER_QUESTION_S = 0.5
 _NEAR_S = 5.0
@@ -123,7 +126,7 @@ class Forwarder:
             return self._on_leader(
                 group_id,
                 _WRITE_METHOD,
-                payload,
+                lambda: payload,
                 deadline,
                 lambda member: cast("T", member.propose(payload, deadline)),
                 decode,
@@ -134,7 +137,7 @@ class Forwarder:
     def read(
         self,
         group_id: GroupId,
-        payload: bytes,
+        payload: Payload,
         deadline: Deadline,
         local: Callable[[RaftMember], T],
         decode: Callable[[bytes], T],
@@ -145,7 +148,7 @@ class Forwarder:
     def read_near(
         self,
         group_id: GroupId,
-        payload: bytes,
+        payload: Payload,
         deadline: Deadline,
         level: Consistency,
         local: Callable[[RaftMember], T],
@@ -167,7 +170,7 @@ class Forwarder:
             if node_id == self._node_id or deadline.expired:
                 continue
             soon = deadline.earlier(_NEAR_S)
-            request = self._request(group_id, payload, soon)
+            request = self._request(group_id, payload(), soon)
             request.consistency = int(level)
             try:
                 response = self._pool(group_id).call(node_id, _READ_METHOD, request, deadline=soon)
@@ -204,7 +207,7 @@ class Forwarder:
         self,
         group_id: GroupId,
         method: str,
-        payload: bytes,
+        payload: Payload,
         deadline: Deadline,
         local: Callable[[RaftMember], T],
         decode: Callable[[bytes], T],
@@ -233,7 +236,7 @@ class Forwarder:
                             group_id,
                             target,
                             method,
-                            payload,
+                            payload(),
                             deadline,
                             decode,
                             # between the choice and the call's place on the watch's list

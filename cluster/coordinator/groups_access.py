@@ -18,6 +18,7 @@ from cluster.plan.reads import (
     AppliedIndexRead,
     AwaitAppliedRead,
     Consistency,
+    Read,
     ResolveRead,
     encode_read,
 )
@@ -90,7 +91,7 @@ class GroupsAccess:
                 return
         index = self._forwarder.read(
             META_GROUP_ID,
-            encode_read(AppliedIndexRead()),
+            lambda: encode_read(AppliedIndexRead()),
             deadline,
             lambda member: _applied_index(member, deadline),
             decode_result,
@@ -132,14 +133,14 @@ class GroupsAccess:
             return list(schema_of(member).resolve(sg_id, device, read.measurements))
 
         aligned, found = self._forwarder.read(
-            group_id, encode_read(read), deadline, local, decode_result
+            group_id, lambda: encode_read(read), deadline, local, decode_result
         )
         return aligned, found
 
     def read(
         self,
         group_id: GroupId,
-        payload: bytes,
+        request: Read,
         deadline: Deadline,
         local: Callable[[DataMember], T],
         decode: Callable[[bytes], T],
@@ -149,6 +150,9 @@ class GroupsAccess:
         Below STRONG: on a replica that can answer at that level, on this node if there is one.
         """
         level = self._level
+
+        def payload() -> bytes:
+            return encode_read(request)
 
         def barrier_then_local(member: RaftMember, level: Consistency = Consistency.STRONG) -> T:
             member.read_barrier(deadline, level)

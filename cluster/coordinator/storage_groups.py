@@ -87,6 +87,9 @@ class StorageGroups:
 
     def reachable_by(self, pattern: PathPattern) -> list[StorageGroupRef]:
         """Return the storage groups that may own a path that matches, sorted by path."""
+        around = self._find(pattern.literal_prefix)
+        if around is not None:
+            return [around]  # whatever matches begins with that, and groups are not nested
         return [
             StorageGroupRef(path, sg_id)
             for path, sg_id in self.meta_state().match_storage_groups(PathPattern(("root", "**")))

@@ -55,8 +55,12 @@ def serve_read(
             aligned, found = schema.resolve(read.sg_id, read.device, read.measurements)
             return encode_result([aligned, found])
         case MatchSeriesRead():
-            pattern = PathPattern(read.pattern, prefix=read.prefix)
-            return encode_result(schema.match(pattern, read.sg_ids))
+            return encode_result(
+                [
+                    schema.match(PathPattern(pattern, prefix=prefix), sg_ids)
+                    for sg_ids, pattern, prefix in read.queries
+                ]
+            )
         case MatchDevicesRead():
             pattern = PathPattern(read.pattern, prefix=read.prefix)
             return encode_result(schema.devices(pattern, read.sg_ids))

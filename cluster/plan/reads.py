@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cluster.plan.batch_codec import decode_batches, encode_batches
 from cluster.plan.filter_codec import (
@@ -23,6 +23,7 @@ from cluster.plan.filter_codec import (
 )
 from cluster.scan.region_reads import AggregatesQuery, RowsPage, RowsQuery
 from cluster.scan.windows import AggregateTable, Needs
+from cluster.schema.paths import PathPattern
 from iotdb_engine.types import DataType
 
 
@@ -60,13 +61,24 @@ class ResolveRead:
     measurements: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class MatchSeriesRead:
-    """Return the series of some storage groups whose path matches a pattern."""
+class SeriesQuery(NamedTuple):
+    """The series of some storage groups whose path matches a pattern."""
 
     sg_ids: tuple[int, ...]
     pattern: tuple[str, ...]
     prefix: bool
+
+    @classmethod
+    def of(cls, pattern: PathPattern, sg_ids: tuple[int, ...]) -> SeriesQuery:
+        """Return the query for a compiled pattern."""
+        return cls(sg_ids, pattern.nodes, pattern.prefix)
+
+
+@dataclass(frozen=True)
+class MatchSeriesRead:
+    """Return for each query the series that it asks for."""
+
+    queries: tuple[SeriesQuery, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +148,6 @@ _PLAIN: dict[str, type[Read]] = {
         AppliedIndexRead,
         AwaitAppliedRead,
         ResolveRead,
-        MatchSeriesRead,
         MatchDevicesRead,
         NodesRead,
     )
@@ -160,6 +171,13 @@ def decode_read(data: bytes) -> Read:
                 return _rows_read(fields)
             case "AggregatesRead":
                 return _aggregates_read(fields)
+            case "MatchSeriesRead":
+                return MatchSeriesRead(
+                    tuple(
+                        SeriesQuery(tuple(sg_ids), tuple(pattern), bool(prefix))
+                        for sg_ids, pattern, prefix in fields["queries"]
+                    )
+                )
             case "LastRead":
                 return LastRead(_series(fields["series"]), _slots(fields["slots"]))
         values: dict[str, Any] = {

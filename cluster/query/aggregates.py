@@ -81,16 +81,27 @@ class FunctionCells:
 
     def __init__(self, table: AggregateTable) -> None:
         self._table = table
-        self._done: dict[tuple[str, DataType], list[Column]] = {}
+        self._done: dict[str, list[Column | None]] = {}
 
     def column(self, function: AggregateFunction, number: int) -> Column:
-        """Return the values of a function of one of the series."""
-        kind = self._table.kinds[number]
-        columns = self._done.get((function.name, kind))
+        """Return the values of a function of one of the series, whose type it takes."""
+        columns = self._done.get(function.name)
         if columns is None:
-            columns = function.columns(self._table.blocks[kind])
-            self._done[function.name, kind] = columns
-        return columns[int(self._table.rows[number])]
+            columns = self._done[function.name] = self._columns(function)
+        found = columns[number]
+        assert found is not None
+        return found
+
+    def _columns(self, function: AggregateFunction) -> list[Column | None]:
+        """Return the values for each series; None where the function does not take the type."""
+        table = self._table
+        columns: list[Column | None] = [None] * len(table)
+        for kind, block in table.blocks.items():
+            if not function.numeric_only or kind in NUMERIC_TYPES:
+                numbers = table.numbers_of(kind)
+                for number, column in zip(numbers, function.columns(block), strict=True):
+                    columns[number] = column
+        return columns
 
 
 def _present(values: _Values | None) -> _Values:

@@ -119,7 +119,8 @@ class AggregateLeaves:
 
 def needs_of(functions: Sequence[AggregateFunction]) -> Needs:
     """Return what some functions need."""
-    return reduce(or_, (function.needs for function in functions), Needs.NOTHING)
+    different = {function.name: function.needs for function in functions}
+    return reduce(or_, different.values(), Needs.NOTHING)
 
 
 def rows_of(piece: WindowRows, columns: Sequence[Column], *, descending: bool) -> ColumnBatch:

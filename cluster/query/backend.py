@@ -32,6 +32,10 @@ class QueryBackend(Protocol):
         """Return the series whose path (or alias path) matches, sorted by device, then creation."""
         ...
 
+    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
+        """Return what `match_series` would for each pattern, at the cost of one look-up."""
+        ...
+
     def match_devices(self, pattern: PathPattern) -> list[DeviceInfo]:
         """Return the devices whose path matches, sorted by path."""
         ...

@@ -8,6 +8,7 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
+from cluster.errors import ClusterError
 from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
 from cluster.query.backend import QueryBackend
 from cluster.query.errors import metadata_error, query_error
@@ -33,7 +34,16 @@ from cluster.sql.statements.expressions import (
     PathExpression,
 )
 from cluster.sql.statements.literals import LiteralKind
-from cluster.sql.statements.select import SelectItem
+from cluster.sql.statements.select import (
+    And,
+    Condition,
+    Not,
+    Or,
+    Select,
+    SelectItem,
+    TimeCompare,
+    TimeIn,
+)
 from iotdb_engine.types import DataType
 
 _MAX_COLUMNS = 100_000
@@ -55,13 +65,66 @@ class SeriesResolver:
             found = self._known[pattern] = self._backend.match_series(compiled)
         return found
 
+    def prefetch(self, select: Select) -> None:
+        """Look all series of a SELECT up at once, so that `match` finds them.
 
-class MatchedSeries(NamedTuple):
-    """A series that a path stands for, and how the header calls it."""
+        They are then of one moment, too: a device whose series are being created shows all that it
+        has, whichever the paths. What is no path is left to `match`, which refuses it in its turn.
+        """
+        wanted: dict[str, PathPattern] = {}
+        for text in _series_paths(select):
+            if text not in self._known and text not in wanted:
+                try:
+                    wanted[text] = PathPattern.parse(text, prefix=self._prefix_dialect)
+                except ClusterError:
+                    continue
+        found = self._backend.match_all(list(wanted.values()))
+        self._known.update(zip(wanted, found, strict=True))
 
-    series: SeriesInfo
-    shown: str
 
+def _series_paths(select: Select) -> Iterator[str]:
+    """Yield the full paths of a SELECT and its WHERE clause."""
+    for item in select.items:
+        for path in _paths_of(item.expression):
+            for prefix in select.prefixes:
+                yield f"{prefix}.{path}"
+    for path in _paths_in(select.where):
+        if path == "root" or path.startswith("root."):
+            yield path
+        else:
+            for prefix in select.prefixes:
+                yield f"{prefix}.{path}"
+
+
+def _paths_of(expression: Expression) -> Iterator[str]:
+    match expression:
+        case PathExpression():
+            yield expression.path
+        case Negation():
+            yield from _paths_of(expression.operand)
+        case BinaryExpression():
+            yield from _paths_of(expression.left)
+            yield from _paths_of(expression.right)
+        case FunctionCall():
+            for argument in expression.arguments:
+                yield from _paths_of(argument)
+
+
+def _paths_in(condition: Condition | None) -> Iterator[str]:
+    match condition:
+        case None | TimeCompare() | TimeIn():
+            return
+        case Not():
+            yield from _paths_in(condition.operand)
+        case And() | Or():
+            for operand in condition.operands:
+                yield from _paths_in(operand)
+        case _:
+            yield condition.path
+
+
+MatchedSeries = tuple[SeriesInfo, str]
+"""A series that a path stands for, and how the header calls it."""
 
 PathMatcher = Callable[[str], Sequence[MatchedSeries]]
 """A path of the select list → the series that it stands for, over all prefixes."""
@@ -185,11 +248,11 @@ class Binder:
             or not isinstance(call.arguments[0], PathExpression)
         ):
             raise query_error("The argument of the aggregation function must be a time series.")
-        bound: list[Bound] = []
-        for series, shown in self._match(call.arguments[0].path):
-            function.check_type(series.data_type)
-            bound.append(AggregateLeaf(function, series, f"{call.name}({shown})"))
-        return bound
+        found = self._match(call.arguments[0].path)
+        for data_type in dict.fromkeys(series.data_type for series, _ in found):
+            function.check_type(data_type)
+        name = call.name
+        return [AggregateLeaf(function, series, f"{name}({shown})") for series, shown in found]
 
 
 def _combinations(*choices: Sequence[Bound]) -> Iterator[tuple[Bound, ...]]:
@@ -241,7 +304,7 @@ def match_over(prefixes: Sequence[str], resolver: SeriesResolver) -> PathMatcher
 
     def match(path: str) -> Sequence[MatchedSeries]:
         return [
-            MatchedSeries(series, shown_path(series, pattern))
+            (series, series.path if series.alias is None else shown_path(series, pattern))
             for pattern in (f"{prefix}.{path}" for prefix in prefixes)
             for series in resolver.match(pattern)
         ]

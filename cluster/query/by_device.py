@@ -83,6 +83,7 @@ class DeviceSelection:
         """Plan, and return the result to be computed."""
         select = self._select
         items = [_measurement_of(item) for item in select.items]
+        self._resolver.prefetch(select)
         devices = self._devices([measurement for measurement, _ in items])
         columns = self._columns(items, devices)
         distinct: dict[tuple[str, AggregateFunction | None], int] = {}

@@ -76,6 +76,13 @@ def evaluated(
 def _immediate(
     expressions: Sequence[Bound], read: ReadLeaves, *, keep_empty_rows: bool
 ) -> Iterator[ColumnBatch]:
+    plain = [one for one in expressions if isinstance(one, (SeriesLeaf, AggregateLeaf))]
+    if len(plain) == len(expressions):  # the usual query: nothing is computed
+        for batch in read(plain):
+            filled = batch if keep_empty_rows else first_columns(batch, len(plain))
+            if filled is not None:
+                yield filled
+        return
     numbers: dict[Leaf, int] = {}
     for expression in expressions:
         for leaf in leaves(expression):

@@ -30,6 +30,7 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     """
     predicate = last_filter(select.where)
     resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
+    resolver.prefetch(select)
     outputs = bind_items(select.items, match_over(select.prefixes, resolver))
     outputs = cut_columns(outputs, select.series_limit, select.series_offset)
     shown: dict[str, SeriesInfo] = {}
@@ -40,11 +41,13 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     series = list(distinct.values())
     points = dict(zip(distinct, backend.last(series), strict=True)) if series else {}
     low = None if predicate is None else interval_of(predicate)[0]
+    type_names = {data_type: data_type.name for data_type in DataType}
     rows = []
     for name, info in shown.items():
         point = points[info.series_id]
         if point is not None and (low is None or point[0] >= low):
-            rows.append((point[0], name, text_of(point[1], info.data_type), info.data_type.name))
+            kind = info.data_type
+            rows.append((point[0], name, text_of(point[1], kind), type_names[kind]))
     if select.order_given:
         rows.sort(key=lambda row: row[0], reverse=select.order_descending)
     return ResultSet(

@@ -31,6 +31,7 @@ def select_filled(select: Select, backend: QueryBackend, context: QueryContext) 
     time = fill_time(select.where)
     assert select.fill is not None
     resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
+    resolver.prefetch(select)
     outputs = bind_items(select.items, match_over(select.prefixes, resolver))
     outputs = cut_columns(outputs, select.series_limit, select.series_offset)
     if not outputs:

@@ -18,7 +18,14 @@ from cluster.query.binding import (
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.evaluate import evaluated
-from cluster.query.expressions import Bound, Leaf, is_delayed, leaves
+from cluster.query.expressions import (
+    AggregateLeaf,
+    Bound,
+    Leaf,
+    SeriesLeaf,
+    is_delayed,
+    leaves,
+)
 from cluster.query.group_by import WindowSeries
 from cluster.query.level import LevelColumn, bind_levels, grouped_names, read_levels
 from cluster.query.result import ResultSet, limited
@@ -60,6 +67,7 @@ class Selection:
 
     def result(self) -> ResultSet:
         """Plan, and return the result to be computed."""
+        self._resolver.prefetch(self._select)
         if self._select.levels:
             return self._levels()
         outputs = self._outputs()
@@ -73,6 +81,9 @@ class Selection:
         expressions = list(distinct)
         columns = SeriesColumns()
         for expression in expressions:
+            if isinstance(expression, (SeriesLeaf, AggregateLeaf)):
+                columns.number_of(expression.series)
+                continue
             for leaf in leaves(expression):
                 columns.number_of(leaf.series)
         selected = len(columns.series)

@@ -196,7 +196,7 @@ class PathPattern:
         prefix: the 0.12 meaning: a path matches when it or an ancestor matches.
     """
 
-    __slots__ = ("_accept", "_all_below", "_hash", "_steps", "nodes", "prefix")
+    __slots__ = ("_accept", "_all_below", "_hash", "_steps", "is_literal", "nodes", "prefix")
 
     START = 1
 
@@ -215,6 +215,8 @@ class PathPattern:
             else:
                 steps.append(_Glob(node))
         self._steps = steps
+        self.is_literal = not prefix and all(isinstance(step, str) for step in steps)
+        """Whether exactly one path matches: `nodes` itself."""
         self._accept = 1 << len(steps)
         # in one of these states every path further below matches
         self._all_below = 0
@@ -230,7 +232,7 @@ class PathPattern:
         Raises:
             ClusterError: PATH_ILLEGAL.
         """
-        return cls(split_path(text), prefix)
+        return _compiled(text, prefix) if len(text) <= _KEPT_TEXT else cls(split_path(text), prefix)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PathPattern):
@@ -245,11 +247,6 @@ class PathPattern:
 
     def __str__(self) -> str:
         return join_path(self.nodes)
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether exactly one path matches: `nodes` itself."""
-        return not self.prefix and all(isinstance(step, str) for step in self._steps)
 
     @property
     def literal_prefix(self) -> tuple[str, ...]:
@@ -322,3 +319,12 @@ class PathPattern:
     def could_match_below(self, prefix_nodes: Sequence[str]) -> bool:
         """Return whether `prefix_nodes` itself, or some path below it, could match."""
         return self.state_after(prefix_nodes) != 0
+
+
+_KEPT_TEXT = 200
+
+
+@lru_cache(maxsize=4096)
+def _compiled(text: str, prefix: bool) -> PathPattern:
+    """Compile a short text; most come again and again."""
+    return PathPattern(split_path(text), prefix)

@@ -152,6 +152,8 @@ class SchemaTree:
             Sorted by device path, then by creation. O(size of the part of the tree that the
             pattern's nodes lead to).
         """
+        if pattern.is_literal:
+            return self._named(pattern.nodes, sg_ids)
         found: list[SeriesInfo] = []
         last = pattern.last_literal
         with self._lock:
@@ -167,6 +169,17 @@ class SchemaTree:
                         info for info in device.series.values() if _matches(pattern, state, info)
                     )
         return found
+
+    def _named(self, nodes: Sequence[str], sg_ids: Collection[int] | None) -> list[SeriesInfo]:
+        """Return the series of a path, or of a path with its alias; look-ups only, as `resolve`."""
+        path = join_path(nodes[:-1])
+        for sg_id in tuple(self._groups) if sg_ids is None else sg_ids:
+            group = self._groups.get(sg_id)
+            device = group.devices.get(path) if group is not None else None
+            info = device.names.get(nodes[-1]) if device is not None else None
+            if info is not None:
+                return [info]
+        return []
 
     def devices(
         self, pattern: PathPattern, sg_ids: Collection[int] | None = None

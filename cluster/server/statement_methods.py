@@ -38,8 +38,11 @@ from cluster.server.tracing import PARSED, PLANNED, Tracing
 from cluster.sql.statements.families import Statement, is_query
 from cluster.sql.statements.schema import DeleteTimeseries
 from cluster.sql.statements.select import Select
+from iotdb_engine import DataType
 
 logger = logging.getLogger(__name__)
+
+_TYPE_NAMES = [data_type.name for data_type in DataType]
 
 _DataQueryReq = TSRawDataQueryReq | TSLastDataQueryReq | TSAggregationQueryReq
 
@@ -341,7 +344,7 @@ def _header(result: ResultSet) -> TSExecuteStatementResp:
     """Columns and types as asked for; the data holds each distinct column once."""
     return TSExecuteStatementResp(
         columns=list(result.columns),
-        dataTypeList=[data_type.name for data_type in result.types],
+        dataTypeList=[_TYPE_NAMES[data_type] for data_type in result.types],
         columnNameIndexMap=dict(zip(result.columns, result.column_index, strict=True)),
         columnIndex2TsBlockColumnIndexList=list(result.column_index),
         ignoreTimeStamp=result.ignore_time,

@@ -20,7 +20,7 @@ from cluster.member.meta_machine import MetaMachine
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.codec import decode_plan, decode_result, encode_plan, encode_result
 from cluster.plan.plans import Plan, SetPartitionTablePlan, SetUserPlan
-from cluster.plan.reads import Read, decode_read
+from cluster.plan.reads import Read, decode_read, encode_read
 from cluster.query.result import ResultSet, slice_batch
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
@@ -90,13 +90,13 @@ class LocalAccess(GroupsAccess):
     def read(
         self,
         group_id: GroupId,
-        payload: bytes,
+        request: Read,
         deadline: Deadline,
         local: Callable[[Any], T],
         decode: Callable[[bytes], T],
     ) -> T:
         """Read here; the request's byte form must hold all of it."""
-        read: Read = decode_read(payload)
+        read: Read = decode_read(encode_read(request))
         assert read is not None
         return local(SimpleNamespace(machine=self._machine(group_id)))
 

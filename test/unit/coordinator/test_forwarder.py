@@ -14,7 +14,7 @@ from cluster.coordinator.groups_access import GroupsAccess
 from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
-from cluster.plan.reads import Consistency, LastRead, decode_last, encode_read
+from cluster.plan.reads import Consistency, LastRead, decode_last
 from cluster.raft.types import NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
@@ -154,13 +154,13 @@ def test_settled_outcomes_are_forgotten(tmp_path: Path) -> None:
 def read_counts(group: GroupCluster, at: NodeId, level: Consistency) -> Callable[[], int]:
     """A read of the number of points at a level, from a node's coordinator."""
     series = ((1, DataType.INT64),)
-    payload = encode_read(LastRead(series, None))
+    request = LastRead(series, None)
     access = GroupsAccess(forwarder(group, at), None)  # type: ignore[arg-type]
 
     def read() -> int:
         return access.at(level).read(
             GROUP,
-            payload,
+            request,
             Deadline.after(10.0),
             lambda member: int(last_points(member.machine.region, series, None)[0][0]),  # type: ignore[index]
             lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]

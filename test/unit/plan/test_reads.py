@@ -14,6 +14,7 @@ from cluster.plan.reads import (
     Read,
     ResolveRead,
     RowsRead,
+    SeriesQuery,
     decode_aggregates,
     decode_last,
     decode_read,
@@ -60,7 +61,9 @@ FILTER = AnyOf(
     [
         AppliedIndexRead(),
         ResolveRead(5, "root.sg.'a.b'", ("s1", "ü")),
-        MatchSeriesRead((1, 2), ("root", "**"), True),
+        MatchSeriesRead(
+            (SeriesQuery((1, 2), ("root", "**"), True), SeriesQuery((), ("root", "ü"), False))
+        ),
         MatchDevicesRead((), ("root", "a*"), False),
         RowsRead(RowsQuery(SERIES, 2, -5, 2**63 - 1, True), (1, 2), 10, 100),
         RowsRead(RowsQuery(SERIES, 1, -(2**63), 0, False, FILTER), None, 1, 2),
