@@ -23,6 +23,7 @@ from cluster.auth.users import hash_password
 from cluster.config.identity import Identity, load_or_create_identity, seed_node_ids
 from cluster.config.settings import ConfigError, Settings
 from cluster.coordinator.coordinator import Coordinator
+from cluster.coordinator.reach import Reach
 from cluster.coordinator.wiring import cluster_coordinator
 from cluster.errors import ClusterError
 from cluster.heartbeat.meta_heartbeat_thread import MetaHeartbeatThread
@@ -105,6 +106,7 @@ class ClusterMain:
         self.meta_member: MetaMember
         self.data_groups: DataGroups
         self.node_watch: NodeWatch
+        self.reach: Reach
         self.coordinator: Coordinator
         self.data_server: DataClusterServer
         self.client_server: ClientServer
@@ -313,6 +315,7 @@ class ClusterMain:
             on_made=lambda member: self.coordinator.follow_leaders(member),
         )
         self.node_watch = self._make_node_watch(data_deps.links)
+        self.reach = Reach(data_deps.links.ping)
         self._leavers += [self.data_groups.stop, self.meta_member.stop]
         self.coordinator = cluster_coordinator(
             settings=self.settings,
@@ -323,7 +326,9 @@ class ClusterMain:
             data_pool=data_pool,
             wait=self._stopping.wait,
             threads=self.threads,
+            reach=self.reach,
         )
+        self.meta_server.handler.relay = self.coordinator.relay
         self._closers.append(self.coordinator.close)
         self._closers.append(self.meta_member.stop)
         self._log_step(5, "MetaMember (ELECTOR) and Coordinator created")
@@ -428,6 +433,7 @@ class ClusterMain:
             threads=self.threads,
             limits=self._internal_limits(),
             watch=self.node_watch,
+            relay=self.coordinator.relay,
         )
         port = self.data_server.start()
         self._closers.append(self.data_server.stop)
@@ -553,6 +559,11 @@ class ClusterMain:
         def make_channel(peer: NodeId) -> RpcChannel:
             return RpcChannel(lambda: endpoint(peer), client, connect_s, limits)
 
+        def heard(node_id: NodeId, process: int) -> None:
+            if kind == "data":
+                self.node_watch.heard(node_id, process)
+                self.reach.answered(node_id)
+
         def make_link(peer: NodeId) -> PeerLink:
             return PeerLink(
                 peer=peer,
@@ -560,9 +571,7 @@ class ClusterMain:
                 call_timeout_s=connect_s,
                 address_book=book,
                 process=self._process,
-                on_heard=lambda node_id, process: (
-                    self.node_watch.heard(node_id, process) if kind == "data" else None
-                ),
+                on_heard=heard,
             )
 
         links = PeerLinks(

@@ -188,6 +188,8 @@ struct ExecuteRequest {
   3: required i32 timeoutMs
   /* reads: Consistency of cluster/plan/reads.py; unset: strong, by the leader only */
   4: optional i32 consistency
+  /* the sender does not reach the leader: a receiver that does not lead passes it on, once */
+  5: optional bool relay
 }
 
 /* Outcome of a plan or read: status 200 or an error kind of cluster/errors.py. */

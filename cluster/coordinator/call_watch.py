@@ -1,10 +1,10 @@
-"""Ends calls that wait for a leader which has been replaced.
+"""Ends calls that wait for a leader which has been replaced, or which does not answer at all.
 
 A node that hangs, or that no packet reaches any more, leaves its callers waiting until their
 deadline, though its groups have long elected other leaders (W6: one dead peer slows everybody). So
 every forwarded call is on a list here, and is cut as soon as its group is known to have another
-leader. What becomes of the request is the forwarder's to decide: a read is asked again, the
-outcome of a write is unknown.
+leader, or its target answers no ping (`cluster.coordinator.reach`). What becomes of the request is
+the forwarder's to decide: a read is asked again, the outcome of a write is unknown.
 
 This node's own members of a group say at once when they learn of a leader. For a group that this
 node is not in, a thread asks the group's other members, while a call takes long, whether one of
@@ -19,12 +19,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cluster.coordinator.reach import Reach
 from cluster.raft.types import GroupId, NodeId
 
 logger = logging.getLogger(__name__)
 
-_LONG_S = 0.75
+LONG_S = 0.75
+"""A call that takes so long is looked after, and so is a request that found no leader so long."""
 _ROUND_S = 0.25
+_ATTEND_S = 5.0
 
 
 class WatchedCall:
@@ -45,7 +48,7 @@ class WatchedCall:
             cut()
 
     def supersede(self) -> None:
-        """End the call: its target does not lead any more. Does not block."""
+        """End the call: its target does not lead any more, or is mute. Does not block."""
         self.superseded = True
         if self._cut is not None:
             self._cut()
@@ -58,18 +61,28 @@ class CallWatch:
         is_own: whether this node has a member of a group, which reports leaders by itself.
         find_leader: asks the members of a group, but for one, which of them leads; 0 when none
             says so. Blocks for a bounded time.
+        reach: which nodes answer; None: that is not looked at.
+        other_nodes: the ids to ping.
     """
 
     def __init__(
         self,
         is_own: Callable[[GroupId], bool],
         find_leader: Callable[[GroupId, NodeId], NodeId],
+        reach: Reach | None = None,
+        other_nodes: Callable[[], list[NodeId]] = list,
     ) -> None:
         self._is_own = is_own
         self._find_leader = find_leader
+        self._reach = reach
+        self._other_nodes = other_nodes
         self._changed = threading.Condition(threading.Lock())
         self._calls: dict[GroupId, set[WatchedCall]] = {}
-        self._stopped = False
+        self._under_way = 0
+        self._seekers: dict[object, float] = {}
+        self._attend_until = 0.0
+        self._idle = False
+        self._stopped = threading.Event()
 
     @contextmanager
     def over(self, group_id: GroupId, target: NodeId) -> Iterator[WatchedCall]:
@@ -77,12 +90,33 @@ class CallWatch:
         call = WatchedCall(target)
         with self._changed:
             self._calls.setdefault(group_id, set()).add(call)
-            self._changed.notify()
+            self._under_way += 1
+            self._wake_locked()
         try:
             yield call
         finally:
             with self._changed:
                 self._calls[group_id].discard(call)
+                self._under_way -= 1
+
+    @contextmanager
+    def seeking(self) -> Iterator[None]:
+        """See that nodes are pinged, after a while, for as long as the block lasts."""
+        token = object()
+        with self._changed:
+            self._seekers[token] = time.monotonic()
+            self._wake_locked()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._seekers[token]
+
+    def attend(self) -> None:
+        """Go on pinging for a while: somebody goes by which nodes are mute."""
+        with self._changed:
+            self._attend_until = time.monotonic() + _ATTEND_S
+            self._wake_locked()
 
     def leader_is(self, group_id: GroupId, leader: NodeId) -> None:
         """A leader became known (or 0: none is): calls to any other node are pointless.
@@ -100,33 +134,52 @@ class CallWatch:
     def stop(self) -> None:
         """Make `run` return."""
         with self._changed:
-            self._stopped = True
+            self._stopped.set()
             self._changed.notify()
 
     def run(self) -> None:
-        """Thread body: look after long calls to groups that this node is not in."""
+        """Thread body: look after calls that take long."""
         while True:
             with self._changed:
-                if not self._stopped and not self._foreign_locked():
+                self._idle = True
+                while not self._has_work_locked():
                     self._changed.wait()
-                elif not self._stopped:
-                    self._changed.wait(_ROUND_S)
-                if self._stopped:
-                    return
-                long_since = time.monotonic() - _LONG_S
-                long = {
-                    (group_id, call.target)
-                    for group_id, call in self._foreign_locked()
-                    if call.began < long_since
-                }
-            for group_id, target in sorted(long):
-                self.leader_is(group_id, self._find_leader(group_id, target))
+                self._idle = False
+            # not the condition: calls come by the thousand, and none needs to be noticed at once
+            if self._stopped.wait(_ROUND_S):
+                return
+            self._look()
 
-    def _foreign_locked(self) -> list[tuple[GroupId, WatchedCall]]:
-        return [
-            (group_id, call)
-            for group_id, calls in self._calls.items()
-            if calls and not self._is_own(group_id)
-            for call in calls
-            if not call.superseded
-        ]
+    def _has_work_locked(self) -> bool:
+        if self._under_way or self._seekers or self._stopped.is_set():
+            return True
+        return time.monotonic() < self._attend_until
+
+    def _wake_locked(self) -> None:
+        if self._idle:
+            self._changed.notify()
+
+    def _look(self) -> None:
+        long_since = time.monotonic() - LONG_S
+        with self._changed:
+            long = [
+                (group_id, call)
+                for group_id, calls in self._calls.items()
+                for call in calls
+                if call.began < long_since and not call.superseded
+            ]
+            seeking = any(began < long_since for began in self._seekers.values())
+            seeking = seeking or time.monotonic() < self._attend_until
+        if self._reach is not None and (long or seeking):
+            self._reach.probe(self._other_nodes())
+            for group_id, call in long:
+                if self._reach.is_mute(call.target):
+                    logger.debug("group %d: node %d is mute: a call is cut", group_id, call.target)
+                    call.supersede()
+        foreign = {
+            (group_id, call.target)
+            for group_id, call in long
+            if not call.superseded and not self._is_own(group_id)
+        }
+        for group_id, target in sorted(foreign):
+            self.leader_is(group_id, self._find_leader(group_id, target))

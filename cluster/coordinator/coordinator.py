@@ -26,6 +26,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan
 from cluster.plan.reads import Consistency
+from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.meta_state import MetaState
 from cluster.schema.series import SeriesInfo
@@ -105,6 +106,12 @@ class Coordinator:
     def close(self) -> None:
         """Stop helper threads."""
         self._access.close()
+
+    def relay(
+        self, group_id: GroupId, method: str, payload: bytes, deadline: Deadline
+    ) -> bytes | None:
+        """Pass on the request of a node that does not reach a leader; see `Forwarder.relay`."""
+        return self._access.relay(group_id, method, payload, deadline)
 
     def follow_leaders(self, member: RaftMember) -> None:
         """Learn of a group's leaders from this node's member of it."""

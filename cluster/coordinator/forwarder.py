@@ -4,16 +4,24 @@ A refusal that is definite (not the leader, not sent) is followed or tried again
 write whose answer never came: it carries the id of its request, by which the group knows it again
 if it was applied (`cluster.plan.request_id`). What is still unknown at the deadline is reported as
 that.
+
+Where the leader does not answer this node, others that do are asked to pass the request on; where
+no majority of the group answers, the request is given up soon, so that its client can ask a node on
+the other side.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar, cast
 
-from cluster.coordinator.call_watch import CallWatch
+from cluster.coordinator.call_watch import LONG_S, CallWatch
+from cluster.coordinator.reach import Reach
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.member.raft_member import RaftMember
@@ -21,7 +29,7 @@ from cluster.plan.codec import encode_plan
 from cluster.plan.plans import Plan
 from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
 from cluster.plan.request_id import RequestNumbers
-from cluster.raft.types import GroupId, NodeId
+from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
@@ -35,6 +43,11 @@ Payload = Callable[[], bytes]
 """Makes the byte form of a request, when another node is to be asked."""
 
 _PAUSE_S = 0.05
+_PATIENCE_S = 3.0
+"""How long a node that is cut off from a group's majority looks for its leader before it says so:
+longer than an election usually takes, and soon enough for a client to ask another node."""
+_DETOUR_S = 2.0
+_DETOUR_PAUSE_S = 0.5
 _LEADER_QUESTION_S = 0.5
 _NEAR_S = 5.0
 _MAX_TIMEOUT_MS = 3_600_000
@@ -48,6 +61,37 @@ class Found(NamedTuple, Generic[T]):
     value: T
 
 
+@dataclass
+class _Errand(Generic[T]):
+    """A request on its way to the leader.
+
+    Attributes:
+        hint: who leads, by the last refusal; 0: nobody was named.
+        tried: whom there is no point in asking again in this round.
+        is_mute: who leads is known, and mute.
+        is_lost: its first round has failed.
+        detour_at: not before then another detour.
+        began: when it set out, on the monotonic clock.
+    """
+
+    group_id: GroupId
+    method: str
+    payload: Payload
+    deadline: Deadline
+    decode: Callable[[bytes], T]
+    hint: NodeId = NO_NODE
+    tried: set[NodeId] = field(default_factory=set)
+    is_mute: bool = False
+    is_lost: bool = False
+    detour_at: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def seeks_detour(self) -> bool:
+        """Whether it is time to ask others to pass the request on."""
+        now = time.monotonic()
+        return (self.is_mute or now - self.began >= LONG_S) and now >= self.detour_at
+
+
 class Forwarder:
     """Runs plans and reads on group leaders; thread-safe.
 
@@ -55,6 +99,7 @@ class Forwarder:
         find_member: this node's member of a group, or None.
         members_of: node ids of a group.
         wait: sleeps up to the given seconds, less when the node stops; True when it stops.
+        reach: which nodes answer; None: mute nodes are waited for until deadlines.
     """
 
     def __init__(
@@ -66,6 +111,7 @@ class Forwarder:
         meta_pool: ClientPool,
         data_pool: ClientPool,
         wait: Callable[[float], bool],
+        reach: Reach | None = None,
     ) -> None:
         self._node_id = node_id
         self._find_member = find_member
@@ -77,7 +123,15 @@ class Forwarder:
         # names this run of the node among all that ever sent requests
         self._coordinator = secrets.randbits(63)
         self._requests: dict[GroupId, RequestNumbers] = {}
-        self.watch = CallWatch(lambda group_id: find_member(group_id) is not None, self.find_leader)
+        self._reach = reach
+        # since when no leader of a group took a request
+        self._lost: dict[GroupId, float] = {}
+        self.watch = CallWatch(
+            lambda group_id: find_member(group_id) is not None,
+            self.find_leader,
+            reach,
+            self._other_nodes,
+        )
 
     def find_leader(self, group_id: GroupId, but: NodeId) -> NodeId:
         """Ask the members of a group, without one of them, which of them leads it for certain.
@@ -86,7 +140,7 @@ class Forwarder:
             0 when none confirms it within half a second each.
         """
         for node_id in self._members_of(group_id):
-            if node_id in (but, self._node_id):
+            if node_id in (but, self._node_id) or self._is_mute(node_id):
                 continue
             deadline = Deadline.after(_LEADER_QUESTION_S)
             try:
@@ -203,6 +257,33 @@ class Forwarder:
                 answered.add(int(node_id))
         return answered
 
+    def relay(
+        self, group_id: GroupId, method: str, payload: bytes, deadline: Deadline
+    ) -> bytes | None:
+        """Pass on the request of a node that does not reach the leader; one hop, no waiting.
+
+        Returns:
+            The leader's answer as it came; None when this node knows of no leader that takes it:
+            nothing was done.
+
+        Raises:
+            OutcomeUnknown: it was passed on, and the answer did not come.
+            ClusterError: the leader's refusal.
+        """
+        member = self._find_member(group_id)
+        hint = NodeId(0)
+        tried: set[NodeId] = set()
+        while target := self._pick(group_id, member, hint, tried):
+            tried.add(target)
+            if self._is_mute(target):
+                continue
+            found, value, hint = self._ask(
+                group_id, target, method, payload, deadline, bytes, lambda: False
+            )
+            if found:
+                return value
+        return None
+
     def _on_leader(
         self,
         group_id: GroupId,
@@ -212,61 +293,148 @@ class Forwarder:
         local: Callable[[RaftMember], T],
         decode: Callable[[bytes], T],
     ) -> T:
-        hint = NodeId(0)
-        tried: set[NodeId] = set()
+        member = self._find_member(group_id)
+        hint = NO_NODE
         unknown: OutcomeUnknown | None = None
-        while True:
-            member = self._find_member(group_id)
-            if member is not None and member.is_leader:
+        if member is not None and member.is_leader:  # mostly, and then nothing else is needed
+            try:
+                return local(member)
+            except NotLeader as refusal:
+                hint = NodeId(refusal.leader)
+            except OutcomeUnknown as error:
+                unknown = error
+        errand = _Errand(group_id, method, payload, deadline, decode, hint)
+        with ExitStack() as stack:
+            while True:
+                member = self._find_member(group_id)
                 try:
-                    return local(member)
-                except NotLeader as refusal:
-                    hint = NodeId(refusal.leader)
+                    if member is not None and member.is_leader:
+                        try:
+                            found = Found(local(member))
+                        except NotLeader as refusal:
+                            errand.hint = NodeId(refusal.leader)
+                            found = None
+                    else:
+                        found = self._ask_around(errand, member)
+                    if found is None and errand.seeks_detour():
+                        found = self._by_detour(errand)
                 except OutcomeUnknown as error:
                     unknown = error
-            else:
-                known = member.leader if member is not None else NodeId(0)
-                target = self._pick(group_id, member, hint, tried)
-                hint = NodeId(0)
-                if target:
-                    tried.add(target)
-                    found = False
-                    try:
-                        found, value, hint = self._ask(
-                            group_id,
-                            target,
-                            method,
-                            payload(),
-                            deadline,
-                            decode,
-                            # between the choice and the call's place on the watch's list
-                            lambda m=member, k=known, t=target: m and m.leader not in (k, 0, t),  # type: ignore[misc]
-                        )
-                    except OutcomeUnknown as error:
-                        unknown = error
-                    if found:
-                        return value  # type: ignore[return-value]
-                    if hint and hint != target:
-                        tried.discard(hint)
-                        continue
-                else:
-                    tried.clear()
-            if member is not None and member.is_stopped:
-                raise unknown or Unavailable("the node is stopping; nothing was done")
-            if deadline.expired:
-                if unknown is not None:
-                    raise unknown
-                raise Unavailable(
-                    f"no leader of group {group_id} could be reached in time; nothing was done"
-                )
-            if member is not None:
-                member.wait_for(
-                    lambda m=member: m.is_leader or (m.leader and m.leader not in tried),  # type: ignore[misc]
-                    min(_PAUSE_S, deadline.remaining_s()),
-                )
-            elif self._wait(min(_PAUSE_S, deadline.remaining_s())):
-                raise unknown or Unavailable("the node is stopping; nothing was done")
-            tried.clear()
+                    found = None
+                if found is not None:
+                    self._lost.pop(group_id, None)
+                    return found.value
+                if not errand.is_lost:
+                    errand.is_lost = True
+                    self._lost.setdefault(group_id, errand.began)
+                    stack.enter_context(self.watch.seeking())
+                self._check_hope(errand, member, unknown)
+                if member is not None:
+                    member.wait_for(
+                        lambda m=member: m.is_leader or (m.leader and m.leader not in errand.tried),  # type: ignore[misc]
+                        min(_PAUSE_S, deadline.remaining_s()),
+                    )
+                elif self._wait(min(_PAUSE_S, deadline.remaining_s())):
+                    raise unknown or Unavailable("the node is stopping; nothing was done")
+                errand.tried.clear()
+
+    def _check_hope(
+        self, errand: _Errand[T], member: RaftMember | None, unknown: OutcomeUnknown | None
+    ) -> None:
+        """Raise when it is pointless to look any longer for a leader."""
+        group_id = errand.group_id
+        if member is not None and member.is_stopped:
+            raise unknown or Unavailable("the node is stopping; nothing was done")
+        if errand.deadline.expired:
+            raise unknown or Unavailable(
+                f"no leader of group {group_id} could be reached in time; nothing was done"
+            )
+        # one that came late is not refused at once: nodes may answer again by now
+        if time.monotonic() - errand.began >= LONG_S and self._is_cut_off(group_id):
+            raise unknown or Unavailable(
+                f"this node reaches no leader and no majority of group {group_id}; nothing was "
+                "done: ask another node"
+            )
+
+    def _is_cut_off(self, group_id: GroupId) -> bool:
+        """Whether only other nodes can have a leader of the group: a majority does not answer here.
+
+        Where one does, it is about to elect a leader, and it pays to wait.
+        """
+        lost_since = self._lost.get(group_id)
+        if self._reach is None or lost_since is None:
+            return False
+        if time.monotonic() - lost_since < _PATIENCE_S:
+            return False
+        members = self._members_of(group_id)
+        mute = sum([node_id != self._node_id and self._is_mute(node_id) for node_id in members])
+        return mute * 2 >= len(members) > 0
+
+    def _is_mute(self, node_id: NodeId) -> bool:
+        return self._reach is not None and self._reach.is_mute(node_id)
+
+    def _ask_around(self, errand: _Errand[T], member: RaftMember | None) -> Found[T] | None:
+        """Ask who may lead, by what this node knows or is told, each once."""
+        errand.is_mute = False
+        while True:
+            known = member.leader if member is not None else NodeId(0)
+            target = self._pick(errand.group_id, member, errand.hint, errand.tried)
+            errand.hint = NodeId(0)
+            if not target:
+                errand.tried.clear()
+                return None
+            errand.tried.add(target)
+            if self._is_mute(target):
+                errand.is_mute = True
+                self.watch.attend()
+                continue
+            found, value, hint = self._ask(
+                errand.group_id,
+                target,
+                errand.method,
+                errand.payload(),
+                errand.deadline,
+                errand.decode,
+                # between the choice and the call's place on the watch's list
+                lambda k=known, t=target: bool(member and member.leader not in (k, 0, t)),  # type: ignore[misc]
+            )
+            if found:
+                return Found(value)  # type: ignore[arg-type]
+            if hint and hint != target:
+                errand.hint = hint
+                errand.tried.discard(hint)
+            if member is not None and member.is_leader:
+                return None
+
+    def _by_detour(self, errand: _Errand[T]) -> Found[T] | None:
+        """Ask nodes that answer to pass the request on to the leader.
+
+        It is the same request, by its id, so it does no harm if it was applied already.
+        """
+        group_id = errand.group_id
+        errand.detour_at = time.monotonic() + _DETOUR_PAUSE_S
+        members = list(self._members_of(group_id))
+        others = [n for n in self._members_of(META_GROUP_ID) if n not in members]
+        for node_id in [*members, *others]:
+            if node_id == self._node_id or not self._answers(node_id) or errand.deadline.expired:
+                continue
+            found, value, _ = self._ask(
+                group_id,
+                node_id,
+                errand.method,
+                errand.payload(),
+                errand.deadline.earlier(_DETOUR_S),
+                errand.decode,
+                lambda: False,
+                relay=True,
+            )
+            if found:
+                logger.debug("group %d: reached by way of node %d", group_id, node_id)
+                return Found(value)  # type: ignore[arg-type]
+        return None
+
+    def _answers(self, node_id: NodeId) -> bool:
+        return self._reach is not None and self._reach.answers(node_id)
 
     def _pick(
         self,
@@ -293,9 +461,13 @@ class Forwarder:
         deadline: Deadline,
         decode: Callable[[bytes], T],
         is_outdated: Callable[[], bool],
+        *,
+        relay: bool = False,
     ) -> tuple[bool, T | None, NodeId]:
         """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
         request = self._request(group_id, payload, deadline)
+        if relay:
+            request.relay = True
         try:
             with self.watch.over(group_id, target) as watched:
                 if is_outdated():
@@ -316,7 +488,8 @@ class Forwarder:
                 raise
             return False, None, NodeId(0)  # its address is not known yet
         if response.status == StatusCode.SUCCESS:
-            self._leaders[group_id] = target
+            if not relay:
+                self._leaders[group_id] = target
             return True, decode(response.result or b""), NodeId(0)
         if response.status in (StatusCode.NO_LEADER, StatusCode.PARTITION_NOT_READY) and (
             response.definite
@@ -328,6 +501,9 @@ class Forwarder:
         raise ClusterError(
             StatusCode(response.status), response.message or "", definite=response.definite
         )
+
+    def _other_nodes(self) -> list[NodeId]:
+        return [n for n in self._members_of(META_GROUP_ID) if n != self._node_id]
 
     def _numbers(self, group_id: GroupId) -> RequestNumbers:
         numbers = self._requests.get(group_id)

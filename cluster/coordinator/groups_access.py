@@ -61,6 +61,12 @@ class GroupsAccess:
         self._forwarder.watch.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def relay(
+        self, group_id: GroupId, method: str, payload: bytes, deadline: Deadline
+    ) -> bytes | None:
+        """Pass on the request of a node that does not reach a leader; see `Forwarder.relay`."""
+        return self._forwarder.relay(group_id, method, payload, deadline)
+
     def follow_leaders(self, member: RaftMember) -> None:
         """End calls that wait for a former leader as soon as a member of ours learns of another."""
         watch = self._forwarder.watch

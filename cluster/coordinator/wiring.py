@@ -8,6 +8,7 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.reach import Reach
 from cluster.member.data_groups import DataGroups
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
@@ -26,6 +27,7 @@ def cluster_coordinator(
     data_pool: ClientPool,
     wait: Callable[[float], bool],
     threads: ThreadRegistry,
+    reach: Reach,
 ) -> Coordinator:
     """Return the coordinator of a node of a cluster.
 
@@ -38,6 +40,7 @@ def cluster_coordinator(
         data_pool: connections to the data services.
         wait: see Forwarder.
         threads: takes the watch over calls to former leaders.
+        reach: which nodes answer.
     """
 
     def find_member(group_id: GroupId) -> RaftMember | None:
@@ -56,6 +59,7 @@ def cluster_coordinator(
         meta_pool=meta_pool,
         data_pool=data_pool,
         wait=wait,
+        reach=reach,
     )
     access = GroupsAccess(forwarder, meta_member)
     coordinator = Coordinator(

@@ -7,7 +7,7 @@ from cluster.member.data_groups import DataGroups
 from cluster.member.node_watch import NodeWatch
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import ServerLimits, ThriftServer
-from cluster.server.raft_handler import RaftHandler
+from cluster.server.raft_handler import RaftHandler, Relay
 from cluster.threads import ThreadRegistry
 
 
@@ -25,6 +25,7 @@ class DataClusterServer:
         threads: ThreadRegistry,
         limits: ServerLimits,
         watch: NodeWatch,
+        relay: Relay | None = None,
     ) -> None:
         handler = RaftHandler(
             find_member=groups.get,
@@ -33,6 +34,7 @@ class DataClusterServer:
             process=watch.process,
             on_heard=watch.heard,
         )
+        handler.relay = relay
         self._server = ThriftServer(
             "data", DataGroupService.Processor(handler), host, port, threads, limits
         )

@@ -39,6 +39,9 @@ from cluster.rpc.gen.cluster.ttypes import (
 
 logger = logging.getLogger(__name__)
 
+Relay = Callable[[GroupId, str, bytes, Deadline], bytes | None]
+"""See `Forwarder.relay`."""
+
 _MAX_DIGEST_MS = 600_000
 _MAX_LEAVES = 4096
 
@@ -56,6 +59,8 @@ class RaftHandler:
         on_heard: Callable[[NodeId, int], None] = lambda _node, _process: None,
     ) -> None:
         self._process = process
+        self.relay: Relay | None = None
+        """Passes on the request of a node that does not reach the leader."""
         self._on_heard = on_heard
         self._find_member = find_member
         self._address_book = address_book
@@ -146,7 +151,7 @@ class RaftHandler:
             member.check_plan(decode_plan(request.plan))
             return encode_result(member.propose(request.plan, deadline))
 
-        return self._execute(request, run)
+        return self._execute(request, "executeNonQueryPlan", run)
 
     def executeRead(self, request: ExecuteRequest) -> ExecuteResponse:  # noqa: N802
         """Run a read on this node's member, if it can answer at the level asked for."""
@@ -155,7 +160,7 @@ class RaftHandler:
             level = Consistency(request.consistency or Consistency.STRONG)
             return serve_read(member, decode_read(request.plan), deadline, level)
 
-        return self._execute(request, run)
+        return self._execute(request, "executeRead", run)
 
     # ---- inside ----
 
@@ -180,13 +185,14 @@ class RaftHandler:
         return response
 
     def _execute(
-        self, request: ExecuteRequest, run: Callable[[RaftMember, Deadline], bytes]
+        self, request: ExecuteRequest, method: str, run: Callable[[RaftMember, Deadline], bytes]
     ) -> ExecuteResponse:
-        member = self._find_member(GroupId(request.groupId))
-        if member is None:
+        group_id = GroupId(request.groupId)
+        member = self._find_member(group_id)
+        if member is None and not request.relay:
             return ExecuteResponse(
                 status=StatusCode.PARTITION_NOT_READY,
-                message=f"this node has no member of group {request.groupId}",
+                message=f"this node has no member of group {group_id}",
                 definite=True,
                 leader=0,
             )
@@ -198,15 +204,24 @@ class RaftHandler:
             )
         deadline = Deadline.after(request.timeoutMs / 1000)
         try:
-            return ExecuteResponse(
-                status=StatusCode.SUCCESS, definite=True, result=run(member, deadline)
-            )
+            try:
+                if member is None:
+                    raise NotLeader(group_id, 0)
+                result = run(member, deadline)
+            except NotLeader:
+                passed_on = None
+                if request.relay and self.relay is not None:
+                    passed_on = self.relay(group_id, method, request.plan, deadline)
+                if passed_on is None:
+                    raise
+                result = passed_on
+            return ExecuteResponse(status=StatusCode.SUCCESS, definite=True, result=result)
         except NotLeader as refusal:
             return ExecuteResponse(
                 status=refusal.status,
                 message=refusal.message,
                 definite=True,
-                leader=refusal.leader or member.leader,
+                leader=refusal.leader or (member.leader if member is not None else 0),
             )
         except ClusterError as error:
             return ExecuteResponse(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.reach import Reach
 from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
-from cluster.plan.reads import Consistency, LastRead, decode_last
+from cluster.plan.reads import AppliedIndexRead, Consistency, LastRead, decode_last, encode_read
 from cluster.raft.types import NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
@@ -25,11 +28,15 @@ from iotdb_engine import DataType
 
 
 class FakePool:
-    """ClientPool's call over the harness' network."""
+    """ClientPool's call over the harness' network.
 
-    def __init__(self, group: GroupCluster, frm: NodeId) -> None:
+    Calls over a link that is cut fail at once, or, with `hangs`, when somebody ends them.
+    """
+
+    def __init__(self, group: GroupCluster, frm: NodeId, *, hangs: bool = False) -> None:
         self._group = group
         self._frm = frm
+        self._hangs = hangs
 
     def call(
         self,
@@ -39,12 +46,20 @@ class FakePool:
         deadline: Deadline,
         on_start: Callable[[Callable[[], None]], None] | None = None,
     ) -> Any:
+        if self._hangs and (self._frm, node_id) in self._group.network.cut:
+            ended = threading.Event()
+            if on_start is not None:
+                on_start(ended.set)
+            ended.wait(deadline.remaining_s())
+            raise RpcError("no answer", definitely_not_sent=False)
         return self._group.network.call(self._frm, node_id, method, args)
 
 
-def forwarder(group: GroupCluster, at: NodeId) -> Forwarder:
+def forwarder(
+    group: GroupCluster, at: NodeId, *, hangs: bool = False, reach: Reach | None = None
+) -> Forwarder:
     """The forwarder of a node; one of node 99 is in no group."""
-    pool: Any = FakePool(group, at)
+    pool: Any = FakePool(group, at, hangs=hangs)
     stop = threading.Event()
     return Forwarder(
         node_id=at,
@@ -53,7 +68,28 @@ def forwarder(group: GroupCluster, at: NodeId) -> Forwarder:
         meta_pool=pool,
         data_pool=pool,
         wait=stop.wait,
+        reach=reach,
     )
+
+
+@contextmanager
+def watching(group: GroupCluster, at: NodeId) -> Iterator[Forwarder]:
+    """A forwarder whose calls hang where links are cut, and that looks who answers."""
+
+    def ping(node_id: NodeId) -> None:
+        if not {(at, node_id), (node_id, at)} & group.network.cut:
+            reach.answered(node_id)
+
+    reach = Reach(ping)
+    sender = forwarder(group, at, hangs=True, reach=reach)
+    thread = threading.Thread(target=sender.watch.run)
+    thread.start()
+    try:
+        yield sender
+    finally:
+        sender.watch.stop()
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def create(name: str) -> CreateSeriesPlan:
@@ -116,6 +152,66 @@ def test_11_a_leader_that_is_cut_off_is_replaced_and_the_write_applied_once(
         assert outcomes == [StatusCode.SUCCESS]
         assert write(sender, "b") is StatusCode.PATH_ALREADY_EXISTS
         assert len({digest.root for digest in group.digests()}) == 1
+
+
+def test_a_first_member_that_is_gone_is_passed_over_by_who_is_not_in_the_group(
+    tmp_path: Path,
+) -> None:
+    with GroupCluster(tmp_path) as group:
+        first = group.ids[0]
+        group.leader()
+        group.nodes[first].stop()
+        group.leader()
+        assert write(forwarder(group, NodeId(99)), "a") is StatusCode.SUCCESS
+
+
+@pytest.mark.parametrize("place", ["at a follower", "at a node outside the group"])
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_a_leader_out_of_reach_is_reached_by_way_of_others(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        follower = next(n for n in group.ids if n != leader.node_id)
+        at = follower if place == "at a follower" else NodeId(99)
+        for node_id in group.ids:
+            group.network.handlers[node_id].relay = forwarder(group, node_id).relay
+        group.network.isolate(at, [leader.node_id])
+        with watching(group, at) as sender:
+            if kind == "write":
+                assert write(sender, "a") is StatusCode.SUCCESS
+                # whoever led meanwhile: it was applied once
+                assert write(sender, "a") is StatusCode.PATH_ALREADY_EXISTS
+            else:
+                index = sender.read(
+                    GROUP,
+                    lambda: encode_read(AppliedIndexRead()),
+                    Deadline.after(20.0),
+                    lambda member: pytest.fail("this node does not lead"),
+                    decode_result,
+                )
+                assert index >= 1
+        assert leader.member.is_leader
+
+
+def test_a_node_that_is_cut_off_says_so_soon(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        follower = next(n for n in group.ids if n != leader.node_id)
+        group.network.isolate(follower, [n for n in group.ids if n != follower])
+        with watching(group, follower) as sender:
+            began = time.monotonic()
+            # the first try hung: what became of it is not known
+            with pytest.raises((OutcomeUnknown, Unavailable)):
+                write(sender, "a", 60)
+            first = time.monotonic()
+            with pytest.raises(Unavailable, match="ask another node") as refused:
+                write(sender, "b", 60)
+            assert refused.value.definite
+            assert first - began < 20
+            assert time.monotonic() - first < 10
+            group.network.heal()
+            assert write(sender, "c") is StatusCode.SUCCESS
 
 
 def test_what_is_unknown_at_the_deadline_says_so(tmp_path: Path) -> None:

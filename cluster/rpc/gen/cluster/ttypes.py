@@ -1987,15 +1987,17 @@ class ExecuteRequest(object):
      - plan
      - timeoutMs
      - consistency
+     - relay
 
     """
 
 
-    def __init__(self, groupId=None, plan=None, timeoutMs=None, consistency=None,):
+    def __init__(self, groupId=None, plan=None, timeoutMs=None, consistency=None, relay=None,):
         self.groupId = groupId
         self.plan = plan
         self.timeoutMs = timeoutMs
         self.consistency = consistency
+        self.relay = relay
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -2026,6 +2028,11 @@ class ExecuteRequest(object):
                     self.consistency = iprot.readI32()
                 else:
                     iprot.skip(ftype)
+            elif fid == 5:
+                if ftype == TType.BOOL:
+                    self.relay = iprot.readBool()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -2051,6 +2058,10 @@ class ExecuteRequest(object):
         if self.consistency is not None:
             oprot.writeFieldBegin('consistency', TType.I32, 4)
             oprot.writeI32(self.consistency)
+            oprot.writeFieldEnd()
+        if self.relay is not None:
+            oprot.writeFieldBegin('relay', TType.BOOL, 5)
+            oprot.writeBool(self.relay)
             oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
@@ -2962,6 +2973,7 @@ ExecuteRequest.thrift_spec = (
     (2, TType.STRING, 'plan', 'BINARY', None, ),  # 2
     (3, TType.I32, 'timeoutMs', None, None, ),  # 3
     (4, TType.I32, 'consistency', None, None, ),  # 4
+    (5, TType.BOOL, 'relay', None, None, ),  # 5
 )
 all_structs.append(ExecuteResponse)
 ExecuteResponse.thrift_spec = (
