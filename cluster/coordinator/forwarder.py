@@ -298,11 +298,15 @@ class Forwarder:
         unknown: OutcomeUnknown | None = None
         if member is not None and member.is_leader:  # mostly, and then nothing else is needed
             try:
-                return local(member)
+                result = local(member)
             except NotLeader as refusal:
                 hint = NodeId(refusal.leader)
             except OutcomeUnknown as error:
                 unknown = error
+            else:
+                if self._lost:
+                    self._lost.pop(group_id, None)
+                return result
         errand = _Errand(group_id, method, payload, deadline, decode, hint)
         with ExitStack() as stack:
             while True:
@@ -381,7 +385,6 @@ class Forwarder:
             target = self._pick(errand.group_id, member, errand.hint, errand.tried)
             errand.hint = NodeId(0)
             if not target:
-                errand.tried.clear()
                 return None
             errand.tried.add(target)
             if self._is_mute(target):

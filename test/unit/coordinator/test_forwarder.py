@@ -165,6 +165,25 @@ def test_a_first_member_that_is_gone_is_passed_over_by_who_is_not_in_the_group(
         assert write(forwarder(group, NodeId(99)), "a") is StatusCode.SUCCESS
 
 
+def test_a_leader_that_refuses_is_not_asked_without_pause(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        follower = next(n for n in group.ids if n != leader.node_id)
+        wait_until(lambda: group.nodes[follower].member.leader == leader.node_id)
+        asked = []
+
+        def refuse(frm: NodeId, to: NodeId, method: str, request: Any) -> Any:
+            if method == "executeNonQueryPlan":
+                asked.append(to)
+                raise RpcError("refused", definitely_not_sent=True)
+            return request
+
+        group.network.tap = refuse
+        with pytest.raises(Unavailable):
+            write(forwarder(group, follower), "a", 0.5)
+        assert 1 < len(asked) <= 12
+
+
 @pytest.mark.parametrize("place", ["at a follower", "at a node outside the group"])
 @pytest.mark.parametrize("kind", ["write", "read"])
 def test_a_leader_out_of_reach_is_reached_by_way_of_others(
