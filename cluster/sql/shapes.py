@@ -5,14 +5,16 @@ that are equal but for digits have the same tokens, digits aside, so the parser 
 again: its tree is kept once for all of them, with the numbers of tokens as leaves, and filled with
 the tokens of the text at hand.
 
-That "the same tokens" holds is checked, not assumed: each token has to be of the kind it was, and
-a keyword (INT32, INT64 …) has to be the same word. Otherwise the text goes through the parser.
+That "the same tokens" holds is checked, not assumed: each token with digits has to be of the kind
+it was and to end where it did, and a keyword (INT32, INT64 …) has to be the same word. Otherwise
+the text goes through the parser.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from lark import Token, Tree
@@ -49,8 +51,37 @@ class _Branch(NamedTuple):
     children: tuple[_Branch | int, ...]
 
 
+class _Numbered(NamedTuple):
+    """A token with digits: to be read again from each text.
+
+    Attributes:
+        place: its number among the tokens.
+        step: how it was read.
+        start: where it begins in the text with its digits left out.
+        runs_before: runs of digits before it.
+        end: where it ends, likewise.
+        runs_until: runs of digits before that.
+    """
+
+    place: int
+    step: Step
+    start: int
+    runs_before: int
+    end: int
+    runs_until: int
+
+
 class _Shape(NamedTuple):
-    steps: tuple[Step, ...]
+    """All texts that are equal but for the digits in some places.
+
+    Attributes:
+        tokens: those without digits are the same in all texts.
+        numbered: the others.
+        root: the tree.
+    """
+
+    tokens: tuple[Token, ...]
+    numbered: tuple[_Numbered, ...]
     root: _Branch
 
 
@@ -67,7 +98,7 @@ class ShapeCache:
         shape = self._shapes.get(_DIGITS.sub("0", sql))
         if shape is None:
             return None
-        tokens = _read_again(sql, shape.steps, keywords)
+        tokens = _read_again(sql, shape, keywords)
         return None if tokens is None else _filled(shape.root, tokens)
 
     def remember(
@@ -86,25 +117,58 @@ class ShapeCache:
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes = {}
         numbers = {id(token): number for number, token in enumerate(fed)}
-        self._shapes[_DIGITS.sub("0", sql)] = _Shape(tuple(steps), _branch(tree, numbers))
+        self._shapes[_DIGITS.sub("0", sql)] = _Shape(
+            tuple(fed), tuple(_numbered(sql, steps)), _branch(tree, numbers)
+        )
 
 
-def _read_again(sql: str, steps: Sequence[Step], keywords: Mapping[str, str]) -> list[Token] | None:
-    tokens: list[Token] = []
-    position = 0
-    for plain, kind, terminal, keyword in steps:
-        match = (PLAIN_TOKEN if plain else TOKEN).match(sql, position)
-        if match is None or match.lastgroup != kind:
+def _numbered(sql: str, steps: Sequence[Step]) -> Iterator[_Numbered]:
+    """Yield the tokens of a text that have digits."""
+    position = shift = runs = 0
+    for place, step in enumerate(steps):
+        match = _match(step, sql, position)
+        assert match is not None
+        assert step.kind == match.lastgroup
+        start = match.start(step.kind)
+        found = _DIGITS.findall(sql, start, match.end())
+        digits = sum(map(len, found))
+        if found:
+            until = runs + len(found)
+            yield _Numbered(place, step, start - shift, runs, match.end() - shift - digits, until)
+        shift += digits
+        runs += len(found)
+        position = match.end()
+
+
+def _match(step: Step, sql: str, position: int) -> re.Match[str] | None:
+    return (PLAIN_TOKEN if step.plain else TOKEN).match(sql, position)
+
+
+def _read_again(sql: str, shape: _Shape, keywords: Mapping[str, str]) -> list[Token] | None:
+    """Return the tokens of a text, None where some would be others than those of its shape.
+
+    A token without digits is the same: what it is depends on characters that are the same, and on
+    whether a digit follows. One with digits must end where it did, and be of the kind it was.
+    """
+    tokens = list(shape.tokens)
+    lengths = (len(run) for run in _DIGITS.findall(sql))
+    digits_before = list(accumulate(lengths, initial=0))
+    for place, step, start, runs_before, end, runs_until in shape.numbered:
+        match = _match(step, sql, start + digits_before[runs_before])
+        kind = step.kind
+        if (
+            match is None
+            or match.lastgroup != kind
+            or match.end() != end + digits_before[runs_until]
+        ):
             return None
         text = match[kind]
         if kind == "ID":
             word = text.upper()
-            if (word if word in keywords else None) != keyword:
+            if (word if word in keywords else None) != step.keyword:
                 return None
-        tokens.append(Token(terminal, text))
-        position = match.end()
-    end = PLAIN_TOKEN.match(sql, position)
-    return tokens if end is not None and end.lastgroup == "END" else None
+        tokens[place] = Token(step.terminal, text)
+    return tokens
 
 
 def _branch(tree: Tree[Token], numbers: Mapping[int, int]) -> _Branch:
