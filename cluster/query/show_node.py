@@ -123,7 +123,10 @@ def _cluster(statement: Statement, context: QueryContext) -> ResultSet:
             return table(header, rows)
         case ShowClusterId():
             header = [("ClusterId", _TEXT)]
-            return table(header, [[str(min(known.node_id for known in node.nodes()))]])
+            return table(
+                header,
+                [[str(min([known.node_id for known in node.nodes()], default=node.node_id))]],
+            )
         case ShowVariables():
             header = [("Variable", _TEXT), ("Value", _TEXT)]
             return table(header, [[key, value] for key, value in node.variables()])

@@ -37,6 +37,9 @@ __all__ = ["ParseContext", "keywords", "parse", "warm_up"]
 _MAX_NESTING = 200
 """Open parentheses; the builder recurses over them."""
 
+_MAX_TOKENS = 100_000
+"""Longer statements would keep a thread, and the interpreter's lock, for too many seconds."""
+
 _NESTING = {"_LPAREN": 1, "_RPAREN": -1}
 _PARTIAL_KINDS = ("PARTIAL_END", "PARTIAL_START")
 _TERMINAL_OF_KIND = {"PARTIAL_END": "PARTIAL", "PARTIAL_START": "PARTIAL", "END": "$END"}
@@ -116,6 +119,18 @@ def keywords() -> frozenset[str]:
     return frozenset(_GRAMMAR.get().keywords)
 
 
+def grammar_rules() -> list[tuple[str, list[tuple[bool, str]]]]:
+    """Return the rules in plain form, for tests that derive texts.
+
+    Returns:
+        The rule's name and one of its expansions: symbols as (whether it is a terminal, name).
+    """
+    return [
+        (str(rule.origin.name), [(symbol.is_term, str(symbol.name)) for symbol in rule.expansion])
+        for rule in _GRAMMAR.get().parser.rules
+    ]
+
+
 def parse(sql: str, context: ParseContext) -> Statement:
     """Return the statement that `sql` says.
 
@@ -168,6 +183,8 @@ def _parse_tree(sql: str) -> Tree[Token]:
             terminal = "ID"
         token = Token(terminal, text)
         depth += _NESTING.get(token.type, 0)
+        if len(fed) >= _MAX_TOKENS:
+            raise _parse_error(sql, start, f"more than {_MAX_TOKENS} words and signs")
         if depth > _MAX_NESTING:
             raise _parse_error(sql, start, f"more than {_MAX_NESTING} open parentheses")
         try:
