@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from iotdb_engine.arrivals import Arrivals
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.fragment import (
     BlockDecoder,
@@ -49,6 +50,15 @@ class Rows:
         self.fragments: list[Fragment] = []
         self.ordinals: list[int] = []
         self.columns = {series_id: at for at, series_id in enumerate(layout.series_ids)}
+
+    def arrivals(self, cache: ByteCache | None) -> Arrivals:
+        """Return the rows decoded; what that needs is kept in `cache`."""
+        return Arrivals(self.uid, self.layout, self.fragments, cache)
+
+    def deletes_after(self, deletes: Sequence[MemDelete]) -> list[MemDelete]:
+        """Return those deletes that came after the first of the rows."""
+        first = self.ordinals[0]
+        return [delete for delete in deletes if delete.ordinal > first]
 
 
 class MemDelete(NamedTuple):
@@ -198,7 +208,7 @@ class MemSnapshot:
         self._table_uid = table.uid
         self._wanted = wanted
         self._deletes = deletes
-        self._orders: dict[int, tuple[npt.NDArray[np.int64], Order]] = {}
+        self._orders: dict[int, Order] = {}
         self._runs: dict[int, Run] = {}
 
     def holds(self, series_id: int) -> bool:
@@ -214,7 +224,7 @@ class MemSnapshot:
             if series_id not in self._runs:
                 self._load(states[0], cache)
             return self._runs[series_id]
-        return self._merged(series_id, states)
+        return self._merged(series_id, states, cache)
 
     def _applicable(self, series_id: int) -> tuple[MemDelete, ...]:
         return tuple(delete for delete in self._deletes if series_id in delete.series_ids)
@@ -222,46 +232,50 @@ class MemSnapshot:
     def _load(self, state: tuple[Rows, int], cache: ByteCache | None) -> None:
         """Decode all wanted columns of a layout together."""
         rows, length = state
+        order = self._order(state, cache)
         missing = []
         for series_id, column in rows.columns.items():
             if len(self._wanted.get(series_id, ())) != 1:
                 continue
-            key = ("m", rows.uid, column, length, len(self._applicable(series_id)))
-            found = cache.get(key) if cache is not None else None
+            deletes = rows.deletes_after(self._applicable(series_id))
+            key = None
+            if cache is not None and (deletes or not order.is_identity):
+                key = ("m", rows.uid, column, length, len(deletes))
+            found = cache.get(key) if cache is not None and key is not None else None
             if found is None:
-                missing.append((series_id, column, key))
+                missing.append((series_id, column, deletes, key))
             else:
+                # such a column keeps its own array of equal times
                 self._runs[series_id] = found
         if not missing:
             return
-        # Columns found in the cache keep their own array of equal times.
-        raw, order = self._order(state)
-        fragments = rows.fragments[:length]
-        decoded = decode_columns(rows.layout, fragments, [column for _, column, _ in missing])
+        raw, _ = rows.arrivals(cache).times(length)
+        decoded = rows.arrivals(cache).columns([column for _, column, *_ in missing], length)
         masks = DeleteMasks(rows, length, raw)
-        for (series_id, _, key), (values, valid) in zip(missing, decoded, strict=True):
-            kept = masks.apply(self._applicable(series_id), valid)
-            run = last_wins(order, values, kept)
+        for (series_id, _, deletes, key), (values, valid) in zip(missing, decoded, strict=True):
+            run = last_wins(order, values, masks.apply(deletes, valid))
             self._runs[series_id] = run
-            if cache is not None:
+            if cache is not None and key is not None:
                 cache.put(key, run, run_bytes(run))
 
-    def _order(self, state: tuple[Rows, int]) -> tuple[npt.NDArray[np.int64], Order]:
+    def _order(self, state: tuple[Rows, int], cache: ByteCache | None) -> Order:
         rows, length = state
         found = self._orders.get(rows.uid)
         if found is None:
-            raw = decode_times(rows.fragments[:length])
-            found = self._orders[rows.uid] = (raw, order_rows(raw))
+            raw, ascending = rows.arrivals(cache).times(length)
+            found = Order(raw, None, None) if ascending else order_rows(raw)
+            self._orders[rows.uid] = found
         return found
 
-    def _merged(self, series_id: int, states: Sequence[tuple[Rows, int]]) -> Run:
+    def _merged(
+        self, series_id: int, states: Sequence[tuple[Rows, int]], cache: ByteCache | None
+    ) -> Run:
         deletes = self._applicable(series_id)
         pieces: list[tuple[Run, npt.NDArray[np.int64]]] = []
         for rows, length in states:
             column = rows.columns[series_id]
-            raw, _ = self._order((rows, length))
-            fragments = rows.fragments[:length]
-            values, valid = decode_columns(rows.layout, fragments, [column])[0]
+            raw, _ = rows.arrivals(cache).times(length)
+            values, valid = rows.arrivals(cache).columns([column], length)[0]
             valid = DeleteMasks(rows, length, raw).apply(deletes, valid)
             ordinals = row_ordinals(rows, length)
             if valid is not None:
@@ -304,8 +318,7 @@ class DeleteMasks:
         self, deletes: Sequence[MemDelete], valid: npt.NDArray[np.bool_] | None
     ) -> npt.NDArray[np.bool_] | None:
         """Return the validity after the deletes, rows in arrival order."""
-        first = self._rows.ordinals[0]
-        relevant = [delete for delete in deletes if delete.ordinal > first]
+        relevant = self._rows.deletes_after(deletes)
         if not relevant:
             return valid
         key = tuple(delete.ordinal for delete in relevant)
