@@ -22,6 +22,7 @@ from iotdb_engine.snapshot import (
     export_region,
 )
 from iotdb_engine.store import MemoryStore, RocksStore, Store
+from iotdb_engine.verify import Report, note_tables, verify_store
 from iotdb_engine.worker import Worker
 
 MEMORY_PATH = ":memory:"
@@ -227,6 +228,18 @@ class Engine:
                 self._merger.close()
             self._worker.close()
             self._store.close()
+
+    def verify(self) -> Report:
+        """Check everything that is stored, as it is now, while it is used; see `verify.verify`.
+
+        What is in memory is not looked at. A MANIFEST is checked offline only.
+        """
+        self._check_open()
+        report = Report()
+        if isinstance(self._store, RocksStore):
+            note_tables(Path(self._store.path), report)
+        verify_store(self._store, report)
+        return report
 
     def stats(self) -> dict[str, int]:
         """Return counters and sizes, for people and tests."""

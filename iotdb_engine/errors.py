@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from iotdb_engine.key_format import describe_key
+
 
 class EngineError(Exception):
     """Base of everything the engine raises on purpose; a failed background flush raises it too."""
@@ -31,18 +33,37 @@ class WrongType(EngineError):
 
 
 class Corruption(EngineError):
-    """Stored bytes are not what was written.
+    """Stored bytes are not what was written. The message names series, slot and time range.
 
     Attributes:
         path: the data folder.
-        key: the key of the damaged record.
+        key: the key of the damaged record, or the one that was being looked for.
         expected: what should have been there (a checksum, a version, a length), in words.
         found: what was there.
+        span: inclusive times of the rows that cannot be read, where that is known.
     """
 
-    def __init__(self, path: str, key: bytes, expected: object, found: object) -> None:
-        super().__init__(f"{path}: record {key.hex()}: expected {expected}, found {found}")
+    def __init__(
+        self,
+        path: str,
+        key: bytes,
+        expected: object,
+        found: object,
+        span: tuple[int, int] | None = None,
+    ) -> None:
+        times = f", times {span[0]} to {span[1]}" if span is not None else ""
+        super().__init__(
+            f"{path}: {describe_key(key)}{times} (record {key.hex()}): "
+            f"expected {expected}, found {found}"
+        )
         self.path = path
         self.key = key
         self.expected = expected
         self.found = found
+        self.span = span
+
+    def within(self, low: int, high: int) -> Corruption:
+        """Return the same with the times of the rows that cannot be read, if it has none yet."""
+        if self.span is not None:
+            return self
+        return Corruption(self.path, self.key, self.expected, self.found, (low, high))

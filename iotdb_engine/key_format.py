@@ -162,3 +162,21 @@ def region_range(region: int) -> tuple[bytes, bytes]:
     """Return the half-open key range of a whole region."""
     end = (region + 1).to_bytes(2, "big") if region < 0xFFFF else b"\xff" * 64
     return region.to_bytes(2, "big"), end
+
+
+def describe_key(key: bytes) -> str:
+    """Return what a key is of, in words for people."""
+    if len(key) < _PREFIX.size:
+        return "an unknown record"
+    region, number = _PREFIX.unpack_from(key)
+    try:
+        kind = Kind(number)
+    except ValueError:
+        return f"region {region}, unknown kind of record {number}"
+    if kind in (Kind.CHUNK, Kind.DATA, Kind.TIMES) and len(key) == CHUNK_KEY_BYTES:
+        parts = split_chunk_key(key)
+        return (
+            f"region {region}, slot {parts.slot}, series {parts.series_id}, "
+            f"{kind.name} from {parts.first_time}"
+        )
+    return f"region {region}, {kind.name}"

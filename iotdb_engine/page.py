@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -479,6 +479,96 @@ def unpack_page(
     values = blank_values(kind, rows)
     values[valid] = present
     return values, valid
+
+
+def rebuild_chunk(
+    chunk: Chunk, body: bytes, without: Collection[int]
+) -> tuple[int, bytes, bytes | None] | None:
+    """Return a chunk without the values of some pages: its first time, and as `pack_chunk` does.
+
+    The pages stay, empty, since they belong to those of the times.
+
+    Returns:
+        None if no value is left.
+    """
+    table = chunk.pages.copy()
+    bodies: list[bytes] = []
+    offset = 0
+    for number, page in enumerate(table):
+        if number in without or not page["count"]:
+            rows = page["rows"]
+            page["first"] = page["last"] = page["minimum"] = page["maximum"] = 0
+            for name in ("count", "low", "high", "total", "size", "crc", "encoding", "flags"):
+                page[name] = 0
+            page["rows"], page["offset"] = rows, offset
+            continue
+        start, size = int(page["offset"]), int(page["size"])
+        bodies.append(body[start : start + size])
+        page["offset"] = offset
+        offset += size
+    filled = np.flatnonzero(table["count"])
+    if not len(filled):
+        return None
+    first, last = int(table["low"][filled[0]]), int(table["high"][filled[-1]])
+    column = EncodedColumn(first, last, table.tobytes(), b"".join(bodies))
+    return first, *pack_chunk(chunk.kind, chunk.owner, chunk.times_first, chunk.order, column)
+
+
+def rebuild_times(record: bytes, head: TimesHead, pages: Collection[int]) -> bytes:
+    """Return a TIMES record with any times, of the same number and ends, in some of its pages."""
+    table = head.pages.copy()
+    bodies: list[bytes] = []
+    offset = 0
+    for number, page in enumerate(table):
+        start = head.body_at + int(page["offset"])
+        body = record[start : start + int(page["size"])]
+        if number in pages:
+            times = int(page["low"]) + np.arange(int(page["rows"]), dtype=np.int64)
+            times[-1] = page["high"]
+            page["encoding"], body = encode_times(times)
+            page["crc"] = zlib.crc32(body)
+        page["offset"], page["size"] = offset, len(body)
+        bodies.append(body)
+        offset += len(body)
+    table_at = _TIMES_HEAD.size
+    table_end = table_at + table.nbytes
+    front = record[:table_at] + table.tobytes() + record[table_end : head.body_at - _CRC.size]
+    return front + _CRC.pack(zlib.crc32(front)) + b"".join(bodies)
+
+
+def check_statistics(
+    kind: DataType, page: np.void, times: npt.NDArray[np.int64], values: npt.NDArray[Any]
+) -> str:
+    """Return how the statistics of a page differ from its values, or "" where they are right.
+
+    Args:
+        kind: of the chunk.
+        page: its row of the page table.
+        times: int64[count], of the values.
+        values: BATCH_DTYPES[kind][count].
+    """
+    if len(values) != int(page["count"]):
+        return f"{len(values)} values, and its statistics say {int(page['count'])}"
+    if (int(times[0]), int(times[-1])) != (int(page["low"]), int(page["high"])):
+        return f"its values reach from {int(times[0])} to {int(times[-1])}"
+    if kind is DataType.TEXT:
+        return ""
+    wide = "<f8" if kind in _FLOATS else "<i8"
+    expected = {"first": values[0], "last": values[-1]}
+    if kind is not DataType.BOOLEAN:
+        lowest, highest, totals = extremes(values[np.newaxis])
+        expected |= {"minimum": lowest[0], "maximum": highest[0]}
+        # The order of adding up differs, and with it the rounding.
+        size = float(np.abs(values.astype(np.float64)).sum())
+        found = float(page["total"])
+        if found != totals[0] and not abs(found - totals[0]) <= 1e-9 * size:
+            same_nan = np.isnan(found) and np.isnan(totals[0])
+            if not same_nan and np.isfinite(size):
+                return f"its total is {totals[0]}, and its statistics say {found}"
+    for name, value in expected.items():
+        if np.asarray(value).astype(wide).tobytes() != page[name].tobytes():
+            return f"its {name} is {value}, and its statistics say {page[name]}"
+    return ""
 
 
 def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:

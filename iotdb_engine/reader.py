@@ -296,12 +296,16 @@ class Reader:
         found: tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None
         found = snapshot.cache.get(cache_key)
         if found is None:
-            body = chunk.inline if chunk.inline is not None else self._body(key)
+            span = int(entry["low"]), int(entry["high"])
+            try:
+                body = chunk.inline if chunk.inline is not None else self._body(key)
+            except Corruption as error:
+                raise error.within(*span) from error
             try:
                 found = unpack_page(chunk.kind, entry, body)
             except ValueError as error:
                 place = key if chunk.inline is not None else with_kind(key, Kind.DATA)
-                raise Corruption(snapshot.path, place, f"page {number}", error) from error
+                raise Corruption(snapshot.path, place, f"page {number}", error, span) from error
             values, valid = found
             size = values.nbytes + (0 if valid is None else valid.nbytes) + 200
             if chunk.kind is DataType.TEXT:
@@ -326,11 +330,17 @@ class Reader:
             cache_key = (snapshot.cache_id, times_key, number)
             times = snapshot.cache.get(cache_key)
             if times is None:
-                record = self._record(times_key)
+                page = chunk.pages[number]
+                span = int(page["low"]), int(page["high"])
                 try:
+                    record = self._record(times_key)
                     times = unpack_times_page(record, unpack_times(record), number)
+                except Corruption as error:
+                    raise error.within(*span) from error
                 except ValueError as error:
-                    raise Corruption(snapshot.path, times_key, f"page {number}", error) from error
+                    raise Corruption(
+                        snapshot.path, times_key, f"page {number}", error, span
+                    ) from error
                 snapshot.cache.put(cache_key, times, times.nbytes + 200)
             self._times[place] = times
         return times

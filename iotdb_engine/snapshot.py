@@ -177,6 +177,17 @@ class Directory:
         return batch
 
 
+def live_spaces(view: View) -> list[int]:
+    """Return the spaces that regions live in; others hold transfers, or remains of them."""
+    prefix = kind_prefix(DIRECTORY, Kind.PLACE)
+    places = {
+        int.from_bytes(key[len(prefix) :], "big"): int.from_bytes(value, "big")
+        for key, value in view.scan(prefix, prefix_end(prefix))
+    }
+    own = {space for space in _spaces_in(view) if space <= REGION_MAX and space not in places}
+    return sorted(own | set(places.values()))
+
+
 def _spaces_in(view: View) -> set[int]:
     found = set()
     lo = b""

@@ -14,6 +14,8 @@ Costs measured with rocksdict 0.3.29 (docs/notes/rocksdict.md): `write` holds th
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 import weakref
 from bisect import bisect_left
@@ -23,7 +25,8 @@ from typing import Protocol
 
 import rocksdict
 
-from iotdb_engine.errors import Closed, EngineError, Locked, OutOfSpace
+from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, OutOfSpace
+from iotdb_engine.rocks_files import FORMAT_VERSION
 
 
 class Batch:
@@ -234,20 +237,89 @@ class _MemoryView:
         self._keys = []
 
 
+_in_use: set[str] = set()
+"""Real paths of the folders that this process has open: RocksDB's lock, a POSIX one, is the
+process's, and closing any other descriptor of the lock file would give it up."""
+_in_use_lock = threading.Lock()
+
+
+class FolderLock:
+    """The lock of a store's folder without opening the store; for looking at its files."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Take it.
+
+        Raises:
+            Locked: somebody has the store open.
+            EngineError: there is no store in the folder.
+        """
+        self._fd: int | None = None
+        self._name = _claim(path)
+        try:
+            self._fd = os.open(Path(path) / "LOCK", os.O_RDWR | os.O_CLOEXEC)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError as error:
+            self.release()
+            raise EngineError(f"{path} is not a data folder: it has no file LOCK") from error
+        except OSError as error:
+            self.release()
+            raise Locked(str(path)) from error
+
+    def release(self) -> None:
+        """Give it up; may be repeated."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        if self._name:
+            _disclaim(self._name)
+            self._name = ""
+
+
+def _claim(path: str | Path) -> str:
+    name = os.path.realpath(path)
+    with _in_use_lock:
+        if name in _in_use:
+            raise Locked(str(path))
+        _in_use.add(name)
+    return name
+
+
+def _disclaim(name: str) -> None:
+    with _in_use_lock:
+        _in_use.discard(name)
+
+
 class RocksStore:
     """RocksDB in one column family, without its write-ahead log."""
 
-    def __init__(self, path: str | Path, *, block_cache_bytes: int = 32 << 20) -> None:
+    def __init__(
+        self, path: str | Path, *, block_cache_bytes: int = 32 << 20, read_only: bool = False
+    ) -> None:
         """Open or create.
+
+        Args:
+            path: a folder.
+            block_cache_bytes: of RocksDB's cache.
+            read_only: change no file; the caller holds a `FolderLock`.
 
         Raises:
             Locked: another process or object has the folder open.
+            Corruption: RocksDB cannot open it, since a file is damaged.
         """
         self.path = str(path)
-        Path(path).mkdir(parents=True, exist_ok=True)
+        self._claim = ""
+        if not read_only:
+            Path(path).mkdir(parents=True, exist_ok=True)
+            self._claim = _claim(path)
+        access = rocksdict.AccessType
         try:
-            self._db = rocksdict.Rdict(self.path, _rocks_options(block_cache_bytes))
+            self._db = rocksdict.Rdict(
+                self.path,
+                _rocks_options(block_cache_bytes),
+                access_type=access.read_only() if read_only else access.read_write(),
+            )
         except Exception as error:  # rocksdict raises bare Exception
+            _disclaim(self._claim)
             raise _translate(error, self.path) from error
         self._write_options = rocksdict.WriteOptions()
         # A property in fact; the stub of 0.3.29 has a method.
@@ -288,7 +360,7 @@ class RocksStore:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
-            raise _translate(error, self.path) from error
+            raise _translate(error, self.path, key) from error
         return value
 
     def view(self) -> View:
@@ -320,6 +392,7 @@ class RocksStore:
         for view in views:
             view.release()
         self._db.close()
+        _disclaim(self._claim)
 
     def stats(self) -> dict[str, int]:
         """Return sizes as RocksDB knows them."""
@@ -374,7 +447,7 @@ class _RocksView:
                     at = self._seek(key)
                     seeks = self._seeks
                 at.next()
-                self._status(at)
+                self._status(at, key)
                 key = at.key() if at.valid() else hi
                 value = at.value() if key < hi else b""
 
@@ -397,16 +470,17 @@ class _RocksView:
         at = self._check()
         self._seeks += 1
         at.seek(key)
-        self._status(at)
+        self._status(at, key)
         return at
 
-    def _status(self, at: rocksdict.RdictIter) -> None:
+    def _status(self, at: rocksdict.RdictIter, key: bytes) -> None:
+        """Raise what kept the iterator from going to a key, or behind it."""
         if at.valid():
             return
         try:
             at.status()
         except Exception as error:
-            raise _translate(error, self._path) from error
+            raise _translate(error, self._path, key) from error
 
 
 def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
@@ -432,13 +506,28 @@ def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
     table = rocksdict.BlockBasedOptions()
     table.set_bloom_filter(10, False)
     table.set_block_size(16 << 10)
+    # What `rocks_files` can walk.
+    table.set_format_version(FORMAT_VERSION)
+    table.set_checksum_type(rocksdict.ChecksumType.crc32c())
     if block_cache_bytes:
         table.set_block_cache(rocksdict.Cache(block_cache_bytes))
     options.set_block_based_table_factory(table)
     return options
 
 
-def _translate(error: Exception, path: str) -> EngineError:
+def repair_store(path: str | Path) -> None:
+    """Have RocksDB make a new MANIFEST from the table files that it can open.
+
+    Those that it cannot are moved to a folder `lost`. What a compaction removed and had not deleted
+    yet may come back.
+    """
+    try:
+        rocksdict.Rdict.repair(str(path), _rocks_options(0))
+    except Exception as error:
+        raise _translate(error, str(path)) from error
+
+
+def _translate(error: Exception, path: str, key: bytes = b"") -> EngineError:
     text = str(error)
     if isinstance(error, rocksdict.DbClosedError):
         return Closed("the engine is closed")
@@ -446,4 +535,6 @@ def _translate(error: Exception, path: str) -> EngineError:
         return Locked(path)
     if "No space left" in text or "NoSpace" in text:
         return OutOfSpace(f"{path}: {text}")
+    if text.startswith("Corruption"):
+        return Corruption(path, key, "sound files", text)
     return EngineError(f"{path}: {text}")

@@ -8,6 +8,7 @@ memory table was left out when that was flushed.
 from __future__ import annotations
 
 import struct
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 _HEAD = struct.Struct("<BxxxIqq")
 _DROP = struct.Struct("<BxxxxxxxQ16s")
+_CRC = struct.Struct("<I")
 _VERSION = 1
 
 
@@ -71,7 +73,7 @@ def make_tombstone(sequence: int, series_ids: Iterable[int], t_min: int, t_max: 
 def encode_tombstone(tombstone: Tombstone) -> bytes:
     """Return the value of a TOMBSTONE record (its key holds the sequence)."""
     head = _HEAD.pack(_VERSION, len(tombstone.series_ids), tombstone.t_min, tombstone.t_max)
-    return head + tombstone.series_ids.astype("<u8").tobytes()
+    return _with_crc(head + tombstone.series_ids.astype("<u8").tobytes())
 
 
 def decode_tombstone(sequence: int, data: bytes) -> Tombstone:
@@ -80,6 +82,7 @@ def decode_tombstone(sequence: int, data: bytes) -> Tombstone:
     Raises:
         ValueError: the bytes are damaged or of an unknown version.
     """
+    data = _without_crc(data, "tombstone")
     if len(data) < _HEAD.size:
         raise ValueError(f"a tombstone of {len(data)} bytes")
     version, count, t_min, t_max = _HEAD.unpack_from(data)
@@ -96,7 +99,7 @@ def cuts_for(tombstones: Sequence[Tombstone], series_id: int) -> tuple[Cut, ...]
 
 def encode_drop(lo: int, hi: int) -> bytes:
     """Return the value of a DROP record of the series [lo, hi); `hi` may be 2**64."""
-    return _DROP.pack(_VERSION, lo, hi.to_bytes(16, "little"))
+    return _with_crc(_DROP.pack(_VERSION, lo, hi.to_bytes(16, "little")))
 
 
 def decode_drop(data: bytes) -> tuple[int, int]:
@@ -105,12 +108,24 @@ def decode_drop(data: bytes) -> tuple[int, int]:
     Raises:
         ValueError: the bytes are damaged or of an unknown version.
     """
+    data = _without_crc(data, "drop record")
     if len(data) != _DROP.size:
         raise ValueError(f"a drop record of {len(data)} bytes")
     version, lo, hi = _DROP.unpack(data)
     if version != _VERSION:
         raise ValueError(f"a drop record of version {version}")
     return lo, int.from_bytes(hi, "little")
+
+
+def _with_crc(body: bytes) -> bytes:
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def _without_crc(data: bytes, what: str) -> bytes:
+    body = data[: -_CRC.size]
+    if len(data) < _CRC.size or data[-_CRC.size :] != _CRC.pack(zlib.crc32(body)):
+        raise ValueError(f"a {what} whose checksum does not match")
+    return body
 
 
 class DroppedSeries:

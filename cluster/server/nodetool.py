@@ -31,6 +31,9 @@ from cluster.server.log_report import (
     verify,
 )
 from cluster.threads import ThreadRegistry
+from iotdb_engine import repair as engine_repair
+from iotdb_engine import verify as engine_verify
+from iotdb_engine.errors import EngineError
 
 REFUSED = 1
 UNREACHABLE = 2
@@ -395,6 +398,51 @@ def log(
     except (ClusterError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED)
+
+
+@command.command("verify")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.pass_obj
+def verify_data(asked: _Asked, /, *, folder: Path, as_json: bool) -> None:
+    """Check everything that a stopped node stored in its data FOLDER, without changing anything.
+
+    Checksums of files and records, order, statistics against the data. Exit code 1: there are
+    faults, one line each.
+    """
+    try:
+        report = engine_verify.verify(_engine_folder(folder))
+    except EngineError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(REFUSED)
+    _print(asked.as_json or as_json, report.to_json(), report.lines())
+    if not report.intact:
+        sys.exit(REFUSED)
+
+
+@command.command("repair")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.pass_obj
+def repair_data(asked: _Asked, /, *, folder: Path, as_json: bool) -> None:
+    """Take out what is broken in a stopped node's data FOLDER, and say what is lost.
+
+    What is taken out is kept beside; a damaged file takes a copy of the whole store. A replica
+    that lost something differs from the others until it is replaced: compare with `digest`. Exit
+    code 1: refused, or faults are left.
+    """
+    try:
+        done = engine_repair.repair(_engine_folder(folder))
+    except EngineError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(REFUSED)
+    _print(asked.as_json or as_json, done.to_json(), done.lines())
+    if done.left:
+        sys.exit(REFUSED)
+
+
+def _engine_folder(folder: Path) -> Path:
+    return folder / "engine" if (folder / "engine").is_dir() else folder
 
 
 def _ask(asked: _Asked) -> View:

@@ -437,6 +437,12 @@ class EngineMachine(RuleBasedStateMachine):
                 assert one[0] == max(cells)
                 assert same(one[1], cells[max(cells)])
 
+    @rule()
+    def verify(self) -> None:
+        """Nothing that crashes, flushes and merges leave on disk is taken for damage."""
+        report = self.engine.verify()
+        assert report.intact, report.lines()
+
     @rule(prefix=st.binary(max_size=1))
     def scan(self, prefix: bytes) -> None:
         expected = sorted((k, v) for k, v in self.model.kv.items() if k.startswith(prefix))
