@@ -607,14 +607,19 @@ class _Merge:
         span = self._span
         snapshot = self._read.snapshot
         count = 0
+        # Chunks of dropped series stay until their drop is durable, and so do their times.
+        named: set[bytes] = set()
         for member in self._members:
-            if self._read.is_dropped(member):
-                continue
+            dropped = self._read.is_dropped(member)
             lo, hi = series_range(self._region.id, Kind.CHUNK, self._slot, member, member + 1)
             for key, record in snapshot.view.scan(lo, hi):
                 parts = split_chunk_key(key)
                 if parts.first_time > span.t_max:
                     break
+                if dropped:
+                    chunk = Reader.parse_chunk(snapshot, key, record)
+                    named.add(_times_key(key, chunk.owner, chunk.times_first))
+                    continue
                 if parts.first_time < span.t_min or not is_visible(
                     parts.sequence, snapshot.committed, snapshot.aborted
                 ):
@@ -631,7 +636,7 @@ class _Merge:
         members = set(self._members)
         for key, head in (*self._times.items(), *self._idle.items()):
             inside = split_chunk_key(key).first_time >= span.t_min and head.last <= span.t_max
-            if inside and members.issuperset(head.members):
+            if inside and members.issuperset(head.members) and key not in named:
                 writer.delete(key)
         return count
 

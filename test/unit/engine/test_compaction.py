@@ -252,8 +252,8 @@ def test_it_runs_by_itself_and_can_be_asked_for_and_watched(tmp_path: Path) -> N
 
 
 def test_damage_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
-    options = replace(OPTIONS, compaction=True)
-    with Engine(":memory:", options) as engine:
+    store = MemoryStore()
+    with Engine(":memory:", OPTIONS, store=store) as engine:
         region = engine.region(1)
         fill(region, 0, 100, 1)
         prefix = kind_prefix(region.id, Kind.TIMES)
@@ -263,6 +263,9 @@ def test_damage_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
         batch = Batch()
         batch.put(key, value[:-1] + bytes((value[-1] ^ 1,)))
         region.store.write(batch)
+    options = replace(OPTIONS, compaction=True)
+    with Engine(":memory:", options, store=store.reopen()) as engine:
+        region = engine.region(1)
         with pytest.raises(EngineError, match="checksum"):
             engine.compact(1, full=True, wait=True)
         assert records(region)["CHUNK"] == 4

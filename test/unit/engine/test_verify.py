@@ -13,7 +13,8 @@ import pytest
 import rocksdict
 
 from harness.engine_store import OPTIONS, REGIONS, SERIES, contents, fill
-from iotdb_engine import T_MAX, T_MIN, Engine, errors
+from harness.fragments import make_fragment, make_layout, plain_rows
+from iotdb_engine import T_MAX, T_MIN, DataType, Engine, errors
 from iotdb_engine.key_format import (
     Kind,
     chunk_key,
@@ -28,7 +29,7 @@ from iotdb_engine.key_format import (
 from iotdb_engine.page import unpack_chunk, unpack_times
 from iotdb_engine.repair import repair
 from iotdb_engine.rocks_files import check_table, data_files
-from iotdb_engine.store import Batch, RocksStore
+from iotdb_engine.store import Batch, MemoryStore, RocksStore
 from iotdb_engine.verify import FaultKind, Report, verify, verify_store
 
 CORRUPTIONS = int(os.environ.get("TEST_CORRUPTIONS", "60"))
@@ -396,3 +397,23 @@ def test_repairing_an_intact_store_changes_nothing(folder: Path) -> None:
 def test_a_store_in_use_is_not_repaired(folder: Path) -> None:
     with Engine(folder, OPTIONS), pytest.raises(errors.Locked):
         repair(folder)
+
+
+def test_a_merge_leaves_the_times_of_a_dropped_series_until_the_drop_is_durable() -> None:
+    """A crash may lose the drop; until it is applied again, the series must be readable."""
+    layout = make_layout({1: DataType.INT64, 2: DataType.INT64})
+    store = MemoryStore()
+    engine = Engine(":memory:", OPTIONS, store=store)
+    region = engine.region(0)
+    region.write([make_fragment(layout, [(5, [1, 2])])], 1)
+    region.flush()
+    region.drop_series([(1, 3)], 2)
+    region.compact(full=True)
+    assert engine.verify().intact
+    survivor = store.crash(store.unsynced_count())
+    engine.close(flush=False)
+    with Engine(":memory:", OPTIONS, store=survivor) as engine:
+        assert engine.verify().intact
+        region = engine.region(0)
+        found = plain_rows(region.read([(1, DataType.INT64), (2, DataType.INT64)], T_MIN, T_MAX))
+        assert found == [(5, (1, 2))]
