@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import click
 
@@ -31,21 +31,17 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
-from cluster.member.log_keeper import LogKeeper
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
-from cluster.member.peer_link import PeerLink, PeerLinks
-from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
-from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.services import MemberServices
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
-from cluster.raft.types import GroupId, NodeId, RaftConfig, Role
-from cluster.rpc.client_pool import ClientPool, RpcChannel
+from cluster.raft.types import GroupId, NodeId, Role
+from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
-from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService
-from cluster.rpc.server import ServerLimits
 from cluster.server import node_control
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
@@ -60,10 +56,6 @@ logger = logging.getLogger(__name__)
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
 _UNIT_NS = {"ms": 1_000_000, "us": 1000, "ns": 1}
-_FLUSH_AFTER_LOG_BYTES = 512 << 20
-"""At least that much log may be unflushed; more where the memory tables hold more."""
-_FIRST_CAMPAIGN_TICKS = 2
-_INTERNAL_FRAME_EXTRA_BYTES = 16 << 20
 _WILDCARDS = ("0.0.0.0", "::")
 _SWITCH_INTERVAL_S = 0.001
 """A request passes through several threads; behind a busy flush thread each hand-over would take
@@ -92,13 +84,12 @@ class ClusterMain:
         self._rng = random.SystemRandom()
         self._news = threading.Condition(threading.Lock())
         self._campaigned = False
-        self._process = self._rng.getrandbits(63)
-        self._tick_s = settings.node.heartbeat_interval_ms / 1000 / 2
         self._closers: list[Callable[[], None]] = []
         self._leavers: list[Callable[[], None]] = []
         # made by the steps, in this order
         self.identity: Identity
         self.address_book: AddressBook
+        self.services: MemberServices
         self.known_nodes: KnownNodesFile
         self.meta_server: MetaClusterServer
         self.engine: Engine
@@ -141,7 +132,7 @@ class ClusterMain:
 
     def run_until_stopped(self) -> int:
         """Keep house until a stop is asked for; return the exit code."""
-        keeper = self._log_keeper()
+        keeper = self.services.log_keeper(self.log, self.engine, self._members)
         while not self._stopping.wait(_HOUSEKEEPING_S):
             keeper.keep()
         self.stop()
@@ -212,6 +203,13 @@ class ClusterMain:
                 incarnation=self.identity.incarnation,
             )
         )
+        self.services = MemberServices(
+            settings=self.settings,
+            node_id=self.identity.node_id,
+            process=self._rng.getrandbits(63),
+            address_book=self.address_book,
+            threads=self.threads,
+        )
         for info in known:
             self.address_book.recall(info)
         self.address_book.on_learned(self.known_nodes.remember)
@@ -238,7 +236,7 @@ class ClusterMain:
             node.internal_ip,
             node.internal_meta_port,
             self.threads,
-            self._internal_limits(),
+            self.services.limits,
         )
         port = self.meta_server.start()
         self._closers.append(self.meta_server.stop)
@@ -290,11 +288,13 @@ class ClusterMain:
 
     def step_05_create_meta_member_and_coordinator(self) -> None:
         """Create the MetaMember, an ELECTOR until there is a leader, and the Coordinator."""
-        meta_deps, meta_pool = self._service_deps("meta")
-        data_deps, data_pool = self._service_deps("data")
+        meta_deps, meta_pool = self._connect("meta", lambda _node_id, _process: None)
+        data_deps, data_pool = self._connect("data", self._heard)
         self.meta_member = MetaMember(
             seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
-            config=self._raft_config(favoured=self._founding_ring()[0] == self.identity.node_id),
+            config=self.services.raft_config(
+                favoured=self._founding_ring()[0] == self.identity.node_id
+            ),
             log=self.log.group(META_GROUP_ID),
             region=self.engine.region(META_GROUP_ID),
             rng=random.Random(self._rng.getrandbits(64)),
@@ -309,12 +309,12 @@ class ClusterMain:
             engine=self.engine,
             deps=data_deps,
             threads=self.threads,
-            tick_s=self._tick_s,
-            raft_config=lambda favoured: self._raft_config(favoured=favoured, sleeps=True),
+            tick_s=self.services.tick_s,
+            raft_config=lambda favoured: self.services.raft_config(favoured=favoured, sleeps=True),
             rng=random.Random(self._rng.getrandbits(64)),
             on_made=lambda member: self.coordinator.follow_leaders(member),
         )
-        self.node_watch = self._make_node_watch(data_deps.links)
+        self.node_watch = self.services.node_watch(self.data_groups.all, data_deps.links)
         self.reach = Reach(data_deps.links.ping)
         self._leavers += [self.data_groups.stop, self.meta_member.stop]
         self.coordinator = cluster_coordinator(
@@ -346,7 +346,7 @@ class ClusterMain:
     def step_07_start_meta_heartbeat(self) -> None:
         """Let the meta member take part."""
         self.meta_server.handler.member = self.meta_member
-        heartbeat = MetaHeartbeatThread(self.meta_member, self._tick_s)
+        heartbeat = MetaHeartbeatThread(self.meta_member, self.services.tick_s)
         heartbeat.start(self.threads)
         self._closers.append(heartbeat.stop)
         self._log_step(7, "MetaHeartbeatThread started")
@@ -431,7 +431,7 @@ class ClusterMain:
             host=node.internal_ip,
             port=node.internal_data_port,
             threads=self.threads,
-            limits=self._internal_limits(),
+            limits=self.services.limits,
             watch=self.node_watch,
             relay=self.coordinator.relay,
         )
@@ -496,14 +496,6 @@ class ClusterMain:
         logger.info("%s", line)
         self._say(line)
 
-    def _internal_limits(self) -> ServerLimits:
-        """A client's largest frame becomes a slightly larger one between nodes."""
-        node = self.settings.node
-        return ServerLimits(
-            max_frame_bytes=node.thrift_max_frame_size + _INTERNAL_FRAME_EXTRA_BYTES,
-            max_connections=node.internal_max_connections,
-        )
-
     def _set_own(self, **changes: Any) -> None:  # noqa: ANN401
         self.address_book.set_own(self.address_book.own._replace(**changes))
 
@@ -518,83 +510,23 @@ class ClusterMain:
         ids = seed_node_ids(self.settings.cluster.seed_nodes)
         return tuple(ids[endpoint] for endpoint in sorted(ids))
 
-    @property
-    def _election_ticks(self) -> int:
-        return max(5, round(self.settings.node.election_timeout_ms / 1000 / self._tick_s))
-
-    def _make_node_watch(self, links: PeerLinks) -> NodeWatch:
-        """The watch over the nodes that share data groups which sleep."""
-        return NodeWatch(
-            node_id=self.identity.node_id,
-            process=self._process,
-            members=self.data_groups.all,
-            links=links,
-            interval_s=self.settings.node.heartbeat_interval_ms / 1000,
-            tick_s=self._tick_s,
-            silent_ticks=self._election_ticks // 2,
-            election_ticks=self._election_ticks,
-        )
-
-    def _raft_config(self, *, favoured: bool, sleeps: bool = False) -> RaftConfig:
-        node = self.settings.node
-        quiesce_ticks = round(node.group_sleep_after_ms / 1000 / self._tick_s)
-        return RaftConfig(
-            node_id=self.identity.node_id,
-            heartbeat_ticks=2,
-            election_ticks=self._election_ticks,
-            quiesce_after_ticks=quiesce_ticks if sleeps else 0,
-            lease_reads=self.settings.cluster.lease_reads,
-            first_campaign_ticks=_FIRST_CAMPAIGN_TICKS if favoured else 0,
-        )
-
-    def _service_deps(self, kind: str) -> tuple[MemberDeps, ClientPool]:
-        """What the members of one service share, and the coordinator's pool to that service."""
-        node = self.settings.node
-        book = self.address_book
-        endpoint = book.meta_endpoint if kind == "meta" else book.data_endpoint
-        client = MetaGroupService.Client if kind == "meta" else DataGroupService.Client
-        connect_s = node.connection_timeout_ms / 1000
-        limits = self._internal_limits()
-
-        def make_channel(peer: NodeId) -> RpcChannel:
-            return RpcChannel(lambda: endpoint(peer), client, connect_s, limits)
-
-        def heard(node_id: NodeId, process: int) -> None:
-            if kind == "data":
-                self.node_watch.heard(node_id, process)
-                self.reach.answered(node_id)
-
-        def make_link(peer: NodeId) -> PeerLink:
-            return PeerLink(
-                peer=peer,
-                channel=make_channel(peer),
-                call_timeout_s=connect_s,
-                address_book=book,
-                process=self._process,
-                on_heard=heard,
-            )
-
-        links = PeerLinks(
-            make_link, lambda name, run: self.threads.spawn(f"link-{kind}-{name}", run)
-        )
+    def _connect(
+        self, kind: Literal["meta", "data"], on_heard: Callable[[NodeId, int], None]
+    ) -> tuple[MemberDeps, ClientPool]:
+        """What the members of one kind share, and the coordinator's pool to their servers."""
+        links = self.services.links(kind, on_heard)
         self._closers.append(links.stop)
-        pool = ClientPool(endpoint, client, connect_timeout_s=connect_s, limits=limits)
+        pool = self.services.pool(kind)
         self._closers.append(pool.close)
-        deps = MemberDeps(
-            threads=self.threads,
-            links=links,
-            make_channel=make_channel,
-            append_timeout_s=max(connect_s, node.election_timeout_ms / 1000 * 2),
-            on_failure=self.fail,
-            engine=self.engine,
-            tick_s=self._tick_s,
-            log_keep=LogKeep(node.raft_log_keep_bytes, node.raft_log_keep_absent_bytes),
-            snapshots=SnapshotOptions(
-                rate_bytes_per_s=node.snapshot_rate_bytes_per_s,
-                call_timeout_s=max(connect_s, 10.0),
-            ),
-        )
+        deps = self.services.deps(kind, links=links, engine=self.engine, on_failure=self.fail)
         return deps, pool
+
+    def _heard(self, node_id: NodeId, process: int) -> None:
+        self.node_watch.heard(node_id, process)
+        self.reach.answered(node_id)
+
+    def _members(self) -> list[RaftMember]:
+        return [self.meta_member, *self.data_groups.all()]
 
     def _meta_role_changed(self, changed: RoleChanged) -> None:
         if changed.role is Role.ELECTOR or changed.role is Role.LEADER:
@@ -659,20 +591,7 @@ class ClusterMain:
         """Leave no group without a leader for an election time-out (a clean stop)."""
         if self._failure is None:
             timeout_s = self.settings.node.election_timeout_ms / 1000
-            hand_over([self.meta_member, *self.data_groups.all()], timeout_s)
-
-    def _log_keeper(self) -> LogKeeper:
-        node = self.settings.node
-        return LogKeeper(
-            log=self.log,
-            members=lambda: [self.meta_member, *self.data_groups.all()],
-            flush=lambda group_id: self.engine.region(group_id).flush(wait=False),
-            segment_bytes=node.raft_log_segment_bytes,
-            flush_after_bytes=min(
-                max(_FLUSH_AFTER_LOG_BYTES, node.memtable_bytes), node.raft_log_max_bytes // 2
-            ),
-            max_bytes=node.raft_log_max_bytes,
-        )
+            hand_over(self._members(), timeout_s)
 
 
 def _set_up_logging(level: str) -> None:

@@ -1,0 +1,180 @@
+"""What the members of one node share: timings, connections to other nodes, housekeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from cluster.config.settings import Settings
+from cluster.log.node_log import NodeLog
+from cluster.member.address_book import AddressBook
+from cluster.member.log_keeper import LogKeeper
+from cluster.member.node_watch import NodeWatch
+from cluster.member.peer_link import PeerLink, PeerLinks
+from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
+from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.raft.types import GroupId, NodeId, RaftConfig
+from cluster.rpc.client_pool import ClientPool, RpcChannel
+from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService
+from cluster.rpc.server import ServerLimits
+from cluster.threads import ThreadRegistry
+from iotdb_engine import Engine
+
+_FIRST_CAMPAIGN_TICKS = 2
+_FRAME_EXTRA_BYTES = 16 << 20
+"""A client's largest frame becomes a slightly larger one between nodes."""
+_FLUSH_AFTER_LOG_BYTES = 512 << 20
+"""At least that much log may be unflushed; more where the memory tables hold more."""
+_LEAST_ELECTION_TICKS = 5
+_LEAST_SNAPSHOT_CALL_S = 10.0
+
+
+class MemberServices:
+    """Makes these parts as the settings say.
+
+    Args:
+        settings: of the node.
+        node_id: this node.
+        process: a number of this run of the node.
+        address_book: where other nodes are.
+        threads: runs the links.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        node_id: NodeId,
+        process: int,
+        address_book: AddressBook,
+        threads: ThreadRegistry,
+    ) -> None:
+        node = settings.node
+        self._settings = settings
+        self._node_id = node_id
+        self._process = process
+        self._book = address_book
+        self._threads = threads
+        self.tick_s = node.heartbeat_interval_ms / 1000 / 2
+        self.election_ticks = max(
+            _LEAST_ELECTION_TICKS, round(node.election_timeout_ms / 1000 / self.tick_s)
+        )
+        self.limits = ServerLimits(
+            max_frame_bytes=node.thrift_max_frame_size + _FRAME_EXTRA_BYTES,
+            max_connections=node.internal_max_connections,
+        )
+
+    def raft_config(self, *, favoured: bool, sleeps: bool = False) -> RaftConfig:
+        """Return a core's configuration.
+
+        Args:
+            favoured: campaigns first when the group starts.
+            sleeps: an idle group of that kind does.
+        """
+        quiesce_ticks = round(self._settings.node.group_sleep_after_ms / 1000 / self.tick_s)
+        return RaftConfig(
+            node_id=self._node_id,
+            heartbeat_ticks=2,
+            election_ticks=self.election_ticks,
+            quiesce_after_ticks=quiesce_ticks if sleeps else 0,
+            lease_reads=self._settings.cluster.lease_reads,
+            first_campaign_ticks=_FIRST_CAMPAIGN_TICKS if favoured else 0,
+        )
+
+    def links(
+        self, kind: Literal["meta", "data"], on_heard: Callable[[NodeId, int], None]
+    ) -> PeerLinks:
+        """Return the links to other nodes' servers of a kind; `stop` them.
+
+        Args:
+            kind: of the servers, and of the members that use the links.
+            on_heard: called with a node that answered and the number of its run.
+        """
+
+        def make_link(peer: NodeId) -> PeerLink:
+            return PeerLink(
+                peer=peer,
+                channel=self._channel(kind, peer),
+                call_timeout_s=self._connect_s,
+                address_book=self._book,
+                process=self._process,
+                on_heard=on_heard,
+            )
+
+        return PeerLinks(
+            make_link, lambda name, run: self._threads.spawn(f"link-{kind}-{name}", run)
+        )
+
+    def pool(self, kind: Literal["meta", "data"]) -> ClientPool:
+        """Return the coordinator's connections to other nodes' servers of a kind; `close` it."""
+        endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
+        return ClientPool(
+            endpoint, _CLIENTS[kind], connect_timeout_s=self._connect_s, limits=self.limits
+        )
+
+    def deps(
+        self,
+        kind: Literal["meta", "data"],
+        *,
+        links: PeerLinks,
+        engine: Engine,
+        on_failure: Callable[[GroupId, BaseException], None],
+    ) -> MemberDeps:
+        """Return what members of a kind are made with."""
+        node = self._settings.node
+        return MemberDeps(
+            threads=self._threads,
+            links=links,
+            make_channel=lambda peer: self._channel(kind, peer),
+            append_timeout_s=max(self._connect_s, node.election_timeout_ms / 1000 * 2),
+            on_failure=on_failure,
+            engine=engine,
+            tick_s=self.tick_s,
+            log_keep=LogKeep(node.raft_log_keep_bytes, node.raft_log_keep_absent_bytes),
+            snapshots=SnapshotOptions(
+                rate_bytes_per_s=node.snapshot_rate_bytes_per_s,
+                call_timeout_s=max(self._connect_s, _LEAST_SNAPSHOT_CALL_S),
+            ),
+        )
+
+    def node_watch(
+        self, members: Callable[[], Sequence[RaftMember]], links: PeerLinks
+    ) -> NodeWatch:
+        """Return the watch over the nodes that share data groups which sleep."""
+        return NodeWatch(
+            node_id=self._node_id,
+            process=self._process,
+            members=members,
+            links=links,
+            interval_s=self._settings.node.heartbeat_interval_ms / 1000,
+            tick_s=self.tick_s,
+            silent_ticks=self.election_ticks // 2,
+            election_ticks=self.election_ticks,
+        )
+
+    def log_keeper(
+        self, log: NodeLog, engine: Engine, members: Callable[[], Sequence[RaftMember]]
+    ) -> LogKeeper:
+        """Return who keeps the log small."""
+        node = self._settings.node
+        return LogKeeper(
+            log=log,
+            members=members,
+            flush=lambda group_id: engine.region(group_id).flush(wait=False),
+            segment_bytes=node.raft_log_segment_bytes,
+            flush_after_bytes=min(
+                max(_FLUSH_AFTER_LOG_BYTES, node.memtable_bytes), node.raft_log_max_bytes // 2
+            ),
+            max_bytes=node.raft_log_max_bytes,
+        )
+
+    @property
+    def _connect_s(self) -> float:
+        return self._settings.node.connection_timeout_ms / 1000
+
+    def _channel(self, kind: Literal["meta", "data"], peer: NodeId) -> RpcChannel:
+        endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
+        return RpcChannel(lambda: endpoint(peer), _CLIENTS[kind], self._connect_s, self.limits)
+
+
+_CLIENTS = {"meta": MetaGroupService.Client, "data": DataGroupService.Client}
