@@ -1,8 +1,9 @@
 """The storage engine: regions of time series and key-value state over RocksDB.
 
-Usable alone, as a library; it knows nothing of clusters, Thrift or SQL. Start reading at
-`engine.py` and `region.py` (the whole public interface), then `memtable.py` and `flush.py` for
-writing, `reader.py` and `merge.py` for reading, `docs/formats/engine.md` for what is on disk.
+Usable alone, as a library (docs/engine.md); it knows nothing of clusters, Thrift or SQL. Start
+reading at `engine.py`, `local.py` and `region.py` (the whole public interface), then `memtable.py`
+and `flush.py` for writing, `reader.py` and `merge.py` for reading, `docs/formats/engine.md` for
+what is on disk.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from types import TracebackType
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Closed, EngineError
+from iotdb_engine.local import Local, SeriesApi
 from iotdb_engine.merger import Merger, MergeState
 from iotdb_engine.options import DEFAULT_OPTIONS, EngineOptions
 from iotdb_engine.region import Region
@@ -23,6 +24,7 @@ from iotdb_engine.snapshot import (
 )
 from iotdb_engine.store import MemoryStore, RocksStore, Store
 from iotdb_engine.verify import Report, note_tables, verify_store
+from iotdb_engine.wal import SYNCS, WAL_FOLDER, Sync, segment_paths
 from iotdb_engine.worker import Worker
 
 MEMORY_PATH = ":memory:"
@@ -37,11 +39,12 @@ class _Ending:
         self.error: Exception | None = None
 
 
-class Engine:
+class Engine(SeriesApi):
     """A folder of data, open for one process at a time. Thread-safe; a context manager.
 
-    RocksDB runs without a write-ahead log: what is not durable yet (`Region.durable_index`) has to
-    come again from the caller's own log after a crash.
+    Two ways to use it. By names, as a library (`write`, `read` …, docs/engine.md): with a log of
+    its own, so that what was written survives a crash. By regions, for a program that has a log:
+    what is not durable yet (`Region.durable_index`) has to come again from there after a crash.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Engine:
         path: str | Path,
         options: EngineOptions = DEFAULT_OPTIONS,
         *,
+        sync: Sync = "always",
         store: Store | None = None,
     ) -> None:
         """Open, creating the folder if there is none.
@@ -56,19 +60,29 @@ class Engine:
         Args:
             path: a folder, or ":memory:" for an engine that keeps nothing after `close`.
             options: sizes.
+            sync: when writes by name become durable: "always" before the call returns;
+                "periodic" within `wal_interval_s`; "never" when the system sees fit. The end of
+                the process costs nothing in any mode.
             store: an open store to use in place of `path`; the engine closes it. For tests.
 
         Raises:
             Locked: another engine has the folder open.
             Corruption: a record that is needed for opening is damaged.
         """
+        if sync not in SYNCS:
+            raise ValueError(f"sync is {sync!r}; it must be one of {', '.join(SYNCS)}")
         self.options = options
+        self._sync: Sync = sync
+        self._folder: Path | None = None
+        self._named: Local | None = None
+        self._named_lock = threading.Lock()
         if store is not None:
             self._store = store
         elif str(path) == MEMORY_PATH:
             self._store = MemoryStore()
         else:
             self._store = RocksStore(path, block_cache_bytes=options.block_cache_bytes)
+            self._folder = Path(path)
         self._cache = ByteCache(options.read_cache_bytes)
         self._budget = MemoryBudget(options.memtable_bytes)
         self._cache_ids = itertools.count(1)
@@ -88,10 +102,24 @@ class Engine:
             raise
         self._worker: Worker[Region] = Worker("engine-flush", self._flush_regions)
         self._merger: Merger | None = None
+        if self._folder is not None and segment_paths(self._folder / WAL_FOLDER):
+            try:
+                self._local()
+            except BaseException:
+                self.close(flush=False)
+                raise
         if options.compaction:
             self._merger = Merger(options.compaction_share, lambda: self._budget.added)
             for region in self._regions.values():
                 self._merger.request(region)
+
+    def _local(self) -> Local:
+        """Return the series by name; opened with the first call, or at once where a log waits."""
+        with self._named_lock:
+            if self._named is None:
+                self._check_open()
+                self._named = Local(self, self._folder, self._sync)
+            return self._named
 
     def region(self, region_id: int) -> Region:
         """Return a region, creating it on first use.
@@ -224,6 +252,8 @@ class Engine:
         finally:
             for region in regions:
                 region.close()
+            if self._named is not None:
+                self._named.close()
             if self._merger is not None:
                 self._merger.close()
             self._worker.close()
@@ -242,21 +272,25 @@ class Engine:
         return report
 
     def stats(self) -> dict[str, int]:
-        """Return counters and sizes, for people and tests."""
+        """Return counters since the engine was opened, and sizes of now; see docs/engine.md."""
         with self._lock:
             regions = list(self._regions.values())
         return {
             "regions": len(regions),
+            "written_points": sum(region.written_points for region in regions),
+            "written_bytes": self._budget.added,
             "memtable_active_bytes": self._budget.active,
             "memtable_frozen_bytes": self._budget.frozen,
             "write_stalls": self._budget.stalls,
             "write_stall_ms": self._budget.stall_ns // 1_000_000,
             "flushes": sum(region.flush_count for region in regions),
             "flushed_bytes": sum(region.flushed_bytes for region in regions),
+            "flushed_chunks": sum(region.flushed_chunks for region in regions),
             **_compaction_stats(regions),
             "cache_bytes": self._cache.used_bytes,
             "cache_hits": self._cache.hits,
             "cache_misses": self._cache.misses,
+            **({} if self._named is None else self._named.stats()),
             **self._store.stats(),
         }
 

@@ -32,6 +32,36 @@ class WrongType(EngineError):
     """A series was asked for as one type, and is stored as another."""
 
 
+class UnknownSeries(EngineError):
+    """No series has the name; nothing happened."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no series {name!r}; `Engine.series` lists those that exist")
+        self.name = name
+
+
+class LogCorruption(EngineError):
+    """The write-ahead log lacks steps that were acknowledged.
+
+    Attributes:
+        path: of the file.
+        stretch: (offset, end) of the bytes that are not sound.
+        indices: first and last step that may be lost; None: not known.
+    """
+
+    def __init__(
+        self, path: str, stretch: tuple[int, int], indices: tuple[int, int] | None
+    ) -> None:
+        steps = f"steps {indices[0]} to {indices[1]}" if indices else "steps"
+        super().__init__(
+            f"{path}: bytes {stretch[0]} to {stretch[1] - 1} of the write-ahead log are damaged: "
+            f"{steps} that were acknowledged are lost. `iotdb-nodetool repair` takes them out"
+        )
+        self.path = path
+        self.stretch = stretch
+        self.indices = indices
+
+
 class Corruption(EngineError):
     """Stored bytes are not what was written. The message names series, slot and time range.
 

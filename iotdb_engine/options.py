@@ -37,6 +37,10 @@ class EngineOptions:
         compaction_level: pcodec's level for full chunks that a compaction writes.
         compaction_share: of one core, that background compaction takes at most while rows are being
             written; without writes it takes what it needs.
+        wal_segment_bytes: a file of the write-ahead log that has reached this is followed by
+            another; the log goes when its steps are stored.
+        wal_interval_s: longest time between two syncs of a log whose mode is "periodic", in
+            seconds: what a power cut may cost.
         now: the present, in the units of time stamps; for time to live.
     """
 
@@ -54,13 +58,15 @@ class EngineOptions:
     compaction: bool = True
     compaction_level: int = 8
     compaction_share: float = 0.25
+    wal_segment_bytes: int = 64 << 20
+    wal_interval_s: float = 0.1
     now: Callable[[], int] = wall_clock_ms
 
     def __post_init__(self) -> None:
         for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("read_batch_rows", "batch_bytes", "kv_flush_puts"):
+        for name in ("read_batch_rows", "batch_bytes", "kv_flush_puts", "wal_segment_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.chunk_points % self.page_points:

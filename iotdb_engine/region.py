@@ -122,8 +122,10 @@ class Region:
         self._callbacks: list[Callable[[int], None]] = []
         self._late_puts: Callable[[], Mapping[bytes, bytes | None]] = dict
         self._flushing: tuple[Memtable, Flushed] | None = None
+        self.written_points = 0
         self.flush_count = 0
         self.flushed_bytes = 0
+        self.flushed_chunks = 0
         self.applied_index = 0
         self.durable_index = 0
         self._open()
@@ -199,6 +201,8 @@ class Region:
         with self._lock:
             self._begin_locked(index)
             size = self._active.append(fragments)
+            for fragment in fragments:
+                self.written_points += fragment.row_count * len(fragment.layout.series_ids)
         self._count(size)
 
     def delete(self, series_ids: Sequence[int], t_min: int, t_max: int, index: int) -> None:
@@ -439,6 +443,9 @@ class Region:
         flushed = write_table(self._store, self.id, table, aborted=aborted, options=self._options)
         with self._lock:
             self.flushed_bytes += flushed.written_bytes
+            self.flushed_chunks += sum(
+                group.layers * len(group.members) for group in flushed.groups
+            )
             if self._slots is not None:
                 self._slots.update(slot for slot, _ in table.entries)
             self._flushing = (table, flushed)

@@ -45,7 +45,16 @@ from iotdb_engine.page import (
 from iotdb_engine.rocks_files import CONFIG
 from iotdb_engine.snapshot import live_spaces
 from iotdb_engine.store import Batch, FolderLock, RocksStore, Store, repair_store
-from iotdb_engine.verify import Fault, FaultKind, Records, Report, note_files, verify_store
+from iotdb_engine.verify import (
+    Fault,
+    FaultKind,
+    Records,
+    Report,
+    note_files,
+    note_log,
+    verify_store,
+)
+from iotdb_engine.wal import WAL_FOLDER, read_log, write_segment
 
 _BATCH_BYTES = 1 << 20
 _ROUNDS = 8
@@ -104,6 +113,7 @@ def repair(path: str | Path) -> Repair:
         files = Report()
         note_files(folder, files)
         done.found += files.faults
+        _mend_log(folder, done)
         # the configuration is written anew when the store is opened
         if any(fault.damage is None or fault.damage.file != CONFIG for fault in files.faults):
             fresh = _copy_readable(folder, files, done)
@@ -151,6 +161,8 @@ def _copy_readable(folder: Path, files: Report, done: Repair) -> Path:
         reading.close()
     if source != folder:
         shutil.rmtree(source)
+    if (folder / WAL_FOLDER).is_dir():
+        shutil.copytree(folder / WAL_FOLDER, fresh / WAL_FOLDER)
     return fresh
 
 
@@ -190,6 +202,28 @@ def _take_the_place(folder: Path, fresh: Path, done: Repair) -> None:
     finally:
         os.close(fd)
     done.aside.append(str(aside))
+
+
+def _mend_log(folder: Path, done: Repair) -> None:
+    """Keep the sound records of the write-ahead log; those behind a gap are applied all the same.
+
+    Leaving them out too would lose more, and each says by itself what it does.
+    """
+    log = Report()
+    note_log(folder, log)
+    if not log.faults:
+        return
+    done.found += log.faults
+    aside = _beside(folder, "damaged-log")
+    shutil.copytree(folder / WAL_FOLDER, aside)
+    done.aside.append(str(aside))
+    for path, contents in read_log(folder / WAL_FOLDER):
+        if contents.lost:
+            write_segment(path, contents.records)
+            done.lost += [
+                f"{path.name}: steps in bytes {at} to {end - 1} of the write-ahead log"
+                for at, end in contents.lost
+            ]
 
 
 def _beside(folder: Path, word: str) -> Path:

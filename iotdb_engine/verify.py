@@ -57,6 +57,7 @@ from iotdb_engine.snapshot import live_spaces
 from iotdb_engine.store import FolderLock, RocksStore, Store, View
 from iotdb_engine.tombstones import DroppedSeries, decode_drop, decode_tombstone
 from iotdb_engine.ttl import decode_rule
+from iotdb_engine.wal import WAL_FOLDER, read_log
 
 _T = TypeVar("_T")
 _CACHE_BYTES = 32 << 20
@@ -68,6 +69,8 @@ class FaultKind(Enum):
 
     FILE = "file"
     """Bytes of a file; `damage` says which."""
+    LOG = "log"
+    """Bytes of the write-ahead log."""
     UNREADABLE = "unreadable"
     """Records that RocksDB cannot read."""
     RECORD = "record"
@@ -198,6 +201,7 @@ def verify(path: str | Path) -> Report:
     lock = FolderLock(folder)
     try:
         note_files(folder, report)
+        note_log(folder, report)
         config = folder / CONFIG
         was = config.read_bytes() if config.exists() else None
         try:
@@ -227,6 +231,16 @@ def note_files(folder: Path, report: Report) -> None:
     report.files += len(list(folder.glob("*.sst")))
     for damage in check_files(folder):
         report.faults.append(Fault(FaultKind.FILE, damage.problem, damage=damage))
+
+
+def note_log(folder: Path, report: Report) -> None:
+    """Check the write-ahead log of a store that nobody writes to."""
+    for path, contents in read_log(folder / WAL_FOLDER):
+        report.files += 1
+        name = f"{WAL_FOLDER}/{path.name}"
+        for at, end in contents.lost:
+            damage = Damage(name, at, end - at, "log", "steps that were acknowledged are lost")
+            report.faults.append(Fault(FaultKind.LOG, damage.problem, damage=damage))
 
 
 def note_tables(folder: Path, report: Report) -> None:

@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from harness.engine_script import OPTIONS, REGION, SERIES, ScriptModel, apply
 from harness.fragments import plain_rows
 from iotdb_engine import T_MAX, T_MIN, Engine
@@ -64,3 +66,36 @@ def test_kill_in_the_middle_of_flushes(tmp_path: Path) -> None:
         finally:
             with_replay.close(flush=False)
     assert ghosts, "no kill came in the middle of a flush: the test has lost its point"
+
+
+LOCAL_KILLS = 4
+
+
+@pytest.mark.parametrize("sync", ["always", "never"])
+def test_an_engine_by_itself_loses_nothing_that_it_acknowledged(tmp_path: Path, sync: str) -> None:
+    """A process that writes by name is killed again and again; in every mode that costs nothing."""
+    rng = random.Random(2)
+    folder = tmp_path / "data"
+    acknowledged = 0
+    for _ in range(LOCAL_KILLS):
+        command = [sys.executable, "-m", "harness.local_writer", str(folder), sync]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "test")])
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, text=True
+        )
+        assert process.stdout is not None
+        with process:
+            assert process.stdout.readline(), "the writer ended by itself"
+            threading.Event().wait(rng.random() / 5)
+            process.kill()
+            lines = [line for line in process.stdout if line.endswith("\n")]
+        acknowledged = int(lines[-1]) if lines else acknowledged
+        with Engine(folder, OPTIONS) as engine:
+            times, columns = engine.fetch(["count", "text"])
+            assert engine.verify().intact
+        count = len(times)
+        assert count >= acknowledged
+        assert times.tolist() == list(range(count))
+        assert columns["count"].values.tolist() == [n * n for n in range(count)]
+        assert columns["text"].values.tolist() == [b"text %d" % n for n in range(count)]
+    assert acknowledged > 100
