@@ -636,12 +636,13 @@ def run_node(
     """Start a node, report readiness, and run it until it is stopped; return the exit code."""
     _set_up_logging(log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    tune_allocator()
     try:
         settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
         node_control.write_pid_file(settings.node.data_dir)
     except (ConfigError, node_control.AlreadyRunning, OSError) as error:
         return _failed(error, ready_fd)
+    # a flushed table's memory is that of the next one: the system need not find it anew
+    tune_allocator(settings.node.memtable_bytes)
     try:
         return _run(ClusterMain(settings), ready_fd, out)
     finally:
