@@ -18,6 +18,7 @@ from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.sql import parse_tables
 from cluster.sql.builder import build_statement
 from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
@@ -75,7 +76,7 @@ class _LazyGrammar:
         self._grammar: _Grammar | None = None
 
     def get(self) -> _Grammar:
-        """Return the grammar; the first call takes some hundred milliseconds."""
+        """Return the grammar; the first call takes some milliseconds, the first ever hundreds."""
         if self._grammar is None:
             with self._lock:
                 if self._grammar is None:
@@ -100,12 +101,11 @@ def _build_grammar() -> _Grammar:
     twice = sorted(name for name in terminals if f"_{name}" in terminals)
     assert not twice, f"used with and without underscore: {twice}"
     declared = " ".join(sorted(terminals))
-    parser = Lark(
-        f"{rules}\n%declare {declared}\n",
-        parser="lalr",
-        lexer=_FedLexer,
-        maybe_placeholders=False,
-    )
+    text = f"{rules}\n%declare {declared}\n"
+    parser = parse_tables.load(text)
+    if parser is None:
+        parser = Lark(text, parser="lalr", lexer=_FedLexer, maybe_placeholders=False)
+        parse_tables.store(text, parser)
     return _Grammar(parser, keywords_of(terminals))
 
 
