@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from iotdb_client import errors
+from iotdb_client import errors, frames
 from iotdb_client.conninfo import ConnInfo, parse_conninfo, parse_zone
 from iotdb_client.cursor import Cursor
 from iotdb_client.errors import InterfaceError, NotSupportedError
+from iotdb_client.literals import Parameters
+from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
+from iotdb_client.types import DataType
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Progress = Callable[[int, int], None]
+"""Called with (rows done, rows in all)."""
+
+_TABLET_BYTES = 4_000_000
+_TABLET_ROWS = 100_000
 
 
 def connect(
-    url_or_host: str = "jdbc:iotdb://127.0.0.1:6667/",
+    url_or_host: str | os.PathLike[str] = "jdbc:iotdb://127.0.0.1:6667/",
     user: str = "root",
     password: str = "root",
     *,
     fetch_size: int = 10_000,
     timeout_s: float | None = 60.0,
     zone: str | None = None,
+    retry_s: float = 20.0,
+    time_column: bool = True,
 ) -> Connection:
-    """Open a connection and log in.
+    """Open a connection and log in; or open a folder, as a database in this process.
 
     Args:
         url_or_host: `jdbc:iotdb://host:port/?key=value`, or just hosts: `h1:p1,h2:p2` are tried in
-            order. What the URL names (user, password, fetch_size, timeout_s, time_zone,
-            rpc_compress) wins over the other arguments.
+            order, and again when one is lost. What the URL names (user, password, fetch_size,
+            timeout_s, time_zone, rpc_compress, retry_s, use_ssl, ssl_ca, ssl_cert, ssl_key,
+            ssl_verify) wins over the other arguments. A Path, a text with a `/`, or ":memory:": a
+            database in this process, see `docs/embedded.md`.
         user: of the login.
-        password: of the login.
+        password: of the login; not looked at for a folder.
         fetch_size: rows of a page.
         timeout_s: of one statement on the server; None: no limit.
         zone: time zone of date literals, e.g. `Asia/Shanghai` or `+08:00`; None: this machine's.
+        retry_s: how long the other hosts are tried when one is lost.
+        time_column: False: rows and tables leave the Time column out.
 
     Raises:
         ProgrammingError: the URL, zone or sizes can't be understood.
-        OperationalError: no host can be reached, or the login is refused.
+        OperationalError: no host can be reached, the login is refused, or the folder is in use.
     """
     info = parse_conninfo(
         url_or_host,
@@ -44,8 +66,9 @@ def connect(
         fetch_size=fetch_size,
         timeout_s=timeout_s,
         zone=zone,
+        retry_s=retry_s,
     )
-    connection = Connection(info)
+    connection = Connection(info, time_column=time_column)
     connection.session.open()
     return connection
 
@@ -67,10 +90,12 @@ class Connection:
     ProgrammingError = errors.ProgrammingError
     NotSupportedError = errors.NotSupportedError
 
-    def __init__(self, info: ConnInfo) -> None:
+    def __init__(self, info: ConnInfo, *, time_column: bool = True) -> None:
         self.info = info
         self.session = Session(info)
         self.zone: dt.tzinfo = parse_zone(info.zone)
+        self.hides_time = not time_column
+        self._schema = SeriesSchema(self.session)
 
     @property
     def timestamp_precision(self) -> str:
@@ -79,7 +104,7 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection was closed, or found broken by an operation."""
+        """Whether the connection was closed; one that was lost is made anew when needed."""
         return not self.session.is_open
 
     def cursor(self) -> Cursor:
@@ -87,6 +112,124 @@ class Connection:
         if self.closed:
             raise InterfaceError("the connection is closed")
         return Cursor(self)
+
+    def execute(self, operation: str, parameters: Parameters | None = None) -> Cursor:
+        """Run a statement with a new cursor, and return that."""
+        return self.cursor().execute(operation, parameters)
+
+    def cancel(self) -> None:
+        """End the query that another thread is running through this connection.
+
+        It fails there with an error; may come too late to do anything.
+        """
+        self.session.cancel()
+
+    # ---- bulk ----
+
+    def insert_tablet(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        types: Sequence[DataType],
+        times: Sequence[int],
+        columns: Sequence[Sequence[Any]],
+        *,
+        aligned: bool = False,
+    ) -> None:
+        """Write rows of one device, column by column; see `Session.insert_tablet`."""
+        self.session.insert_tablet(device, measurements, types, times, columns, aligned=aligned)
+
+    def insert_dataframe(
+        self,
+        device: str,
+        frame: pd.DataFrame,
+        *,
+        time_column: str | None = None,
+        aligned: bool = False,
+        types: Mapping[str, DataType] | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write a DataFrame to a device: each column a measurement, missing values as null.
+
+        Args:
+            device: full path.
+            frame: columns of numbers, booleans or texts. Datetimes become INT64 timestamps.
+            time_column: of the times, datetimes (naive ones are UTC) or ints in the server's
+                precision unit; None: the column Time if there is one, else the index.
+            aligned: whether the device is aligned.
+            types: where they are to differ from those of the columns.
+            progress: called after each tablet.
+
+        Returns:
+            Rows written. Each tablet is written whole or not at all.
+
+        Raises:
+            DataError: a column can't be stored; nothing was written.
+            NotSupportedError: pandas is not installed.
+        """
+        columns = frames.of_pandas(frame, time_column, self.timestamp_precision)
+        return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
+
+    def insert_arrow(
+        self,
+        device: str,
+        table: pa.Table,
+        *,
+        time_column: str = "Time",
+        aligned: bool = False,
+        types: Mapping[str, DataType] | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write an Arrow table to a device; see `insert_dataframe`."""
+        columns = frames.of_arrow(table, time_column, self.timestamp_precision)
+        return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
+
+    def _insert_columns(
+        self,
+        device: str,
+        columns: frames.TabletColumns,
+        types: Mapping[str, DataType],
+        progress: Progress | None,
+        *,
+        aligned: bool,
+    ) -> int:
+        unknown = set(types) - set(columns.measurements)
+        if unknown:
+            raise errors.DataError(f"types names {', '.join(sorted(unknown))}: no such column")
+        chosen = [
+            types.get(name, kind)
+            for name, kind in zip(columns.measurements, columns.types, strict=True)
+        ]
+        rows = len(columns.times)
+        for start, stop in _slices(columns):
+            self.session.insert_tablet(
+                device,
+                columns.measurements,
+                chosen,
+                columns.times[start:stop],
+                [column[start:stop] for column in columns.columns],
+                aligned=aligned,
+                masks=[None if mask is None else mask[start:stop] for mask in columns.masks],
+            )
+            if progress is not None:
+                progress(stop, rows)
+        return rows
+
+    # ---- what the driver remembers of the schema ----
+
+    def series_types(self, device: str, measurements: Sequence[str]) -> list[DataType] | None:
+        """Return the types of a device's series, or None when one does not exist (yet)."""
+        return self._schema.types(device, measurements)
+
+    def is_aligned(self, device: str, *, assumed: bool) -> bool:
+        """Return whether a device is aligned; `assumed` when it does not exist."""
+        return self._schema.is_aligned(device, assumed=assumed)
+
+    def forget_series(self, device: str) -> None:
+        """Look a device's series up again when they are needed."""
+        self._schema.forget(device)
+
+    # ---- transactions, life ----
 
     def commit(self) -> None:
         """Do nothing: every statement has taken effect already."""
@@ -111,3 +254,24 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _slices(columns: frames.TabletColumns) -> Iterator[tuple[int, int]]:
+    """Cut rows into tablets of some megabytes."""
+    rows = len(columns.times)
+    width = 8 + sum(
+        64 if isinstance(column, list) else column.dtype.itemsize for column in columns.columns
+    )
+    step = max(1, min(_TABLET_ROWS, _TABLET_BYTES // width))
+    start = 0
+    while start < rows:
+        stop = min(rows, start + step)
+        texts = [column for column in columns.columns if isinstance(column, list)]
+        while stop - start > 1 and sum(_length(text[start:stop]) for text in texts) > _TABLET_BYTES:
+            stop = start + (stop - start) // 2
+        yield start, stop
+        start = stop
+
+
+def _length(values: Sequence[Any]) -> int:
+    return sum(map(len, values)) if values and isinstance(values[0], (str, bytes)) else 0

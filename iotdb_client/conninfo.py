@@ -15,7 +15,25 @@ from urllib.parse import parse_qsl
 from iotdb_client.errors import ProgrammingError
 
 DEFAULT_PORT = 6667
-_SCHEME = "jdbc:iotdb://"
+MEMORY_PATH = ":memory:"
+_SCHEMES = ("jdbc:iotdb://", "iotdb://")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a connection is encrypted.
+
+    Attributes:
+        ca_file: certificates that are trusted; None: the system's.
+        cert_file: of this client, where the server asks for one.
+        key_file: to it; None: in `cert_file`.
+        verify: False: any server is believed (for tests).
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
 
 
 @dataclass(frozen=True)
@@ -23,11 +41,14 @@ class ConnInfo:
     """Everything that a connection needs to know.
 
     Attributes:
-        hosts: (host, port) in the order in which they are tried.
+        hosts: (host, port) in the order in which they are tried; empty for a folder.
         fetch_size: rows of a page.
         timeout_s: of one statement, None: no limit.
         zone: Java ZoneId spelling, as sent to the server.
         rpc_compress: use Thrift's compact protocol.
+        retry_s: with several hosts, how long others are tried when one is lost.
+        tls: None: not encrypted.
+        folder: of a database in this process, ":memory:" or a path; None: a server.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -37,40 +58,51 @@ class ConnInfo:
     timeout_s: float | None
     zone: str
     rpc_compress: bool = False
+    retry_s: float = 20.0
+    tls: Tls | None = None
+    folder: str | None = None
 
 
 def parse_conninfo(
-    text: str,
+    text: str | os.PathLike[str],
     *,
     user: str,
     password: str,
     fetch_size: int,
     timeout_s: float | None,
     zone: str | None,
+    retry_s: float = 20.0,
 ) -> ConnInfo:
-    """Read a URL or host list.
+    """Read a URL, host list or folder.
 
     Args:
-        text: `jdbc:iotdb://h1:p1,h2:p2/?key=value&…`, or the `h1:p1,h2` part alone. Without a port:
-            6667. IPv6 addresses stand in brackets. Keys: user, password, fetch_size, timeout_s,
-            time_zone, rpc_compress.
+        text: `jdbc:iotdb://h1:p1,h2:p2/?key=value&…` (`iotdb://…` is the same), or the `h1:p1,h2`
+            part alone. Without a port: 6667. IPv6 addresses stand in brackets. Keys: user,
+            password, fetch_size, timeout_s, time_zone, rpc_compress, retry_s, use_ssl, ssl_ca,
+            ssl_cert, ssl_key, ssl_verify. Or a folder: a Path, ":memory:", or a text with a `/`
+            (write `./name` for a folder that has none).
         user: used where the URL names none; so are the others.
         password: of the user.
         fetch_size: rows of a page.
         timeout_s: of one statement; None: no limit.
         zone: Java ZoneId spelling; None: this machine's.
+        retry_s: see ConnInfo.
 
     Raises:
         ProgrammingError: not understood; the message says what is wrong.
     """
-    rest = text.strip()
+    folder = _folder(text)
+    rest = os.fspath(text).strip()
     given: dict[str, Any] = {}
-    if rest.lower().startswith(_SCHEME):
-        rest, _, query = rest[len(_SCHEME) :].partition("?")
+    scheme = next((s for s in _SCHEMES if rest.lower().startswith(s)), None)
+    if folder is not None:
+        rest = ""
+    elif scheme is not None:
+        rest, _, query = rest[len(scheme) :].partition("?")
         given = _parameters(query)
         rest = rest.removesuffix("/")
     elif "://" in rest or rest.lower().startswith("jdbc:"):
-        raise ProgrammingError(f"{text!r} is not a URL of the form {_SCHEME}host:port/")
+        raise ProgrammingError(f"{text!r} is not a URL of the form {_SCHEMES[0]}host:port/")
     if "/" in rest:
         raise ProgrammingError(f"{text!r}: a path after the host has no meaning")
     values: dict[str, Any] = {
@@ -79,15 +111,43 @@ def parse_conninfo(
         "fetch_size": fetch_size,
         "timeout_s": timeout_s,
         "zone": zone,
+        "retry_s": retry_s,
         **given,
     }
     if values["fetch_size"] <= 0:
         raise ProgrammingError(f"fetch_size must be positive, not {values['fetch_size']}")
     if values["timeout_s"] is not None and values["timeout_s"] <= 0:
         raise ProgrammingError(f"timeout_s must be positive or None, not {values['timeout_s']}")
+    if values["retry_s"] < 0:
+        raise ProgrammingError(f"retry_s must not be negative, as {values['retry_s']} is")
     values["zone"] = values["zone"] or local_zone_name()
     parse_zone(values["zone"])
-    return ConnInfo(hosts=tuple(_host(part) for part in rest.split(",")), **values)
+    hosts = () if folder is not None else tuple(_host(part) for part in rest.split(","))
+    return ConnInfo(hosts=hosts, tls=_tls(values), folder=folder, **values)
+
+
+_HOST_LIST = re.compile(r"[^/]*:\d+(?:,[^/]*)?/.*|\[.*", re.DOTALL)
+"""A host list with something behind it, which is a mistake and no folder."""
+
+
+def _folder(text: str | os.PathLike[str]) -> str | None:
+    """Return the folder that a text names, or None when it names servers."""
+    if not isinstance(text, str):
+        return os.fspath(text)
+    if text == MEMORY_PATH:
+        return text
+    if "://" in text or text.lower().startswith("jdbc:") or _HOST_LIST.fullmatch(text):
+        return None
+    return text if "/" in text or os.sep in text or text in (".", "..") else None
+
+
+def _tls(values: dict[str, Any]) -> Tls | None:
+    """Take what is said of TLS out of the parameters."""
+    parts = {key: values.pop(key) for key in _TLS_KEYS if key in values}
+    wanted = values.pop("use_ssl", bool(parts))
+    if parts and not wanted:
+        raise ProgrammingError(f"{', '.join(parts)}: given, but use_ssl=false")
+    return Tls(**parts) if wanted else None
 
 
 def _host(text: str) -> tuple[str, int]:
@@ -115,7 +175,14 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "timeout_s": ("timeout_s", float),
     "time_zone": ("zone", str),
     "rpc_compress": ("rpc_compress", _flag),
+    "retry_s": ("retry_s", float),
+    "use_ssl": ("use_ssl", _flag),
+    "ssl_ca": ("ca_file", str),
+    "ssl_cert": ("cert_file", str),
+    "ssl_key": ("key_file", str),
+    "ssl_verify": ("verify", _flag),
 }
+_TLS_KEYS = ("ca_file", "cert_file", "key_file", "verify")
 
 
 def _parameters(query: str) -> dict[str, Any]:

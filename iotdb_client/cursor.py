@@ -1,51 +1,74 @@
-"""PEP 249 cursors: statements, and their results page by page."""
+"""PEP 249 cursors: statements, and their results page by page, as rows or as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from iotdb_client.errors import Error, InterfaceError, ProgrammingError
-from iotdb_client.literals import render
-from iotdb_client.rows import ResultShape, decode_page
+from iotdb_client.columns import PageColumns, UnalignedPage, decode_columns
+from iotdb_client.errors import (
+    Error,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+from iotdb_client.frames import Table, table_of, to_polars
+from iotdb_client.inserts import InsertMany, is_repeatable
+from iotdb_client.literals import Parameters, render
+from iotdb_client.rows import ResultShape, rows_of, unaligned_rows, unaligned_shape
+from iotdb_client.session import QueryHandle
 from iotdb_client.types import ColumnDescription
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
     from iotdb_client.connection import Connection
+
+Times = Literal["datetime", "int"]
 
 _BATCH_STATEMENTS = 1000
 _BATCH_CHARACTERS = 4_000_000
 """At most four bytes each: well below the frame that a server takes by default."""
+_TABLE_PAGE_ROWS = 100_000
 
 
 class Cursor:
     """Runs statements and reads their rows; for one thread at a time.
 
     Rows are tuples; the Time column comes first where a result has one, as an int in the server's
-    precision unit. Pages of `connection.info.fetch_size` rows are fetched as they are needed, so a
-    result may be larger than memory.
+    precision unit (unless the connection was made with `time_column=False`). The server keeps the
+    result and hands it out in pages of `connection.info.fetch_size` rows as they are needed, so it
+    may be larger than memory.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.arraysize = 1
+        self.rownumber: int | None = None
+        self.messages: list[tuple[type[Exception], str]] = []
+        self._rowcount = -1
         self._closed = False
-        self._statement_id: int | None = None
         self._sql = ""
-        self._query_id: int | None = None
+        self._query: QueryHandle | None = None
         self._shape: ResultShape | None = None
+        self._page: PageColumns | None = None
         self._rows: list[tuple[Any, ...]] = []
         self._next = 0
+        self._unaligned = False
 
     # ---- statements ----
 
-    def execute(self, operation: str, parameters: Sequence[Any] | None = None) -> Cursor:
+    def execute(self, operation: str, parameters: Parameters | None = None) -> Cursor:
         """Run one statement and return this cursor.
 
         Args:
-            operation: the statement; with parameters, a `?` stands for each of them.
-            parameters: see `iotdb_client.literals.render`; None: a `?` has no special meaning.
+            operation: the statement. With a sequence of parameters a `?` stands for each of them,
+                with a mapping `:name` for the one of that name.
+            parameters: see `iotdb_client.literals.render`; None: neither has a special meaning.
 
         Raises:
             Error: with `definite=False` when the statement may have taken effect.
@@ -53,22 +76,17 @@ class Cursor:
         self._check_open()
         self._release()
         sql = self._rendered(operation, parameters) if parameters is not None else operation
-        session = self.connection.session
-        if self._statement_id is None:
-            self._statement_id = session.new_statement_id()
-        answer = session.execute(
-            sql, statement_id=self._statement_id, fetch_size=self.connection.info.fetch_size
-        )
-        self._shape = answer.shape
-        if answer.shape is not None:
-            self._sql = sql
-            self._query_id = answer.query_id if answer.more else None
-            if answer.page is not None:
-                self._rows = decode_page(answer.page, answer.shape)
+        self._start(sql, self.connection.info.fetch_size)
         return self
 
-    def executemany(self, operation: str, seq_of_parameters: Iterable[Sequence[Any]]) -> Cursor:
-        """Run one non-query for each set of parameters, many in a request.
+    def executemany(
+        self, operation: str, seq_of_parameters: Iterable[Sequence[Any] | Mapping[str, Any]]
+    ) -> Cursor:
+        """Run one non-query for each set of parameters.
+
+        `INSERT INTO device(time, …) VALUES (?, …)` is sent as tablets: columns, thousands of rows
+        in a request, with the types that the series have. Other statements go as text, many in a
+        request.
 
         Raises:
             Error: of the first statement that failed; those beside it in the same request have
@@ -76,6 +94,24 @@ class Cursor:
         """
         self._check_open()
         self._release()
+        many = InsertMany.of(operation, self.connection)
+        count = 0
+        if many is not None:
+            count = many.run(seq_of_parameters)
+        else:
+            for batch in self._batches(operation, seq_of_parameters):
+                self.connection.session.execute_batch(
+                    batch, repeatable=all(is_repeatable(sql) for sql in batch)
+                )
+                count += len(batch)
+        self._rowcount = count
+        return self
+
+    def _batches(
+        self,
+        operation: str,
+        seq_of_parameters: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> Iterator[list[str]]:
         batch: list[str] = []
         size = 0
         for parameters in seq_of_parameters:
@@ -83,13 +119,12 @@ class Cursor:
             if batch and (
                 len(batch) == _BATCH_STATEMENTS or size + len(statement) > _BATCH_CHARACTERS
             ):
-                self.connection.session.execute_batch(batch)
+                yield batch
                 batch, size = [], 0
             batch.append(statement)
             size += len(statement)
         if batch:
-            self.connection.session.execute_batch(batch)
-        return self
+            yield batch
 
     # ---- rows ----
 
@@ -100,24 +135,24 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        """Always -1: the protocol tells neither how many rows follow nor how many were written."""
-        return -1
+        """Rows that the last `executemany` wrote; -1 otherwise, as the protocol does not tell."""
+        return self._rowcount
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """Return the next row, or None at the end."""
         if not self._have_row():
             return None
         row = self._rows[self._next]
-        self._next += 1
+        self._advance(1)
         return row
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
         """Return up to `size` (default `arraysize`) further rows; [] at the end."""
         wanted = self.arraysize if size is None else size
         found: list[tuple[Any, ...]] = []
-        while len(found) < wanted and self._have_row():
+        while self._have_row() and len(found) < wanted:
             piece = self._rows[self._next : self._next + wanted - len(found)]
-            self._next += len(piece)
+            self._advance(len(piece))
             found += piece
         return found
 
@@ -125,15 +160,73 @@ class Cursor:
         """Return all further rows."""
         found: list[tuple[Any, ...]] = []
         while self._have_row():
-            found += self._rows[self._next :]
-            self._next = len(self._rows)
+            piece = self._rows[self._next :]
+            self._advance(len(piece))
+            found += piece
         return found
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while (row := self.fetchone()) is not None:
             yield row
 
+    # ---- tables ----
+
+    def to_pandas(self, *, times: Times = "datetime") -> pd.DataFrame:
+        """Return all rows that were not fetched yet as a DataFrame.
+
+        Columns without nulls have NumPy types; with nulls, FLOAT and DOUBLE have NaN there,
+        INT32, INT64 and BOOLEAN pandas' nullable types.
+
+        Args:
+            times: Time as UTC datetimes, or as ints in the server's precision unit.
+
+        Raises:
+            NotSupportedError: pandas is not installed.
+        """
+        return self._table().pandas(times)
+
+    def to_arrow(self, *, times: Times = "datetime") -> pa.Table:
+        """Return all rows that were not fetched yet as an Arrow table; see `to_pandas`."""
+        return self._table().arrow(times)
+
+    def to_polars(self, *, times: Times = "datetime") -> pl.DataFrame:
+        """Return all rows that were not fetched yet as a polars DataFrame; see `to_pandas`."""
+        return to_polars(self._table(), times)
+
+    def _table(self) -> Table:
+        self._check_result()
+        assert self._shape is not None
+        if self._unaligned:
+            raise NotSupportedError("a table has one time for each row: leave DISABLE ALIGN out")
+        if self._next:
+            raise ProgrammingError(
+                "some rows were fetched already: run the query again for a table"
+            )
+        pages = self._all_pages()
+        self._rownumber_at(sum(len(page.times) for page in pages))
+        return table_of(pages, self._shape, self.connection.timestamp_precision)
+
+    def _all_pages(self) -> list[PageColumns]:
+        """Take the rest of the result; nothing was handed out, so a lost query may run again."""
+        for last_try in (False, True):
+            pages = [] if self._page is None else [self._page]
+            self._page = None
+            try:
+                while (page := self._fetch_page(_TABLE_PAGE_ROWS)) is not None:
+                    pages.append(page)
+            except OperationalError as error:
+                if last_try or error.status is not None or not is_repeatable(self._sql):
+                    raise
+                self._start(self._sql, self.connection.info.fetch_size)
+                continue
+            return pages
+        raise AssertionError("unreachable")
+
     # ---- life ----
+
+    def cancel(self) -> None:
+        """End the statement that this cursor's connection is running; for another thread."""
+        self.connection.cancel()
 
     def close(self) -> None:
         """Release the result; the cursor can't be used any more. May be called again."""
@@ -160,9 +253,37 @@ class Cursor:
 
     # ---- inside ----
 
-    def _rendered(self, operation: str, parameters: Sequence[Any]) -> str:
+    def _rendered(self, operation: str, parameters: Parameters) -> str:
         connection = self.connection
         return render(operation, parameters, connection.zone, connection.timestamp_precision)
+
+    def _start(self, sql: str, fetch_size: int) -> None:
+        answer = self.connection.session.execute(
+            sql, fetch_size=fetch_size, repeatable=is_repeatable(sql)
+        )
+        self._sql = sql
+        self._query = None
+        if answer.shape is None:
+            self._shape = None
+            return
+        if answer.unaligned is not None:
+            self._take_unaligned(answer.query, answer.shape, answer.unaligned)
+            return
+        self._shape = answer.shape.without_time() if self.connection.hides_time else answer.shape
+        self._query = answer.query if answer.more else None
+        self._rownumber_at(0)
+        if answer.page is not None:
+            self._page = decode_columns(answer.page, self._shape.types)
+
+    def _take_unaligned(self, query: QueryHandle, shape: ResultShape, first: UnalignedPage) -> None:
+        """Read all of a result of DISABLE ALIGN: its columns don't end together."""
+        pages = [first]
+        session, size = self.connection.session, self.connection.info.fetch_size
+        while (page := session.fetch_unaligned(self._sql, query, fetch_size=size)) is not None:
+            pages.append(page)
+        self._rows, self._next = unaligned_rows(pages, shape), 0
+        self._shape, self._unaligned = unaligned_shape(shape), True
+        self._rownumber_at(0)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -170,36 +291,54 @@ class Cursor:
         if self.connection.closed:
             raise InterfaceError("the connection is closed")
 
-    def _have_row(self) -> bool:
+    def _check_result(self) -> None:
         if self._closed:
             raise InterfaceError("the cursor is closed")
         if self._shape is None:
             raise ProgrammingError("the last statement has no result set")
+
+    def _have_row(self) -> bool:
+        self._check_result()
+        assert self._shape is not None
         while self._next >= len(self._rows):
-            if self._query_id is None:
-                return False
-            self._rows, self._next = [], 0
-            page = self.connection.session.fetch(
-                self._sql,
-                query_id=self._query_id,
-                fetch_size=self.connection.info.fetch_size,
-            )
+            page = self._page or self._fetch_page(self.connection.info.fetch_size)
             if page is None:
-                self._query_id = None
                 return False
-            self._rows = decode_page(page, self._shape)
+            self._page = None
+            self._rows, self._next = rows_of(page, self._shape), 0
         return True
+
+    def _fetch_page(self, rows: int) -> PageColumns | None:
+        if self._query is None:
+            return None
+        assert self._shape is not None
+        page = self.connection.session.fetch(self._sql, self._query, fetch_size=rows)
+        if page is None:
+            self._query = None
+            return None
+        return decode_columns(page, self._shape.types)
+
+    def _advance(self, count: int) -> None:
+        self._next += count
+        self._rownumber_at((self.rownumber or 0) + count)
+
+    def _rownumber_at(self, number: int | None) -> None:
+        self.rownumber = number
 
     def _release(self) -> None:
         """Forget the result; tell the server when it holds the rest of it."""
-        query_id, self._query_id = self._query_id, None
-        self._shape, self._rows, self._next = None, [], 0
-        if query_id is not None and not self.connection.closed:
+        query, self._query = self._query, None
+        self._shape, self._page, self._rows, self._next = None, None, [], 0
+        self._unaligned = False
+        self._rownumber_at(None)
+        self._rowcount = -1
+        if query is not None and not self.connection.closed:
             try:
-                self.connection.session.close_query(
-                    query_id=query_id, statement_id=self._statement_id or 0
-                )
+                self.connection.session.close_query(query)
+            except OperationalError as error:
+                if error.status is not None:
+                    raise
+                # the connection broke: the server has released everything with it
             except Error:
                 if not self.connection.closed:
                     raise
-                # the connection broke: the server has released everything with it

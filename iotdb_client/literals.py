@@ -11,7 +11,7 @@ import decimal
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,20 @@ _PIECE = re.compile(
 """Quoted text of every kind, placeholders, statement ends."""
 
 
-def render(sql: str, parameters: Sequence[Any], zone: dt.tzinfo, precision: str) -> str:
-    """Return the statement with every `?` replaced by a parameter.
+_NAMED = re.compile(_PIECE.pattern + r"|(?<![\w:]):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
+"""The colons of a time literal stand behind digits, and before digits."""
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+def render(sql: str, parameters: Parameters, zone: dt.tzinfo, precision: str) -> str:
+    """Return the statement with every `?`, or `:name` for a mapping, replaced by a parameter.
 
     Args:
-        sql: one statement; a `?` inside quotes stays.
-        parameters: None, bool, int, float, Decimal, str, bytes (UTF-8), date, datetime, and NumPy
-            scalars of these.
+        sql: one statement; a `?` or `:name` inside quotes stays.
+        parameters: a sequence, or a mapping; unused entries of a mapping are ignored. Values:
+            None, bool, int, float, Decimal, str, bytes (UTF-8), date, datetime, and NumPy scalars
+            of these.
         zone: where naive datetimes are.
         precision: unit of timestamps of the server.
 
@@ -41,8 +48,10 @@ def render(sql: str, parameters: Sequence[Any], zone: dt.tzinfo, precision: str)
         DataError: a value that no literal can express.
         InterfaceError: a value of another type.
     """
+    if isinstance(parameters, Mapping):
+        return _render_named(sql, parameters, zone, precision)
     if isinstance(parameters, (str, bytes)) or not isinstance(parameters, Sequence):
-        raise ProgrammingError("parameters are a sequence, for instance a tuple")
+        raise ProgrammingError("parameters are a sequence, for instance a tuple, or a mapping")
     parts: list[str] = []
     start = used = 0
     for match in _PIECE.finditer(sql):
@@ -59,6 +68,28 @@ def render(sql: str, parameters: Sequence[Any], zone: dt.tzinfo, precision: str)
         )
     parts.append(sql[start:])
     return "".join(parts)
+
+
+def _render_named(sql: str, parameters: Mapping[str, Any], zone: dt.tzinfo, precision: str) -> str:
+    def replaced(match: re.Match[str]) -> str:
+        name = match["name"]
+        if match["mark"] is not None:
+            raise ProgrammingError("the statement has ? placeholders: parameters are a sequence")
+        if name is None:
+            return match[0]
+        return literal(named_values(parameters, [name])[0], zone, precision)
+
+    return _NAMED.sub(replaced, sql)
+
+
+def named_values(parameters: Any, names: Sequence[Any]) -> list[Any]:  # noqa: ANN401
+    """Return the values of some names; ProgrammingError where one is missing."""
+    if not isinstance(parameters, Mapping):
+        raise ProgrammingError("the statement has named placeholders: parameters are a mapping")
+    missing = [name for name in names if name not in parameters]
+    if missing:
+        raise ProgrammingError(f"no value was given for :{missing[0]}")
+    return [parameters[name] for name in names]
 
 
 def literal(value: Any, zone: dt.tzinfo, precision: str) -> str:  # noqa: ANN401

@@ -1,39 +1,25 @@
-"""Decodes result pages of the legacy layout (client-protocol 5.4) into Python rows.
-
-Fixed-width columns go through NumPy as a whole; only TEXT is read value by value.
-"""
+"""Decoded pages as Python rows, and what their columns are (client-protocol 5.4, 5.5)."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from iotdb_client.errors import DataError, InternalError
+from iotdb_client.columns import (
+    ColumnPart,
+    Page,
+    PageColumns,
+    UnalignedPage,
+    decode_columns,
+    decode_texts,
+)
+from iotdb_client.errors import InternalError
 from iotdb_client.types import TIME_COLUMN, TIME_TYPE, ColumnDescription
 
-_DTYPES = {
-    "BOOLEAN": np.dtype("?"),
-    "INT32": np.dtype(">i4"),
-    "DATE": np.dtype(">i4"),
-    "INT64": np.dtype(">i8"),
-    "TIMESTAMP": np.dtype(">i8"),
-    "FLOAT": np.dtype(">f4"),
-    "DOUBLE": np.dtype(">f8"),
-}
-_TIMES = np.dtype(">i8")
-_LENGTH = struct.Struct(">i")
-
-
-class Page(NamedTuple):
-    """One page as it came: the three parts of a TSQueryDataSet."""
-
-    time: bytes
-    values: Sequence[bytes]
-    bitmaps: Sequence[bytes]
+__all__ = ["Page", "ResultShape", "decode_page", "result_shape", "rows_of", "unaligned_rows"]
 
 
 class ResultShape(NamedTuple):
@@ -50,6 +36,12 @@ class ResultShape(NamedTuple):
     has_time: bool
     types: tuple[str, ...]
     source: tuple[int, ...]
+
+    def without_time(self) -> ResultShape:
+        """Return the shape of the same rows without their Time."""
+        if not self.has_time:
+            return self
+        return self._replace(description=self.description[1:], has_time=False)
 
 
 def result_shape(
@@ -98,61 +90,55 @@ def decode_page(page: Page, shape: ResultShape) -> list[tuple[Any, ...]]:
         InternalError: the page's parts contradict one another.
         DataError: a text is not UTF-8.
     """
-    rows = len(page.time) // 8
-    if not rows:
-        return []
-    if len(page.time) % 8 or not len(page.values) == len(page.bitmaps) == len(shape.types):
-        raise InternalError("a result page does not have the shape that its header announced")
-    decoded = [
-        _column(values, bitmap, kind, rows)
-        for values, bitmap, kind in zip(page.values, page.bitmaps, shape.types, strict=True)
-    ]
+    return rows_of(decode_columns(page, shape.types), shape) if page.time else []
+
+
+def rows_of(page: PageColumns, shape: ResultShape) -> list[tuple[Any, ...]]:
+    """Return the rows of a decoded page.
+
+    Raises:
+        DataError: a text is not UTF-8.
+    """
+    decoded = [_cells(part) for part in page.parts]
     output = [decoded[number] for number in shape.source]
     if shape.has_time:
-        output.insert(0, np.frombuffer(page.time, _TIMES).tolist())
-    return list(zip(*output, strict=True)) if output else [()] * rows
+        output.insert(0, page.times.tolist())
+    return list(zip(*output, strict=True)) if output else [()] * len(page.times)
 
 
-def _column(values: bytes, bitmap: bytes, kind: str, rows: int) -> list[Any]:
-    if len(bitmap) < (rows + 7) // 8:
-        raise InternalError(f"null bitmap of {len(bitmap)} bytes for {rows} rows")
-    present = np.unpackbits(np.frombuffer(bitmap, np.uint8), count=rows).view(np.bool_)
-    count = int(np.count_nonzero(present))
-    dtype = _DTYPES.get(kind)
-    if dtype is None:
-        found = _texts(values, count, as_bytes=kind == "BLOB")
-        return found if count == rows else _spread(found, present)
-    if len(values) != count * dtype.itemsize:
-        raise InternalError(f"{len(values)} bytes for {count} values of type {kind}")
-    array = np.frombuffer(values, dtype)
-    return array.tolist() if count == rows else _spread(array.tolist(), present)
+def unaligned_shape(shape: ResultShape) -> ResultShape:
+    """Return the shape of rows in which each column stands behind times of its own."""
+    columns = shape.description[1:] if shape.has_time else shape.description
+    time = ColumnDescription(TIME_COLUMN, TIME_TYPE)
+    description = tuple(part for column in columns for part in (time, column))
+    return shape._replace(description=description or (time,), has_time=False)
 
 
-def _spread(values: list[Any], present: npt.NDArray[np.bool_]) -> list[Any]:
-    cells = np.full(len(present), None, dtype=object)
-    # assigned one by one by NumPy, which would otherwise take nested sequences for dimensions
-    cells[present] = np.fromiter(values, dtype=object, count=len(values))
-    return cells.tolist()
+def unaligned_rows(pages: Sequence[UnalignedPage], shape: ResultShape) -> list[tuple[Any, ...]]:
+    """Return the points of columns beside each other, each behind its time; None past the end.
+
+    Raises:
+        InternalError: the pages don't fit the header.
+    """
+    columns: list[tuple[list[Any], list[Any]]] = []
+    for number, kind in enumerate(shape.types):
+        times = b"".join(page.times[number] for page in pages)
+        values = b"".join(page.values[number] for page in pages)
+        rows = len(times) // 8
+        page = decode_columns(Page(times, [values], [b"\xff" * (rows // 8 + 1)]), [kind])
+        columns.append((page.times.tolist(), _cells(page.parts[0])))
+    output = [cells for number in shape.source for cells in columns[number]]
+    return list(zip_longest(*output))
 
 
-def _texts(data: bytes, count: int, *, as_bytes: bool) -> list[Any]:
-    found: list[Any] = []
-    unpack = _LENGTH.unpack_from
-    start = 0
-    try:
-        for _ in range(count):
-            (length,) = unpack(data, start)
-            start += 4 + length
-            found.append(data[start - length : start])
-            if length < 0:
-                raise InternalError("negative text length in a result page")
-    except struct.error as error:
-        raise InternalError("text column of a result page is cut off") from error
-    if start != len(data):
-        raise InternalError("text column of a result page has the wrong length")
-    if as_bytes:
+def _cells(part: ColumnPart) -> list[Any]:
+    if isinstance(part.values, list):
+        found: list[Any] = part.values if part.kind == "BLOB" else decode_texts(part.values)
+    else:
+        found = part.values.tolist()
+    if part.present is None:
         return found
-    try:
-        return [text.decode() for text in found]
-    except UnicodeDecodeError as error:
-        raise DataError(f"a TEXT value is not UTF-8: {error}") from error
+    cells = np.full(len(part.present), None, dtype=object)
+    # assigned one by one by NumPy, which would otherwise take nested sequences for dimensions
+    cells[part.present] = np.fromiter(found, dtype=object, count=len(found))
+    return cells.tolist()

@@ -1,27 +1,29 @@
-"""A thin wrapper of the Thrift calls: one connection, one login, wire types in and out.
+"""One login: calls with wire types in and out, on whichever host serves, or in this process.
 
 The session announces itself as 0.13 (`version=V_0_13`), so status codes are those of 0.13 and
-results come in the legacy layout. Calls of several threads are done one after another. After a
-time-out or broken connection the session is closed: a late answer must never be taken for the
-answer to a later call.
+results come in the legacy layout. Calls of several threads are done one after another.
+
+When a connection is lost the session logs in again, at the next of its hosts. What was under way
+is sent again only where that is safe: it has not reached a server, a server refused it for certain
+(`Error.definite`) because it has no leader or is stopping, or to do it twice is the same as to do
+it once (queries, and points whose times are given). Everything else is reported, `definite=False`.
+A late answer is never taken for the answer to a later call: the connection it would come on is
+gone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
-from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
-from thrift.Thrift import TException
-from thrift.transport.TSocket import TSocket
-from thrift.transport.TTransport import TFramedTransport, TTransportException
+import numpy as np
+import numpy.typing as npt
 
-from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client.ttypes import (
+    TSCancelOperationReq,
     TSCloseOperationReq,
     TSCloseSessionReq,
     TSExecuteBatchStatementReq,
@@ -30,42 +32,66 @@ from cluster.rpc.gen.client.ttypes import (
     TSInsertTabletReq,
     TSOpenSessionReq,
     TSQueryDataSet,
+    TSQueryNonAlignDataSet,
     TSStatus,
 )
+from iotdb_client.columns import Page, UnalignedPage
 from iotdb_client.conninfo import ConnInfo
+from iotdb_client.embedded import EmbeddedTransport
 from iotdb_client.errors import (
     MULTIPLE_ERROR,
+    DatabaseError,
     DataError,
+    Error,
     InterfaceError,
     OperationalError,
     error_of,
 )
-from iotdb_client.rows import Page, ResultShape, result_shape
+from iotdb_client.rows import ResultShape, result_shape
 from iotdb_client.tablet import encode_columns, encode_times
+from iotdb_client.transport import Lost, Transport, WireTransport
 from iotdb_client.types import UNITS_PER_SECOND, DataType
 
 _PROTOCOL_V3 = 2
 _SUCCESS = frozenset({200, 707})
 """707: 0.13 executed the write and hints at a better node."""
-_CONNECT_TIMEOUT_S = 10.0
-_ANSWER_GRACE_S = 10.0
-"""The socket waits that much longer than the server may take: its own time-out says more."""
+_ELSEWHERE = frozenset({700, 702, 706})
+"""Refused for certain, and another node (or this one, a little later) may do it."""
+_MAY_COME_TRUE = frozenset({500, 701})
+"""Outcome unknown: to be sent again only if that does no harm."""
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+_CANCEL_ALL = -1
 
 
 class Answer(NamedTuple):
     """What an execute call brought.
 
     Attributes:
-        query_id: for fetch and close.
+        query: for fetch and close.
         shape: of the result; None when the statement has no result set.
         page: the first page; None: no rows.
         more: False when the server said that no page follows.
+        unaligned: the first page of a result whose columns have times of their own (DISABLE
+            ALIGN), in place of `page`.
     """
 
-    query_id: int
+    query: QueryHandle
     shape: ResultShape | None
     page: Page | None
     more: bool
+    unaligned: UnalignedPage | None = None
+
+
+class QueryHandle(NamedTuple):
+    """A result that a server holds for this session.
+
+    Attributes:
+        query_id: of the server.
+        login: of the session; the server has forgotten the queries of earlier ones.
+    """
+
+    query_id: int
+    login: int
 
 
 class Session:
@@ -73,22 +99,27 @@ class Session:
 
     Args:
         info: hosts are tried in order until one accepts the connection.
+        beside: for a database in memory: be another session of that one's.
     """
 
-    def __init__(self, info: ConnInfo) -> None:
+    def __init__(self, info: ConnInfo, beside: Session | None = None) -> None:
         self.info = info
         self.timestamp_precision = "ms"
         self.host = ""
         self.port = 0
+        self.logins = 0
+        self._beside = beside
         self._lock = threading.Lock()
-        self._transport: TFramedTransport | None = None
-        self._client: Any = None
+        self._open = False
+        self._next_host = 0
+        self._transport: Transport | None = None
         self._session_id = -1
+        self._statement_id = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether the session is logged in, as far as known without asking."""
-        return self._client is not None
+        """Whether it was opened and not closed. A connection that was lost is made again."""
+        return self._open
 
     def open(self) -> None:
         """Connect and log in.
@@ -97,11 +128,336 @@ class Session:
             OperationalError: no host answers, or the login is refused.
         """
         with self._lock:
-            if self._client is not None:
+            if self._open:
                 raise InterfaceError("the session is open already")
-            self._connect()
+            self._log_in_somewhere_locked()
+            self._open = True
+
+    def close(self) -> None:
+        """Log out; closing a closed session does nothing."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+            was_open, self._open = self._open, False
+        if transport is None or not was_open:
+            return
         try:
-            answer = self._call(
+            # the server ends the session with the connection anyway
+            with contextlib.suppress(Lost, Error):
+                transport.call("closeSession", TSCloseSessionReq(sessionId=self._session_id))
+        finally:
+            transport.close()
+
+    # ---- statements ----
+
+    def execute(
+        self, sql: str, *, fetch_size: int, repeatable: bool, failover: bool = True
+    ) -> Answer:
+        """Run any one statement; the first page of a result comes with the answer.
+
+        Args:
+            sql: the statement.
+            fetch_size: rows of a page.
+            repeatable: to run it twice is the same as to run it once.
+            failover: False: fail when the connection is lost, whatever the statement is.
+        """
+        timeout_s = self.info.timeout_s
+        _check_encodable(sql)
+        answer, login = self._call(
+            "executeStatement",
+            lambda: TSExecuteStatementReq(
+                sessionId=self._session_id,
+                statement=sql,
+                statementId=self._statement_id,
+                fetchSize=fetch_size,
+                timeout=0 if timeout_s is None else max(1, round(timeout_s * 1000)),
+            ),
+            status=lambda answer: answer.status,
+            repeatable=repeatable,
+            failover=failover,
+        )
+        query = QueryHandle(answer.queryId or 0, login)
+        if answer.columns is None:
+            return Answer(query, None, None, more=False)
+        shape = result_shape(
+            answer.columns,
+            answer.dataTypeList or [],
+            answer.columnNameIndexMap,
+            ignore_time=bool(answer.ignoreTimeStamp),
+        )
+        if answer.nonAlignQueryDataSet is not None:
+            unaligned = _unaligned(answer.nonAlignQueryDataSet)
+            return Answer(query, shape, None, more=True, unaligned=unaligned)
+        page = _page(answer.queryDataSet)
+        more = page is not None and answer.moreData is not False
+        return Answer(query, shape, page, more)
+
+    def fetch(self, sql: str, query: QueryHandle, *, fetch_size: int) -> Page | None:
+        """Return a query's next page, None at its end.
+
+        Raises:
+            OperationalError: the connection was lost, and the rest of the result with it.
+        """
+        answer = self._fetch(sql, query, fetch_size, align=True)
+        return _page(answer.queryDataSet) if answer.hasResultSet else None
+
+    def fetch_unaligned(
+        self, sql: str, query: QueryHandle, *, fetch_size: int
+    ) -> UnalignedPage | None:
+        """Return the next page of a result that is not aligned, None at its end."""
+        answer = self._fetch(sql, query, fetch_size, align=False)
+        if not answer.hasResultSet or answer.nonAlignQueryDataSet is None:
+            return None
+        return _unaligned(answer.nonAlignQueryDataSet)
+
+    def _fetch(self, sql: str, query: QueryHandle, fetch_size: int, *, align: bool) -> Any:  # noqa: ANN401
+        answer, _ = self._call(
+            "fetchResults",
+            lambda: TSFetchResultsReq(
+                sessionId=self._session_id,
+                statement=sql,
+                fetchSize=fetch_size,
+                queryId=query.query_id,
+                isAlign=align,
+            ),
+            status=lambda answer: answer.status,
+            login=query.login,
+        )
+        return answer
+
+    def close_query(self, query: QueryHandle) -> None:
+        """Release a query that has not been read to its end."""
+        if query.login != self.logins:
+            return  # the server has released it with the connection
+        self._call(
+            "closeOperation",
+            lambda: TSCloseOperationReq(
+                sessionId=self._session_id,
+                queryId=query.query_id,
+                statementId=self._statement_id,
+            ),
+            login=query.login,
+        )
+
+    def cancel(self) -> None:
+        """End what this session is running at its server, from another thread; may be too late.
+
+        Asks through a connection of its own, since this one waits for the answer.
+        """
+        transport, session_id = self._transport, self._session_id
+        if transport is None:
+            return
+        helper = Session(self.info, beside=self)
+        with helper._lock:
+            helper._attach_locked(self._another_transport(transport))
+        try:
+            assert helper._transport is not None
+            status = helper._transport.call(
+                "cancelOperation", TSCancelOperationReq(sessionId=session_id, queryId=_CANCEL_ALL)
+            )
+            _check(status)
+        except Lost as error:
+            raise OperationalError(f"not cancelled: {error}") from error
+        finally:
+            helper._open = True
+            helper.close()
+
+    def execute_batch(self, statements: Sequence[str], *, repeatable: bool = False) -> None:
+        """Run non-queries in order, each on its own: one that fails does not undo the others.
+
+        Raises:
+            DatabaseError: of the first one that failed, naming its position.
+        """
+        _check_encodable(*statements)
+        self._call(
+            "executeBatchStatement",
+            lambda: TSExecuteBatchStatementReq(
+                sessionId=self._session_id, statements=list(statements)
+            ),
+            repeatable=repeatable,
+            failed=lambda status: _batch_error(status, len(statements)),
+        )
+
+    # ---- writes without SQL ----
+
+    def insert_tablet(
+        self,
+        device: str,
+        measurements: Sequence[str],
+        types: Sequence[DataType],
+        times: Sequence[int] | npt.NDArray[np.int64],
+        columns: Sequence[Any],
+        *,
+        aligned: bool = False,
+        masks: Sequence[npt.NDArray[np.bool_] | None] | None = None,
+    ) -> None:
+        """Write rows of one device, column by column.
+
+        Points are told by their times, so a tablet whose answer was lost is sent again.
+
+        Args:
+            device: full path.
+            measurements: names below the device.
+            types: of the measurements.
+            times: int[rows] in the server's precision unit.
+            columns: one for each measurement, each of `rows` values, None for null; sequences or
+                NumPy arrays.
+            aligned: whether the device is aligned.
+            masks: where nulls are, if columns don't say; see `iotdb_client.tablet`.
+
+        Raises:
+            DataError: a value does not fit its type, lengths differ; nothing was sent.
+            DatabaseError: the server refused.
+        """
+        if not len(measurements) == len(types) == len(columns):
+            raise DataError("measurements, types and columns differ in length")
+        values = encode_columns(measurements, types, columns, len(times), masks)
+        stamps = encode_times(times)
+        self._call(
+            "insertTablet",
+            lambda: TSInsertTabletReq(
+                sessionId=self._session_id,
+                prefixPath=device,
+                measurements=list(measurements),
+                values=values,
+                timestamps=stamps,
+                types=[int(kind) for kind in types],
+                size=len(times),
+                isAligned=aligned,
+            ),
+            repeatable=True,
+        )
+
+    # ---- calls ----
+
+    def _call(
+        self,
+        method: str,
+        request: Callable[[], Any],
+        *,
+        status: Callable[[Any], TSStatus] = lambda answer: answer,
+        failed: Callable[[TSStatus], DatabaseError] | None = None,
+        repeatable: bool = False,
+        failover: bool = True,
+        login: int | None = None,
+    ) -> tuple[Any, int]:
+        """Call a method, on the next host when this one is lost; return answer and login number.
+
+        Args:
+            method: of the client service.
+            request: makes the argument, for the login at hand.
+            status: of an answer.
+            failed: makes the error of a status that is no success.
+            repeatable: may be sent again though it may have been carried out.
+            failover: False: no second try.
+            login: only as a part of this login, which holds what the request is about.
+        """
+        failed = failed or (lambda found: error_of(found.code, found.message or ""))
+        end = time.monotonic() + self.info.retry_s
+        with self._lock:
+            for number, pause_s in enumerate(_pauses()):
+                if not self._open:
+                    raise InterfaceError("the connection is closed")
+                try:
+                    return self._try_locked(method, request, status, failed, login)
+                except _TryAgain as again:
+                    if again.unknown and not repeatable:
+                        raise again.error from again.error.__cause__
+                    if not failover or login is not None or not self._may_go_on(again, number, end):
+                        raise again.error from again.error.__cause__
+                    if again.pause:
+                        time.sleep(min(pause_s, max(0.0, end - time.monotonic())))
+        raise AssertionError("unreachable")
+
+    def _may_go_on(self, again: _TryAgain, tries: int, end: float) -> bool:
+        """Several hosts are tried until the time is up; a single one once more, if it was lost."""
+        if len(self.info.hosts) > 1:
+            return time.monotonic() < end
+        return again.lost_login and tries == 0
+
+    def _try_locked(
+        self,
+        method: str,
+        request: Callable[[], Any],
+        status: Callable[[Any], TSStatus],
+        failed: Callable[[TSStatus], DatabaseError],
+        login: int | None,
+    ) -> tuple[Any, int]:
+        if self._transport is None:
+            if login is not None:
+                raise _lost_result()
+            try:
+                self._log_in_somewhere_locked()
+            except OperationalError as error:
+                raise _TryAgain(error, pause=True) from error
+        if login is not None and login != self.logins:
+            raise _lost_result()
+        transport = self._transport
+        assert transport is not None
+        try:
+            answer = transport.call(method, request())
+        except Lost as error:
+            self._drop_locked()
+            raise _TryAgain(
+                OperationalError(
+                    f"connection to {transport.where} lost: {error}", definite=not error.sent
+                ),
+                unknown=error.sent,
+                lost_login=True,
+            ) from error
+        except BaseException:
+            self._drop_locked()
+            raise
+        found = status(answer)
+        if found.code not in _SUCCESS:
+            problem = failed(found)
+            if found.code in _ELSEWHERE or (
+                found.code in _MAY_COME_TRUE and len(self.info.hosts) > 1
+            ):
+                self._drop_locked()
+                raise _TryAgain(problem, unknown=found.code in _MAY_COME_TRUE, pause=True)
+            raise problem
+        return answer, self.logins
+
+    # ---- logging in ----
+
+    def _log_in_somewhere_locked(self) -> None:
+        """Log in at the first host, from the next one on, that can be reached."""
+        if self.info.folder is not None:
+            beside = self._beside._transport if self._beside is not None else None
+            share = beside if isinstance(beside, EmbeddedTransport) else None
+            self._attach_locked(EmbeddedTransport(self.info.folder, {}, share))
+            return
+        problems: list[str] = []
+        for _ in self.info.hosts:
+            host, port = self.info.hosts[self._next_host % len(self.info.hosts)]
+            try:
+                self._attach_locked(WireTransport(host, port, self.info))
+            except Lost as error:
+                problems.append(str(error))
+                self._next_host += 1
+                continue
+            self.host, self.port = host, port
+            return
+        raise OperationalError(f"no connection to {', '.join(problems)}")
+
+    def _another_transport(self, transport: Transport) -> Transport:
+        """Return a second way to where `transport` leads."""
+        if isinstance(transport, EmbeddedTransport):
+            return EmbeddedTransport(transport.where, {}, share=transport)
+        try:
+            return WireTransport(self.host, self.port, self.info)
+        except Lost as error:
+            raise OperationalError(f"no connection to {error}") from error
+
+    def _attach_locked(self, transport: Transport) -> None:
+        """Log in on a transport and go on with it.
+
+        Raises:
+            Lost: it broke, `sent` False: nothing was asked but to be let in.
+            OperationalError: the login was refused.
+        """
+        try:
+            answer = transport.call(
                 "openSession",
                 TSOpenSessionReq(
                     client_protocol=_PROTOCOL_V3,
@@ -112,223 +468,78 @@ class Session:
                 ),
             )
             _check(answer.status)
+            statement_id = transport.call("requestStatementId", answer.sessionId)
+        except Lost as error:
+            transport.close()
+            raise Lost(f"connection to {transport.where} lost: {error}", sent=False) from error
         except BaseException:
-            self._drop()
+            transport.close()
             raise
-        self._session_id = answer.sessionId
         precision = (answer.configuration or {}).get("timestamp_precision", "ms")
         if precision not in UNITS_PER_SECOND:
-            self._drop()
+            transport.close()
             raise InterfaceError(f"the server counts time in {precision!r}, unknown to this driver")
         self.timestamp_precision = precision
-
-    def close(self) -> None:
-        """Log out; closing a closed session does nothing."""
-        if self._client is None:
-            return
-        try:
-            # the server ends the session with the connection anyway
-            with contextlib.suppress(OperationalError, InterfaceError):
-                self._call("closeSession", TSCloseSessionReq(sessionId=self._session_id))
-        finally:
-            self._drop()
-
-    # ---- statements ----
-
-    def new_statement_id(self) -> int:
-        """Return an id under which a cursor's queries are kept."""
-        return int(self._call("requestStatementId", self._session_id))
-
-    def execute(self, sql: str, *, statement_id: int, fetch_size: int) -> Answer:
-        """Run any one statement; the first page of a result comes with the answer."""
-        timeout_s = self.info.timeout_s
-        _check_encodable(sql)
-        answer = self._call(
-            "executeStatement",
-            TSExecuteStatementReq(
-                sessionId=self._session_id,
-                statement=sql,
-                statementId=statement_id,
-                fetchSize=fetch_size,
-                timeout=0 if timeout_s is None else max(1, round(timeout_s * 1000)),
-            ),
-        )
-        _check(answer.status)
-        if answer.columns is None:
-            return Answer(answer.queryId or 0, None, None, more=False)
-        shape = result_shape(
-            answer.columns,
-            answer.dataTypeList or [],
-            answer.columnNameIndexMap,
-            ignore_time=bool(answer.ignoreTimeStamp),
-        )
-        page = _page(answer.queryDataSet)
-        more = page is not None and answer.moreData is not False
-        return Answer(answer.queryId or 0, shape, page, more)
-
-    def fetch(self, sql: str, *, query_id: int, fetch_size: int) -> Page | None:
-        """Return a query's next page, None at its end."""
-        answer = self._call(
-            "fetchResults",
-            TSFetchResultsReq(
-                sessionId=self._session_id,
-                statement=sql,
-                fetchSize=fetch_size,
-                queryId=query_id,
-                isAlign=True,
-            ),
-        )
-        _check(answer.status)
-        return _page(answer.queryDataSet) if answer.hasResultSet else None
-
-    def close_query(self, *, query_id: int, statement_id: int) -> None:
-        """Release a query that has not been read to its end."""
-        status = self._call(
-            "closeOperation",
-            TSCloseOperationReq(
-                sessionId=self._session_id, queryId=query_id, statementId=statement_id
-            ),
-        )
-        _check(status)
-
-    def execute_batch(self, statements: Sequence[str]) -> None:
-        """Run non-queries in order, each on its own: one that fails does not undo the others.
-
-        Raises:
-            DatabaseError: of the first one that failed, naming its position.
-        """
-        _check_encodable(*statements)
-        status = self._call(
-            "executeBatchStatement",
-            TSExecuteBatchStatementReq(sessionId=self._session_id, statements=list(statements)),
-        )
-        if status.code == MULTIPLE_ERROR and status.subStatus:
-            failed = [
-                (number, sub)
-                for number, sub in enumerate(status.subStatus, start=1)
-                if sub.code not in _SUCCESS
-            ]
-            number, sub = failed[0]
-            error = error_of(sub.code, sub.message or "")
-            raise type(error)(
-                f"{len(failed)} of {len(statements)} statements failed; "
-                f"the first is statement {number}: {error}",
-                status=sub.code,
-                definite=len(failed) == len(statements) and error.definite,
-            )
-        _check(status)
-
-    # ---- writes without SQL ----
-
-    def insert_tablet(
-        self,
-        device: str,
-        measurements: Sequence[str],
-        types: Sequence[DataType],
-        times: Sequence[int],
-        columns: Sequence[Sequence[Any]],
-        *,
-        aligned: bool = False,
-    ) -> None:
-        """Write rows of one device, column by column.
-
-        Args:
-            device: full path.
-            measurements: names below the device.
-            types: of the measurements.
-            times: int[rows] in the server's precision unit.
-            columns: one for each measurement, each of `rows` values, None for null; sequences or
-                NumPy arrays.
-            aligned: whether the device is aligned.
-
-        Raises:
-            DataError: a value does not fit its type, lengths differ; nothing was sent.
-            DatabaseError: the server refused.
-        """
-        if not len(measurements) == len(types) == len(columns):
-            raise DataError("measurements, types and columns differ in length")
-        status = self._call(
-            "insertTablet",
-            TSInsertTabletReq(
-                sessionId=self._session_id,
-                prefixPath=device,
-                measurements=list(measurements),
-                values=encode_columns(measurements, types, columns, len(times)),
-                timestamps=encode_times(times),
-                types=[int(kind) for kind in types],
-                size=len(times),
-                isAligned=aligned,
-            ),
-        )
-        _check(status)
-
-    # ---- transport ----
-
-    def _connect(self) -> None:
-        problems = []
-        for host, port in self.info.hosts:
-            try:
-                handle = socket.create_connection((host, port), timeout=self._connect_timeout())
-            except OSError as error:
-                problems.append(f"{host}:{port}: {error.strerror or error}")
-                continue
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wait = self.info.timeout_s
-            handle.settimeout(None if wait is None else wait + _ANSWER_GRACE_S)
-            carrier = TSocket(host, port)
-            carrier.setHandle(handle)
-            self._transport = TFramedTransport(carrier)
-            protocol = (
-                TCompactProtocolAccelerated
-                if self.info.rpc_compress
-                else TBinaryProtocolAccelerated
-            )
-            self._client = IClientRPCService.Client(protocol(self._transport))
-            self.host, self.port = host, port
-            return
-        raise OperationalError(f"no connection to {', '.join(problems)}")
-
-    def _connect_timeout(self) -> float:
-        wait = self.info.timeout_s
-        return _CONNECT_TIMEOUT_S if wait is None else min(_CONNECT_TIMEOUT_S, wait)
-
-    def _call(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401 - generated structs
-        with self._lock:
-            if self._client is None:
-                raise InterfaceError("the connection is closed")
-            call: Callable[..., Any] = getattr(self._client, method)
-            try:
-                return call(*arguments)
-            except (TException, OSError, EOFError) as error:
-                self._drop_locked()
-                raise OperationalError(
-                    f"connection to {self.host}:{self.port} lost: {_reason(error)}", definite=False
-                ) from error
-            except BaseException:
-                # e.g. Ctrl-C while waiting: the answer is still to come, on this connection
-                self._drop_locked()
-                raise
-
-    def _drop(self) -> None:
-        with self._lock:
-            self._drop_locked()
+        self._session_id = answer.sessionId
+        self._statement_id = int(statement_id)
+        self._transport = transport
+        self.logins += 1
 
     def _drop_locked(self) -> None:
+        """Give the connection up; the next call logs in at the next host."""
         if self._transport is not None:
             self._transport.close()
+            self._next_host += 1
         self._transport = None
-        self._client = None
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TTransportException):
-        if error.type == TTransportException.TIMED_OUT:
-            return "no answer in time"
-        if error.type == TTransportException.END_OF_FILE:
-            return "the server closed it"
-        if error.inner is not None:
-            return str(error.inner)
-    return str(error) or type(error).__name__
+class _TryAgain(Exception):
+    """A try failed in a way that another host, or a later moment, may mend.
+
+    Attributes:
+        error: to raise if there is no other try.
+        unknown: it may have been carried out.
+        lost_login: the connection broke.
+        pause: wait before the next try: nothing has changed yet.
+    """
+
+    def __init__(
+        self, error: Error, *, unknown: bool = False, lost_login: bool = False, pause: bool = False
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.unknown = unknown
+        self.lost_login = lost_login
+        self.pause = pause
+
+
+def _pauses() -> Any:  # noqa: ANN401 - a generator of floats
+    yield from _PAUSES_S
+    while True:
+        yield _PAUSES_S[-1]
+
+
+def _lost_result() -> OperationalError:
+    return OperationalError(
+        "the connection was lost, and with it the rest of the result: run the query again"
+    )
+
+
+def _batch_error(status: TSStatus, count: int) -> DatabaseError:
+    if status.code != MULTIPLE_ERROR or not status.subStatus:
+        return error_of(status.code, status.message or "")
+    failed = [
+        (number, sub)
+        for number, sub in enumerate(status.subStatus, start=1)
+        if sub.code not in _SUCCESS
+    ]
+    number, sub = failed[0]
+    error = error_of(sub.code, sub.message or "")
+    return type(error)(
+        f"{len(failed)} of {count} statements failed; the first is statement {number}: {error}",
+        status=sub.code,
+        definite=len(failed) == count and error.definite,
+    )
 
 
 def _check_encodable(*texts: str) -> None:
@@ -349,3 +560,7 @@ def _page(dataset: TSQueryDataSet | None) -> Page | None:
     if dataset is None or not dataset.time:
         return None
     return Page(dataset.time, dataset.valueList, dataset.bitmapList)
+
+
+def _unaligned(dataset: TSQueryNonAlignDataSet) -> UnalignedPage:
+    return UnalignedPage(dataset.timeList or [], dataset.valueList or [])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from iotdb_client.columns import pack_binaries, pack_texts
 from iotdb_client.errors import DataError
 from iotdb_client.types import DataType
 
@@ -21,7 +21,7 @@ _DTYPES: dict[DataType, np.dtype[Any]] = {
 _RANGES = {DataType.INT32: (-(2**31), 2**31 - 1), DataType.INT64: (-(2**63), 2**63 - 1)}
 
 
-def encode_times(times: Sequence[int]) -> bytes:
+def encode_times(times: Sequence[int] | npt.NDArray[np.int64]) -> bytes:
     """Return timestamps as big-endian 64-bit integers.
 
     Raises:
@@ -35,6 +35,7 @@ def encode_columns(
     types: Sequence[DataType],
     columns: Sequence[Sequence[Any]],
     rows: int,
+    masks: Sequence[npt.NDArray[np.bool_] | None] | None = None,
 ) -> bytes:
     """Return columns one after another, and the null section if there is a null.
 
@@ -43,19 +44,24 @@ def encode_columns(
         types: of the measurements.
         columns: one for each measurement; None is null. Sequences or NumPy arrays.
         rows: of each column.
+        masks: for each column None, or bool[rows] that says where there is a null whatever the
+            column has there (a value of its type). Without it, columns are searched for None.
 
     Raises:
         DataError: naming the measurement whose values don't fit.
     """
     parts: list[bytes] = []
     bitmaps: list[npt.NDArray[np.bool_] | None] = []
-    for name, kind, column in zip(measurements, types, columns, strict=True):
+    for number, (name, kind, column) in enumerate(zip(measurements, types, columns, strict=True)):
         if len(column) != rows:
             raise DataError(f"{name}: {len(column)} values for {rows} times")
-        nulls = _nulls(column)
-        if nulls is not None:
-            blank: Any = "" if kind is DataType.TEXT else 0
-            column = [blank if cell is None else cell for cell in column]
+        if masks is not None:
+            nulls = masks[number]
+        else:
+            nulls = _nulls(column)
+            if nulls is not None:
+                blank: Any = "" if kind is DataType.TEXT else 0
+                column = [blank if cell is None else cell for cell in column]
         parts.append(_encode(name, kind, column))
         bitmaps.append(nulls)
     if any(nulls is not None for nulls in bitmaps):
@@ -82,6 +88,8 @@ def _encode(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
     if kind is DataType.TEXT:
         return _texts(name, column)
     if kind is DataType.BOOLEAN:
+        if getattr(column, "dtype", None) == np.bool_:
+            return np.asarray(column).tobytes()
         if not all(isinstance(cell, (bool, np.bool_)) or cell in (0, 1) for cell in column):
             raise DataError(f"{name}: a BOOLEAN is True or False")
         return bytes(bytearray(map(bool, column)))
@@ -99,7 +107,7 @@ def _big_endian(array: npt.NDArray[Any], kind: DataType) -> bytes:
     return array.astype(dtype).tobytes()
 
 
-def _whole(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
+def _whole(name: str, kind: DataType, column: Sequence[Any] | npt.NDArray[Any]) -> bytes:
     array = np.asarray(column)
     if not len(array):
         return b""
@@ -112,15 +120,15 @@ def _whole(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
 
 
 def _texts(name: str, column: Sequence[Any]) -> bytes:
-    parts: list[bytes] = []
-    for cell in column:
-        if isinstance(cell, str):
-            try:
-                cell = cell.encode()
-            except UnicodeEncodeError as error:
-                raise DataError(f"{name}: {error}") from error
-        elif not isinstance(cell, bytes):
-            raise DataError(f"{name}: a TEXT is a str or bytes, not {type(cell).__name__}")
-        parts.append(struct.pack(">i", len(cell)))
-        parts.append(cell)
-    return b"".join(parts)
+    kinds = set(map(type, column))
+    wrong = [kind.__name__ for kind in kinds if not issubclass(kind, (str, bytes))]
+    if wrong:
+        raise DataError(f"{name}: a TEXT is a str or bytes, not {', '.join(sorted(wrong))}")
+    try:
+        if not any(issubclass(kind, bytes) for kind in kinds):
+            return pack_texts(column)
+        return pack_binaries(
+            [cell.encode() if isinstance(cell, str) else bytes(cell) for cell in column]
+        )
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name}: {error}") from error

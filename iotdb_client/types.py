@@ -102,6 +102,19 @@ def timestamp_of(moment: dt.datetime, zone: dt.tzinfo, precision: str) -> int:
     return microseconds * UNITS_PER_SECOND[precision] // 1_000_000
 
 
+def timestamp_value(value: object, zone: dt.tzinfo, precision: str) -> int | None:
+    """Return what a parameter means as a time, or None when it is no int, date or datetime."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, dt.datetime):
+        return timestamp_of(value, zone, precision)
+    if isinstance(value, dt.date):
+        return timestamp_of(dt.datetime.combine(value, dt.time()), zone, precision)
+    return None
+
+
 def iso_time(value: int, zone: dt.tzinfo, precision: str) -> str:
     """Render a timestamp as ISO 8601 in a zone; as a number outside the years 1 to 9999."""
     per_second = UNITS_PER_SECOND[precision]

@@ -36,6 +36,7 @@ class LogLocked(ClusterError):
             f"Raft log directory {directory} is in use by {owner or 'another process'}: "
             "is the node running already? Stop it first, or give this node its own data folder",
         )
+        self.owner = owner
 
 
 class LogFailed(ClusterError):

@@ -16,7 +16,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +66,16 @@ class ServerLimits:
 class Connection:
     """One client's connection.
 
+    Args:
+        sock: None for a caller in this process, see `calls_of`.
+
     Attributes:
         number: unique within the server, ascending.
         peer: (host, port) of the client.
         state: the handler's own; only touched by the connection's thread.
     """
 
-    def __init__(self, number: int, sock: socket.socket, address: tuple[Any, ...]) -> None:
+    def __init__(self, number: int, sock: socket.socket | None, address: tuple[Any, ...]) -> None:
         self.number = number
         self.peer: tuple[str, int] = (str(address[0]), int(address[1]))
         self.state: dict[str, Any] = {}
@@ -86,7 +90,7 @@ class Connection:
     def _shutdown(self, how: int) -> None:
         """Wake the connection's thread; harmless when it is gone already."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and self._sock is not None:
                 try:
                     self._sock.shutdown(how)
                 except OSError as error:
@@ -95,7 +99,8 @@ class Connection:
     def _close(self) -> None:
         with self._lock:
             self._closed = True
-            self._sock.close()
+            if self._sock is not None:
+                self._sock.close()
 
 
 _current = threading.local()
@@ -111,6 +116,17 @@ def current_connection() -> Connection:
     if not isinstance(connection, Connection):
         raise RuntimeError("no request is being handled by this thread")
     return connection
+
+
+@contextmanager
+def calls_of(connection: Connection) -> Iterator[None]:
+    """Let the calling thread call a handler's methods itself, as requests of `connection`."""
+    before = getattr(_current, "connection", None)
+    _current.connection = connection
+    try:
+        yield
+    finally:
+        _current.connection = before
 
 
 class ThriftServer:
@@ -255,6 +271,7 @@ class ThriftServer:
 
     def _serve(self, connection: Connection) -> None:
         _current.connection = connection
+        assert connection._sock is not None
         try:
             self._serve_frames(connection._sock)
         except (FrameError, OSError) as error:

@@ -69,7 +69,7 @@ class ClientServer:
                 max_frame_bytes=node.thrift_max_frame_size,
                 max_connections=node.rpc_max_concurrent_client_num,
             ),
-            on_disconnect=_release,
+            on_disconnect=release_session,
         )
 
     def start(self) -> int:
@@ -85,7 +85,7 @@ class ClientServer:
         self._server.stop()
 
 
-def _release(connection: Connection) -> None:
+def release_session(connection: Connection) -> None:
     """A dropped connection closes its session."""
     session = connection.state.pop("session", None)
     if isinstance(session, Session):

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from cluster.errors import ClusterError, StatusCode
 from cluster.query.node_view import RunningQuery
 
 
+class QueryOwner(NamedTuple):
+    """The login that a query runs for."""
+
+    session_id: int
+    user: str
+
+
 class QueryTicket:
     """One query's entry; its `cancelled` ends the computation at the next batch."""
 
-    def __init__(self, query_id: int, sql: str, started: int) -> None:
+    def __init__(self, query_id: int, sql: str, started: int, owner: QueryOwner) -> None:
         self.query_id = query_id
         self.sql = sql
+        self.owner = owner
         self.started = started
         self.began = time.monotonic()
         self.cancelled = threading.Event()
@@ -35,15 +44,16 @@ class RunningQueries:
         self._lock = threading.Lock()
         self._tickets: dict[int, QueryTicket] = {}
 
-    def begin(self, query_id: int, sql: str, started: int) -> QueryTicket:
+    def begin(self, query_id: int, sql: str, started: int, owner: QueryOwner) -> QueryTicket:
         """List a query from now on.
 
         Args:
             query_id: unique on this node.
             sql: its text.
             started: now, in units of the precision.
+            owner: who may cancel it from another connection.
         """
-        ticket = QueryTicket(query_id, sql, started)
+        ticket = QueryTicket(query_id, sql, started, owner)
         with self._lock:
             self._tickets[query_id] = ticket
         return ticket
@@ -80,9 +90,19 @@ class RunningQueries:
                         f"Query Id {query_id} is not exist, please check it.",
                     )
                 tickets = [ticket]
-        for ticket in tickets:
-            ticket.cancelled.set()
-            ticket.release()
+        _end(tickets)
+
+    def cancel_all(self, owner: QueryOwner) -> None:
+        """End every query of a login; there may be none."""
+        with self._lock:
+            tickets = [ticket for ticket in self._tickets.values() if ticket.owner == owner]
+        _end(tickets)
+
+
+def _end(tickets: Iterable[QueryTicket]) -> None:
+    for ticket in tickets:
+        ticket.cancelled.set()
+        ticket.release()
 
 
 def _nothing() -> None:

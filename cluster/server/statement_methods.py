@@ -33,6 +33,7 @@ from cluster.server.data_queries import (
     text_of,
 )
 from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.running_queries import QueryOwner
 from cluster.server.sessions import OpenQuery, Session
 from cluster.server.tracing import PARSED, PLANNED, Tracing
 from cluster.sql.statements.families import Statement, is_query
@@ -43,6 +44,7 @@ from iotdb_engine import DataType
 logger = logging.getLogger(__name__)
 
 _TYPE_NAMES = [data_type.name for data_type in DataType]
+_ALL_QUERIES = -1
 
 _DataQueryReq = TSRawDataQueryReq | TSLastDataQueryReq | TSAggregationQueryReq
 
@@ -167,8 +169,16 @@ class StatementMethods(HandlerBase):
 
     @answers_status
     def cancelOperation(self, req: TSCancelOperationReq) -> TSStatus:  # noqa: N802
-        """Stop a query."""
-        self.session().close_query(req.queryId)
+        """Stop a query of this session; or all that another session of its user is running.
+
+        The second (query id -1) is how a client ends a statement for whose answer it still waits:
+        through a second connection, naming the first one's session.
+        """
+        session = self.session()
+        if req.queryId == _ALL_QUERIES:
+            self.executor.running.cancel_all(QueryOwner(req.sessionId, session.user))
+        else:
+            session.close_query(req.queryId)
         return self.wire(OK)
 
     # ---- inside ----
@@ -228,7 +238,8 @@ class StatementMethods(HandlerBase):
     ) -> TSExecuteStatementResp:
         deadline = self.query_deadline(req.timeout)
         running = self.executor.running
-        ticket = running.begin(query_id, sql, self.executor.now())
+        owner = QueryOwner(session.session_id, session.user)
+        ticket = running.begin(query_id, sql, self.executor.now(), owner)
         try:
             result = self.executor.query(statement, session, deadline, ticket.cancelled)
             query = OpenQuery(req.statementId or 0, result, ticket, running.end)

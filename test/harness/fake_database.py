@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: N802, N803 - the methods are named by the protocol
+import socket
 import struct
 import threading
 import time
@@ -19,7 +20,7 @@ from cluster.rpc.gen.client.ttypes import (
     TSQueryDataSet,
     TSStatus,
 )
-from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.rpc.server import ServerLimits, ThriftServer, current_connection
 from cluster.threads import ThreadRegistry
 
 _FORMATS = {"BOOLEAN": ">?", "INT32": ">i", "INT64": ">q", "FLOAT": ">f", "DOUBLE": ">d"}
@@ -72,6 +73,9 @@ class FakeDatabase:
     tablet_status: TSStatus = field(default_factory=lambda: TSStatus(code=200))
     logins: list[Any] = field(default_factory=list)
     hang: threading.Event | None = None
+    swallow: set[str] = field(default_factory=set)
+    """Statements (or "tablet") that are noted and then cost the connection, answer and all."""
+    cancelled: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._open: dict[int, tuple[Table, int]] = {}
@@ -107,6 +111,7 @@ class FakeDatabase:
 
     def executeStatement(self, req):
         self.statements.append(req.statement)
+        self._maybe_swallow(req.statement)
         if self.hang is not None and req.statement == "hang":
             self.hang.wait(30)
         result = self.results.get(req.statement)
@@ -144,6 +149,16 @@ class FakeDatabase:
             queryDataSet=self._page(result, at, req.fetchSize),
         )
 
+    def _maybe_swallow(self, what):
+        if what in self.swallow:
+            current_connection()._shutdown(socket.SHUT_RDWR)
+
+    def cancelOperation(self, req):
+        self.cancelled.append(req)
+        if self.hang is not None:
+            self.hang.set()
+        return TSStatus(code=200)
+
     def closeOperation(self, req):
         self.closed_queries.append(req.queryId)
         self._open.pop(req.queryId, None)
@@ -160,6 +175,7 @@ class FakeDatabase:
         return TSStatus(code=506, message="several", subStatus=subs)
 
     def insertTablet(self, req):
+        self._maybe_swallow("tablet")
         if self.tablet_status.code == 200:
             self.tablets.append(req)
         return self.tablet_status

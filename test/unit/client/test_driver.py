@@ -126,7 +126,9 @@ def test_executemany_bounds_the_bytes_of_a_request(database, connection, monkeyp
     sizes = []
     send = connection.session.execute_batch
     monkeypatch.setattr(
-        connection.session, "execute_batch", lambda batch: (sizes.append(len(batch)), send(batch))
+        connection.session,
+        "execute_batch",
+        lambda batch, **options: (sizes.append(len(batch)), send(batch)),
     )
     connection.cursor().executemany("insert ?", [("x" * 1_500_000,)] * 5)
     assert sizes == [2, 2, 1]
@@ -214,15 +216,18 @@ def test_no_transactions(connection):
         connection.rollback()
 
 
-def test_no_answer_in_time_closes_the_connection(database, port, monkeypatch):
-    monkeypatch.setattr("iotdb_client.session._ANSWER_GRACE_S", 0.1)
+def test_no_answer_in_time_costs_the_connection(database, port, monkeypatch):
+    monkeypatch.setattr("iotdb_client.transport._ANSWER_GRACE_S", 0.1)
     database.hang = threading.Event()
     connection = iotdb_client.connect(f"127.0.0.1:{port}", timeout_s=0.1)
     with pytest.raises(iotdb_client.OperationalError, match="no answer in time") as caught:
         connection.cursor().execute("hang")
     database.hang.set()
     assert not caught.value.definite
-    assert connection.closed
+    assert not connection.closed
+    connection.execute("set something")  # on a connection of its own: a late answer is nobody's
+    assert len(database.logins) == 2
+    connection.close()
 
 
 def test_threads_share_a_connection(database, connection):

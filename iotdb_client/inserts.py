@@ -1,0 +1,181 @@
+"""INSERT statements as the driver understands them: which may be repeated, which become tablets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from iotdb_client.errors import DataError, Error
+from iotdb_client.literals import literal, named_values, render
+from iotdb_client.types import DataType, timestamp_value
+
+if TYPE_CHECKING:
+    from iotdb_client.connection import Connection
+
+_QUERY = re.compile(r"\s*(?:select|show|count|list|tracing|describe|desc)\b", re.IGNORECASE)
+_INTO = re.compile(r"\binto\b", re.IGNORECASE)
+_INSERT = re.compile(
+    r"""\s*insert\s+into\s+(?P<device>[^\s()]+)\s*
+        \(\s*time(?:stamp)?\s*,(?P<names>[^()]+)\)\s*
+        (?P<aligned>aligned\s+)?values\s*\((?P<values>.*)\)\s*;?\s*""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_NOW = re.compile(r"\bnow\s*\(", re.IGNORECASE)
+_MARK = re.compile(r"\?|:([A-Za-z_]\w*)")
+_PLAIN_NAME = re.compile(r"\w+")
+
+_ROWS = 10_000
+_BYTES = 4_000_000
+
+
+def is_repeatable(sql: str) -> bool:
+    """Whether a statement run twice leaves what it leaves when it is run once.
+
+    Queries do, and INSERTs whose times are written out: a point is told by its time.
+    """
+    if _QUERY.match(sql):
+        return _INTO.search(sql) is None
+    return _INSERT.fullmatch(sql) is not None and _NOW.search(sql) is None
+
+
+class InsertMany:
+    """`INSERT INTO device(time, a, b) VALUES (?, ?, ?)` over many rows, as tablets.
+
+    The types are those that the series have. Where one does not exist yet, the first rows go as
+    SQL, so that the server infers types as it does for any INSERT.
+
+    Args:
+        order: for each column (time first) the position, or the name, of its parameter.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        sql: str,
+        device: str,
+        measurements: list[str],
+        order: Sequence[int | str],
+        *,
+        aligned: bool,
+    ) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._device = device
+        self._measurements = measurements
+        self._order = order
+        self._aligned = aligned
+
+    @classmethod
+    def of(cls, sql: str, connection: Connection) -> InsertMany | None:
+        """Return the plan for a statement, or None when it is no INSERT of that shape."""
+        match = _INSERT.fullmatch(sql)
+        if match is None:
+            return None
+        names = [name.strip() for name in match["names"].split(",")]
+        marks = [_MARK.fullmatch(text.strip()) for text in match["values"].split(",")]
+        if len(marks) != len(names) + 1 or len(set(names)) != len(names):
+            return None
+        if not all(_PLAIN_NAME.fullmatch(name) for name in names) or "`" in match["device"]:
+            return None  # quoted names stand in tablets otherwise than in SQL
+        order: list[int | str] = []
+        for number, mark in enumerate(marks):
+            if mark is None:
+                return None
+            order.append(mark[1] if mark[1] is not None else number)
+        if len({type(item) for item in order}) != 1:
+            return None
+        return cls(
+            connection, sql, match["device"], names, order, aligned=match["aligned"] is not None
+        )
+
+    def run(self, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> int:
+        """Write the rows; return how many there were."""
+        written = 0
+        for batch in self._batches(rows):
+            if not self._as_tablet(batch):
+                self._as_text(batch)
+            written += len(batch)
+        return written
+
+    def _batches(
+        self, rows: Iterable[Sequence[Any] | Mapping[str, Any]]
+    ) -> Iterator[list[list[Any]]]:
+        """Cut into tablets of bounded size; rows have the order of the columns."""
+        count = max(1, min(_ROWS, _BYTES // (16 * len(self._order))))
+        source = iter(rows)
+        while batch := [self._ordered(row) for row in islice(source, count)]:
+            yield batch
+
+    def _ordered(self, row: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        if isinstance(self._order[0], str):
+            return named_values(row, self._order)
+        if isinstance(row, (str, bytes, Mapping)) or len(row) != len(self._order):
+            # the usual error for wrong parameters
+            render(self._sql, row, self._connection.zone, self._connection.timestamp_precision)
+        return list(row)
+
+    def _as_tablet(self, batch: list[list[Any]]) -> bool:
+        """Write rows as a tablet; False when that would not do what the SQL does."""
+        types = self._connection.series_types(self._device, self._measurements)
+        if types is None:
+            return False
+        connection = self._connection
+        times: list[int] = []
+        for row in batch:
+            time = timestamp_value(row[0], connection.zone, connection.timestamp_precision)
+            if time is None:
+                return False
+            times.append(time)
+        columns = list(zip(*batch, strict=True))[1:]
+        if not all(_fits(kind, column) for kind, column in zip(types, columns, strict=True)):
+            return False
+        try:
+            connection.session.insert_tablet(
+                self._device,
+                self._measurements,
+                types,
+                times,
+                columns,
+                aligned=connection.is_aligned(self._device, assumed=self._aligned),
+            )
+        except DataError:
+            return False  # a value that SQL refuses as well, or converts
+        except Error:
+            connection.forget_series(self._device)
+            raise
+        return True
+
+    def _as_text(self, batch: list[list[Any]]) -> None:
+        connection = self._connection
+        zone, precision = connection.zone, connection.timestamp_precision
+        head = self._sql[: self._sql.lower().rindex("values")]
+        texts = [
+            f"{head}values({', '.join(literal(value, zone, precision) for value in row)})"
+            for row in batch
+        ]
+        # the first by itself: it creates what is missing
+        connection.session.execute_batch(texts[:1], repeatable=is_repeatable(texts[0]))
+        if len(texts) > 1 and self._as_tablet(batch[1:]):
+            return
+        for start in range(1, len(texts), 1000):
+            part = texts[start : start + 1000]
+            connection.session.execute_batch(part, repeatable=all(map(is_repeatable, part)))
+
+
+_FITTING: dict[DataType, tuple[type, ...]] = {
+    DataType.BOOLEAN: (bool,),
+    DataType.INT32: (int,),
+    DataType.INT64: (int,),
+    DataType.FLOAT: (int, float),
+    DataType.DOUBLE: (int, float),
+    DataType.TEXT: (str, bytes),
+}
+
+
+def _fits(kind: DataType, column: Sequence[Any]) -> bool:
+    """Whether a column's values mean in a tablet what their literals mean in SQL."""
+    allowed = _FITTING[kind]
+    found = set(map(type, column)) - {type(None)}
+    return found <= set(allowed)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import iotdb_client
+from harness.fake_database import Table
+from iotdb_client import frames
+from iotdb_client.types import DataType
+
+TYPES = ["BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE", "TEXT"]
+FULL = (True, 1, 2**62 + 1, 1.5, 0.1, "hä")
+
+
+@pytest.fixture
+def connection(port):
+    with iotdb_client.connect(f"127.0.0.1:{port}", fetch_size=2, zone="UTC") as made:
+        yield made
+
+
+@pytest.fixture
+def local():
+    with iotdb_client.connect(":memory:", zone="UTC") as made:
+        yield made
+
+
+def result(database, rows, types=TYPES):
+    names = [f"c{number}" for number in range(len(types))]
+    database.results["select"] = Table(names, types, rows, times=list(range(len(rows))))
+
+
+def test_pandas_without_nulls_has_plain_types(database, connection):
+    result(database, [FULL] * 5)
+    frame = connection.execute("select").to_pandas()
+    assert [str(kind) for kind in frame.dtypes[:6]] == [
+        "datetime64[ms, UTC]",
+        "bool",
+        "int32",
+        "int64",
+        "float32",
+        "float64",
+    ]
+    assert frame["c2"].tolist() == [2**62 + 1] * 5
+    assert frame["c5"].tolist() == ["hä"] * 5
+    assert frame["Time"][3] == pd.Timestamp(3, unit="ms", tz="UTC")
+    assert connection.execute("select").to_pandas(times="int")["Time"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_pandas_with_nulls_loses_nothing(database, connection):
+    result(database, [FULL, (None,) * 6, FULL])
+    frame = connection.execute("select").to_pandas()
+    assert [str(kind) for kind in frame.dtypes[1:6]] == [
+        "boolean",
+        "Int32",
+        "Int64",
+        "float32",
+        "float64",
+    ]
+    assert frame["c2"][2] == 2**62 + 1
+    assert frame.iloc[1, 1:].isna().all()
+    assert frame["c5"][0] == "hä"
+
+
+def test_arrow_and_polars(database, connection):
+    result(database, [FULL, (None,) * 6, FULL])
+    table = connection.execute("select").to_arrow()
+    assert table.schema.field("Time").type == pa.timestamp("ms", "UTC")
+    assert [str(table.schema.field(f"c{n}").type) for n in range(6)] == [
+        "bool",
+        "int32",
+        "int64",
+        "float",
+        "double",
+        "string",
+    ]
+    assert table.column("c2").to_pylist() == [2**62 + 1, None, 2**62 + 1]
+    assert table.column("c5").to_pylist() == ["hä", None, "hä"]
+    frame = connection.execute("select").to_polars(times="int")
+    assert isinstance(frame, pl.DataFrame)
+    assert frame["c0"].to_list() == [True, None, True]
+    assert frame["Time"].to_list() == [0, 1, 2]
+
+
+def test_an_empty_result_and_columns_named_twice(database, connection):
+    result(database, [])
+    assert connection.execute("select").to_arrow().num_rows == 0
+    assert list(connection.execute("select").to_pandas().columns)[:2] == ["Time", "c0"]
+    database.results["select"] = Table(["a", "a"], ["INT32"] * 2, [(1, 1)], times=[0])
+    assert connection.execute("select").to_pandas().to_numpy().tolist()[0][1:] == [1, 1]
+    assert connection.execute("select").to_arrow().column_names == ["Time", "a", "a"]
+
+
+def test_a_table_is_of_all_rows(database, connection):
+    result(database, [FULL] * 3)
+    cursor = connection.execute("select")
+    cursor.fetchone()
+    with pytest.raises(iotdb_client.ProgrammingError, match="fetched already"):
+        cursor.to_pandas()
+
+
+def test_a_missing_library_is_named(database, connection, monkeypatch):
+    result(database, [FULL])
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(frames.importlib, "import_module", missing)
+    with pytest.raises(iotdb_client.NotSupportedError, match=r"iotdb-py-cluster\[arrow\]"):
+        connection.execute("select").to_arrow()
+
+
+def wide_frame(rows):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "b": rng.random(rows) > 0.5,
+            "i": rng.integers(-(2**31), 2**31, rows).astype("int32"),
+            "l": rng.integers(-(2**63), 2**63 - 1, rows),
+            "f": rng.random(rows).astype("float32"),
+            "d": rng.random(rows),
+            "t": [f"ü{number}" for number in range(rows)],
+        },
+        index=pd.date_range("2024-01-01", periods=rows, freq="1s", unit="ms"),
+    )
+    frame["n"] = pd.array([None if n % 3 else n for n in range(rows)], dtype="Int64")
+    frame.loc[frame.index[1], ["d", "t"]] = [np.nan, None]
+    return frame
+
+
+def test_a_dataframe_goes_in_and_comes_out(local, monkeypatch):
+    monkeypatch.setattr("iotdb_client.connection._TABLET_BYTES", 20_000)
+    frame = wide_frame(1000)
+    seen = []
+    done = local.insert_dataframe(
+        "root.a.d", frame, progress=lambda rows, of: seen.append((rows, of))
+    )
+    assert done == 1000
+    assert seen[-1] == (1000, 1000)
+    assert len(seen) > 3
+    back = local.execute("select b, i, l, f, d, t, n from root.a.d").to_pandas()
+    back.columns = [name.rpartition(".")[2] for name in back.columns]
+    assert back["Time"].dt.tz_localize(None).tolist() == frame.index.tolist()
+    for name in frame.columns:
+        left, right = back[name], frame[name].reset_index(drop=True)
+        assert left.isna().tolist() == right.isna().tolist(), name
+        assert left.dropna().tolist() == right.dropna().tolist(), name
+
+
+def test_an_arrow_table_goes_in_and_comes_out(local):
+    table = pa.table(
+        {
+            "Time": pa.array([10, 20, 30], pa.timestamp("ms", "UTC")),
+            "b": pa.array([True, None, False]),
+            "i": pa.array([1, None, 3], pa.int32()),
+            "l": pa.array([2**62 + 1, None, -1], pa.int64()),
+            "f": pa.array([0.5, None, 1.5], pa.float32()),
+            "d": pa.array([0.1, None, float("nan")], pa.float64()),
+            "t": pa.array(["ä", None, ""]),
+            "k": pa.array(["x", "y", "x"]).dictionary_encode(),
+        }
+    )
+    assert local.insert_arrow("root.a.d", table) == 3
+    names = ", ".join(table.column_names[1:])
+    back = local.execute(f"select {names} from root.a.d").to_arrow()
+    assert back.column(0).to_pylist() == table.column("Time").to_pylist()
+    for number, name in enumerate(table.column_names[1:], start=1):
+        # NaN equals nothing, itself included
+        assert str(back.column(number).to_pylist()) == str(table.column(name).to_pylist())
+
+
+def test_time_column_and_types_are_the_callers_to_say(local):
+    frame = pd.DataFrame({"when": [5, 6], "v": [1, 2]})
+    local.insert_dataframe(
+        "root.a.d", frame, time_column="when", types={"v": DataType.DOUBLE}, aligned=True
+    )
+    assert local.execute("select v from root.a.d").fetchall() == [(5, 1.0), (6, 2.0)]
+    assert local.execute("show devices").fetchall() == [("root.a.d", "true")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "message"),
+    [
+        (pd.DataFrame({"a": [1.0]}, index=[1.5]), {}, "times are"),
+        (pd.DataFrame({"a": [[1]]}), {}, "a: values of type list"),
+        (pd.DataFrame({"a": ["x", 1]}), {}, "int, str"),
+        (pd.DataFrame({"a": np.array([1], "uint64")}), {}, "uint64"),
+        (pd.DataFrame({"a": [1]}), {"time_column": "t"}, "no column 't'"),
+        (pd.DataFrame({"Time": [None], "a": [1]}), {}, "time is missing"),
+        (pd.DataFrame({"a": [1]}), {"types": {"b": DataType.TEXT}}, "types names b"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), {}, "twice"),
+    ],
+)
+def test_what_can_not_be_stored_is_refused_before_anything_is_sent(local, frame, options, message):
+    with pytest.raises(iotdb_client.DataError, match=message):
+        local.insert_dataframe("root.a.d", frame, **options)
+    assert local.execute("show timeseries").fetchall() == []

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+import iotdb_client
+from iotdb_client.inserts import is_repeatable
+
+SQL = "insert into root.a.d(time, i, t) values (?, ?, ?)"
+
+
+@pytest.fixture
+def local():
+    with iotdb_client.connect(":memory:", zone="UTC") as made:
+        yield made
+
+
+@pytest.fixture
+def sent(local, monkeypatch):
+    """What went out: ("tablet", rows) or ("text", statements)."""
+    calls = []
+    tablet, batch = local.session.insert_tablet, local.session.execute_batch
+
+    def note_tablet(*arguments, **options):
+        calls.append(("tablet", len(arguments[3])))
+        return tablet(*arguments, **options)
+
+    def note_batch(statements, **options):
+        calls.append(("text", len(statements)))
+        return batch(statements, **options)
+
+    monkeypatch.setattr(local.session, "insert_tablet", note_tablet)
+    monkeypatch.setattr(local.session, "execute_batch", note_batch)
+    return calls
+
+
+def rows_of(connection):
+    return connection.execute("select i, t from root.a.d").fetchall()
+
+
+def test_the_first_row_makes_the_series_and_the_rest_is_a_tablet(local, sent):
+    cursor = local.cursor().executemany(SQL, [(n, n * 2, f"x{n}") for n in range(100)])
+    assert sent == [("text", 1), ("tablet", 99)]
+    assert cursor.rowcount == 100
+    assert rows_of(local) == [(n, n * 2.0, f"x{n}") for n in range(100)]
+    types = local.execute("show timeseries root.a.d.i").fetchall()
+    assert types[0][3] == "FLOAT"  # as the server infers for INSERT
+
+
+def test_types_are_those_of_the_series(local, sent):
+    local.execute("create aligned timeseries root.a.d(i INT32, t TEXT)")
+    moment = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
+    local.cursor().executemany(SQL, [(moment, 7, None), (5, None, "x")])
+    assert sent == [("tablet", 2)]
+    assert rows_of(local) == [(5, None, "x"), (int(moment.timestamp() * 1000), 7, None)]
+
+
+def test_named_parameters(local, sent):
+    local.execute("create timeseries root.a.d.i INT64")
+    local.execute("create timeseries root.a.d.t TEXT")
+    local.cursor().executemany(
+        "insert into root.a.d(time, i, t) values (:when, :i, :t)",
+        [{"t": "x", "i": 1, "when": 1, "more": 0}, {"t": "y", "i": 2, "when": 2}],
+    )
+    assert sent == [("tablet", 2)]
+    assert rows_of(local) == [(1, 1, "x"), (2, 2, "y")]
+    found = local.execute("select i from root.a.d where time = :t and t = ':x'", {"t": 2})
+    assert found.fetchall() == []
+    with pytest.raises(iotdb_client.ProgrammingError, match=":missing"):
+        local.execute("select i from root.a.d where time > :missing", {})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (1, 1.5, "x"),  # SQL refuses it for an INT64
+        (1, "7", "x"),  # SQL reads it
+        (1, True, "x"),
+        (1, 2**63, "x"),
+    ],
+)
+def test_what_a_tablet_would_do_otherwise_goes_as_text(local, sent, row):
+    local.execute("create timeseries root.a.d.i INT64")
+    local.execute("create timeseries root.a.d.t TEXT")
+
+    def outcome(run):
+        try:
+            run()
+        except iotdb_client.DatabaseError as error:
+            return str(error).rpartition("statement 1: ")[2]
+        return rows_of(local)
+
+    by_many = outcome(lambda: local.cursor().executemany(SQL, [row]))
+    assert sent[-1] == ("text", 1)
+    local.execute("delete from root.a.d.*")
+    assert by_many == outcome(lambda: local.execute(SQL, row))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into root.a.d(time, i) values (?, 1)",
+        "insert into root.a.d(i) values (?)",
+        "insert into root.a.d(time, `i`) values (?, ?)",
+        "insert into root.a.d(time, i, i) values (?, ?, ?)",
+        "delete from root.a.d.i where time = ?",
+    ],
+)
+def test_other_statements_go_as_text(local, sent, sql):
+    try:
+        local.cursor().executemany(sql, [tuple(range(1, sql.count("?") + 1))])
+    except iotdb_client.DatabaseError:
+        assert "i, i" in sql or "`" in sql
+    assert sent == [("text", 1)]
+
+
+def test_wrong_numbers_of_parameters(local):
+    with pytest.raises(iotdb_client.ProgrammingError, match="3 placeholders, 2"):
+        local.cursor().executemany(SQL, [(1, 2)])
+    with pytest.raises(iotdb_client.ProgrammingError, match="sequence"):
+        local.cursor().executemany(SQL, [{"a": 1}])
+
+
+def test_a_series_that_was_made_anew_with_another_type(local):
+    local.execute("create timeseries root.a.d.i INT32")
+    local.execute("create timeseries root.a.d.t TEXT")
+    local.cursor().executemany(SQL, [(1, 1, "x")])
+    local.execute("delete timeseries root.a.d.i")
+    local.execute("create timeseries root.a.d.i DOUBLE")
+    with pytest.raises(iotdb_client.DatabaseError):
+        local.cursor().executemany(SQL, [(2, 2, "x")])
+    local.cursor().executemany(SQL, [(2, 2, "x")])  # it has looked again
+    assert (2, 2.0, "x") in rows_of(local)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select * from root.**", True),
+        (" SHOW timeseries", True),
+        ("count devices", True),
+        ("select a into b from root.d", False),
+        ("insert into root.d(time, a) values (1, 2)", True),
+        ("INSERT INTO root.d(timestamp, a) ALIGNED VALUES (1, 'x'), (2, 'y');", True),
+        ("insert into root.d(time, a) values (now() + 1d, 2)", False),
+        ("insert into root.d(a) values (2)", False),
+        ("create storage group root.x", False),
+        ("delete from root.d.a", False),
+        ("tracing select * from root.**", True),
+    ],
+)
+def test_what_is_repeatable(sql, expected):
+    assert is_repeatable(sql) is expected
