@@ -9,6 +9,11 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+QUERY_TIMED_OUT = (
+    "Current query is time out, query less data or give it more time (query_timeout_threshold)."
+)
+QUERY_CANCELLED = "The query was cancelled."
+
 
 class StatusCode(IntEnum):
     """Status kinds by their 0.13 numbers (0.13 `TSStatusCode`); frozen, they are on the wire."""

@@ -12,7 +12,7 @@ Priority: the order of a chunk; the frozen table's sequence; then the active tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,11 +112,21 @@ class Series:
         return near[self.pages["high"][near] >= t_min]
 
 
-class Reader:
-    """One read of one snapshot; used by one thread, for one pass over time."""
+def no_check() -> None:
+    """Go on."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+
+class Reader:
+    """One read of one snapshot; used by one thread, for one pass over time.
+
+    Args:
+        snapshot: what to read.
+        check: called before every piece of work that takes a while; ends the read by raising.
+    """
+
+    def __init__(self, snapshot: Snapshot, check: Callable[[], None] = no_check) -> None:
         self._snapshot = snapshot
+        self.check = check
         # Pages that reach beyond the window just read: the next one needs them again, and the
         # shared cache may be too small for all readers.
         self._held: dict[tuple[bytes, int], tuple[int, int, Run]] = {}
@@ -384,6 +394,7 @@ class Reader:
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
         for low, high in self._windows(series, t_min, t_max, rows, descending=descending):
+            self.check()
             aligner = Aligner([self.window(one, low, high) for one in series], kinds)
             self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
             total = len(aligner.times)
@@ -446,6 +457,7 @@ class Reader:
         """Yield the rows of one series in an inclusive range, merged, in time order, in pieces."""
         size = self._snapshot.batch_rows
         for low, high in self._windows([series], t_min, t_max, size, descending=False):
+            self.check()
             run = self.window(series, low, high)
             self._forget(T_MIN, high)
             if run is not None:

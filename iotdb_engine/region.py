@@ -30,7 +30,7 @@ from iotdb_engine.key_format import (
 )
 from iotdb_engine.memtable import MemSnapshot, Memtable
 from iotdb_engine.options import EngineOptions
-from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot
+from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot, no_check
 from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
 from iotdb_engine.series_index import Epochs
 from iotdb_engine.store import Batch, Store, View
@@ -631,6 +631,7 @@ class Region:
         slots: Sequence[int] | None = None,
         descending: bool = False,
         max_rows: int | None = None,
+        check: Callable[[], None] = no_check,
     ) -> Iterator[ColumnBatch]:
         """Read rows: the union of the series' timestamps, aligned.
 
@@ -641,6 +642,8 @@ class Region:
             slots: where to look; None: in every slot.
             descending: latest first.
             max_rows: stop after that many rows.
+            check: called before every piece of work that takes a while, from the thread that
+                iterates; it may raise to end the read.
 
         Returns:
             An iterator of batches of at most `read_batch_rows` rows, over the state of this call:
@@ -650,7 +653,9 @@ class Region:
         Raises:
             Closed, WrongType, Corruption: here, or while iterating.
         """
-        return self.open_read(series, slots).scan(series, t_min, t_max, descending, max_rows)
+        return self.open_read(series, slots, check=check).scan(
+            series, t_min, t_max, descending, max_rows
+        )
 
     def aggregate(
         self, series: SeriesList, t_min: int, t_max: int, *, slots: Sequence[int] | None = None
@@ -669,6 +674,7 @@ class Region:
         needs: Needs = Needs.EVERYTHING,
         *,
         slots: Sequence[int] | None = None,
+        check: Callable[[], None] = no_check,
     ) -> AggregateTable:
         """Aggregate each series over many windows of time, in one pass over its pages.
 
@@ -677,17 +683,22 @@ class Region:
             windows: see `Windows`; they may overlap and leave gaps.
             needs: which parts are wanted besides the count.
             slots: where to look; None: in every slot.
+            check: see `read`.
         """
         if not len(windows.lows):
             return AggregateTable([kind for _, kind in series], 0, needs)
-        with self.open_read(series, slots) as read:
+        with self.open_read(series, slots, check=check) as read:
             return read.aggregate_windows(series, windows, needs)
 
     def last(
-        self, series: SeriesList, *, slots: Sequence[int] | None = None
+        self,
+        series: SeriesList,
+        *,
+        slots: Sequence[int] | None = None,
+        check: Callable[[], None] = no_check,
     ) -> list[tuple[int, Any] | None]:
         """Return the latest time and value of each series, or None where there is none."""
-        with self.open_read(series, slots) as read:
+        with self.open_read(series, slots, check=check) as read:
             return read.last(series)
 
     def open_read(
@@ -696,6 +707,7 @@ class Region:
         slots: Collection[int] | None = None,
         *,
         stored_only: bool = False,
+        check: Callable[[], None] = no_check,
     ) -> RegionRead:
         """Take the state of now, to be read by one thread; `close` it.
 
@@ -703,6 +715,7 @@ class Region:
             series: those of which memory tables are captured.
             slots: where to look; None: in every slot.
             stored_only: the state of the last durable flush, without what was applied since.
+            check: see `read`.
         """
         ids = [series_id for series_id, _ in series]
         within = None if slots is None else frozenset(slots)
@@ -742,7 +755,7 @@ class Region:
             )
             rules = self._ttl
         where = self._known_slots() if slots is None else sorted(slots)
-        return RegionRead(snapshot, cuts, where, rules, self._options.now())
+        return RegionRead(snapshot, cuts, where, rules, self._options.now(), check)
 
     def memtable_bytes(self) -> int:
         """Return the estimate of the active table's memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 from types import TracebackType
@@ -32,14 +32,20 @@ class RegionRead:
     """
 
     def __init__(
-        self, snapshot: Snapshot, cuts: Cuts, slots: Sequence[int], ttl: TtlRules, now: int
+        self,
+        snapshot: Snapshot,
+        cuts: Cuts,
+        slots: Sequence[int],
+        ttl: TtlRules,
+        now: int,
+        check: Callable[[], None],
     ) -> None:
         self.snapshot = snapshot
         self.slots = slots
         self._cuts = cuts
         self._ttl = ttl
         self._now = now
-        self._reader = Reader(snapshot)
+        self._reader = Reader(snapshot, check)
 
     def is_dropped(self, series_id: int) -> bool:
         """Tell whether a series was removed for good."""
@@ -113,6 +119,7 @@ class RegionRead:
         for of_kind in wholes.values():
             table.put_wholes([number for number, _ in of_kind], [whole for _, whole in of_kind])
         for (kind, _), some in alike.items():
+            self._reader.check()
             part = aggregate_alike(self._reader, kind, [one for _, one in some], windows, needs)
             table.put_alike([number for number, _ in some], part)
         return table
@@ -155,6 +162,7 @@ class RegionRead:
         return None
 
     def _load(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Series:
+        self._reader.check()
         return self.load(self._reader, *series, t_min, t_max)
 
     def _whole(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Aggregate | None:

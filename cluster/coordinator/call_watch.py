@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 from cluster.coordinator.reach import Reach
 from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,11 @@ _ATTEND_S = 5.0
 class WatchedCall:
     """One call under way; `cut` ends it, from any thread."""
 
-    __slots__ = ("_cut", "began", "superseded", "target")
+    __slots__ = ("_cut", "began", "deadline", "superseded", "target")
 
-    def __init__(self, target: NodeId) -> None:
+    def __init__(self, target: NodeId, deadline: Deadline | None) -> None:
         self.target = target
+        self.deadline = deadline
         self.began = time.monotonic()
         self.superseded = False
         self._cut: Callable[[], None] | None = None
@@ -85,9 +87,14 @@ class CallWatch:
         self._stopped = threading.Event()
 
     @contextmanager
-    def over(self, group_id: GroupId, target: NodeId) -> Iterator[WatchedCall]:
-        """Watch a call to the leader of a group for as long as the block lasts."""
-        call = WatchedCall(target)
+    def over(
+        self, group_id: GroupId, target: NodeId, deadline: Deadline | None = None
+    ) -> Iterator[WatchedCall]:
+        """Watch a call to the leader of a group for as long as the block lasts.
+
+        With a deadline it is also cut soon after that was given up.
+        """
+        call = WatchedCall(target, deadline)
         with self._changed:
             self._calls.setdefault(group_id, set()).add(call)
             self._under_way += 1
@@ -162,6 +169,12 @@ class CallWatch:
     def _look(self) -> None:
         long_since = time.monotonic() - LONG_S
         with self._changed:
+            unwanted = [
+                call
+                for calls in self._calls.values()
+                for call in calls
+                if call.deadline is not None and call.deadline.given_up
+            ]
             long = [
                 (group_id, call)
                 for group_id, calls in self._calls.items()
@@ -170,6 +183,8 @@ class CallWatch:
             ]
             seeking = any(began < long_since for began in self._seekers.values())
             seeking = seeking or time.monotonic() < self._attend_until
+        for call in unwanted:
+            call.supersede()
         if self._reach is not None and (long or seeking):
             self._reach.probe(self._other_nodes())
             for group_id, call in long:

@@ -34,6 +34,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.scan.filters import RowFilter
 from cluster.scan.region_reads import (
     AggregatesQuery,
+    Check,
     RowsQuery,
     aggregates,
     last_points,
@@ -227,7 +228,9 @@ class ClusterBackend:
                 group_id,
                 AggregatesRead(query, slots),
                 self._deadline,
-                lambda member: aggregates(member.machine.region, query, slots),
+                lambda member: aggregates(
+                    member.machine.region, query, slots, self._deadline.check
+                ),
                 lambda data: decode_aggregates(data, query),
             )
 
@@ -263,7 +266,9 @@ class ClusterBackend:
                 group_id,
                 read,
                 self._deadline,
-                lambda member: last_points(member.machine.region, read.series, read.slots),
+                lambda member: last_points(
+                    member.machine.region, read.series, read.slots, self._deadline.check
+                ),
                 decode_last,
             )
 
@@ -386,7 +391,7 @@ class ClusterBackend:
                 request,
                 self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
-                    member, query, slots, left
+                    member, query, slots, left, self._deadline.check
                 ),
                 decode_rows_page,
             )
@@ -412,9 +417,13 @@ def _keys(series: Sequence[SeriesInfo]) -> tuple[tuple[int, DataType], ...]:
 
 
 def _local_rows(
-    member: DataMember, query: RowsQuery, slots: tuple[int, ...] | None, max_rows: int | None
+    member: DataMember,
+    query: RowsQuery,
+    slots: tuple[int, ...] | None,
+    max_rows: int | None,
+    check: Check,
 ) -> tuple[Iterable[ColumnBatch], int | None]:
-    return stream_rows(member.machine.region, query, slots, max_rows), None
+    return stream_rows(member.machine.region, query, slots, max_rows, check), None
 
 
 def interleave(

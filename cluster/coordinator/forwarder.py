@@ -227,7 +227,10 @@ class Forwarder:
             request = self._request(group_id, payload(), soon)
             request.consistency = int(level)
             try:
-                response = self._pool(group_id).call(node_id, _READ_METHOD, request, deadline=soon)
+                with self.watch.over(group_id, node_id, soon) as watched:
+                    response = self._pool(group_id).call(
+                        node_id, _READ_METHOD, request, deadline=soon, on_start=watched.started
+                    )
             except (RpcError, ClusterError) as error:
                 logger.debug("group %d: node %d: %s", group_id, node_id, error)
                 continue
@@ -347,6 +350,8 @@ class Forwarder:
     ) -> None:
         """Raise when it is pointless to look any longer for a leader."""
         group_id = errand.group_id
+        if errand.deadline.given_up:
+            errand.deadline.check()
         if member is not None and member.is_stopped:
             raise unknown or Unavailable("the node is stopping; nothing was done")
         if errand.deadline.expired:
@@ -472,7 +477,7 @@ class Forwarder:
         if relay:
             request.relay = True
         try:
-            with self.watch.over(group_id, target) as watched:
+            with self.watch.over(group_id, target, deadline) as watched:
                 if is_outdated():
                     watched.supersede()
                 response = self._pool(group_id).call(

@@ -69,9 +69,11 @@ def serve_read(
             nodes = schema.node_types(pattern, read.sg_ids, read.level)
             return encode_result([[path, kind] for path, kind in nodes.items()])
         case RowsRead():
-            page = rows_page(region, read.query, read.slots, read.max_rows, read.max_scanned)
+            page = rows_page(
+                region, read.query, read.slots, read.max_rows, read.max_scanned, deadline.check
+            )
             return encode_rows_page(page)
         case AggregatesRead():
-            return encode_aggregates(aggregates(region, read.query, read.slots))
+            return encode_aggregates(aggregates(region, read.query, read.slots, deadline.check))
         case LastRead():
-            return encode_last(last_points(region, read.series, read.slots))
+            return encode_last(last_points(region, read.series, read.slots, deadline.check))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timezone, tzinfo
 from typing import Protocol
 
-from cluster.errors import ClusterError, StatusCode
+from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
 from cluster.query.node_view import NodeView
 
 
@@ -55,10 +55,6 @@ class QueryContext:
     def check(self) -> None:
         """Raise ClusterError if the query must end."""
         if self.deadline.remaining_s() <= 0:
-            raise ClusterError(
-                StatusCode.TIME_OUT,
-                "Current query is time out, query less data or give it more time "
-                "(query_timeout_threshold).",
-            )
+            raise ClusterError(StatusCode.TIME_OUT, QUERY_TIMED_OUT)
         if self.cancelled is not None and self.cancelled.is_set():
-            raise ClusterError(StatusCode.QUERY_PROCESS_ERROR, "The query was cancelled.")
+            raise ClusterError(StatusCode.QUERY_PROCESS_ERROR, QUERY_CANCELLED)

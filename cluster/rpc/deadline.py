@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+
+from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
 
 
 class Deadline:
-    """A moment on the monotonic clock. Immutable; thread-safe.
+    """A moment on the monotonic clock. Immutable but for `given_up`; thread-safe.
 
     Args:
         at: monotonic seconds.
@@ -35,9 +38,50 @@ class Deadline:
         return Deadline(min(self._at, time.monotonic() + seconds))
 
     @property
+    def given_up(self) -> bool:
+        """Whether nobody waits any more, so that work should end before its time."""
+        return False
+
+    def check(self) -> None:
+        """Raise ClusterError when it has passed, or nobody waits any more."""
+        if self.given_up:
+            raise ClusterError(StatusCode.QUERY_PROCESS_ERROR, QUERY_CANCELLED)
+        if self.expired:
+            raise ClusterError(StatusCode.TIME_OUT, QUERY_TIMED_OUT)
+
+    @property
     def expired(self) -> bool:
         """Whether it has passed."""
         return time.monotonic() >= self._at
 
     def __repr__(self) -> str:
         return f"Deadline(in {self._at - time.monotonic():.3f} s)"
+
+
+class QueryDeadline(Deadline):
+    """The deadline of a query, which may be killed, or whose client may go away, before.
+
+    Args:
+        at: monotonic seconds.
+        cancelled: set when nobody wants the answer any more.
+    """
+
+    __slots__ = ("_cancelled",)
+
+    def __init__(self, at: float, cancelled: threading.Event) -> None:
+        super().__init__(at)
+        self._cancelled = cancelled
+
+    @classmethod
+    def of(cls, deadline: Deadline, cancelled: threading.Event) -> QueryDeadline:
+        """Return a deadline that passes when another does, or is given up."""
+        return cls(deadline._at, cancelled)
+
+    def earlier(self, seconds: float) -> QueryDeadline:
+        """Return this deadline, or the one `seconds` from now when that is sooner."""
+        return QueryDeadline(min(self._at, time.monotonic() + seconds), self._cancelled)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled.is_set()

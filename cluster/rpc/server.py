@@ -23,6 +23,7 @@ from typing import Any
 
 from thrift.Thrift import TApplicationException, TMessageType, TProcessor
 
+from cluster.rpc.deadline import Deadline
 from cluster.rpc.framing import (
     FrameError,
     FrameReader,
@@ -42,6 +43,7 @@ _BACKLOG = 1024
 _STALL_S = 60.0
 """A peer that stops in the middle of a frame, or of taking an answer, is given up after this."""
 _ACCEPT_PAUSE_S = 0.1
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self.peer[0]}:{self.peer[1]})"
 
+    def is_gone(self) -> bool:
+        """Whether the peer has closed the connection; looked at from any thread, takes nothing."""
+        with self._lock:
+            if self._closed:
+                return True
+            try:
+                return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                return True
+
     def _shutdown(self, how: int) -> None:
         """Wake the connection's thread; harmless when it is gone already."""
         with self._lock:
@@ -127,6 +141,38 @@ def calls_of(connection: Connection) -> Iterator[None]:
         yield
     finally:
         _current.connection = before
+
+
+class CallerDeadline(Deadline):
+    """A deadline that is given up when the caller has closed its connection.
+
+    Args:
+        deadline: the caller's.
+        connection: the caller's.
+    """
+
+    __slots__ = ("_connection", "_gone", "_looked_at")
+
+    def __init__(self, deadline: Deadline, connection: Connection) -> None:
+        super().__init__(deadline._at)
+        self._connection = connection
+        self._looked_at = time.monotonic()
+        self._gone = False
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the connection is closed, as far as was seen; looks a few times a second."""
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_S and not self._gone:
+            self._looked_at = now
+            self._gone = self._connection.is_gone()
+        return self._gone
+
+
+def callers_deadline(deadline: Deadline) -> Deadline:
+    """Return a deadline that also ends when the caller of the request at hand goes away."""
+    connection = getattr(_current, "connection", None)
+    return CallerDeadline(deadline, connection) if isinstance(connection, Connection) else deadline
 
 
 class ThriftServer:

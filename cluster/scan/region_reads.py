@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.scan.filters import (
     RowFilter,
@@ -18,6 +19,9 @@ from cluster.scan.filters import (
 from cluster.scan.windows import AggregateTable, Needs, Windows
 from iotdb_engine.region import Region
 from iotdb_engine.types import Column, ColumnBatch, DataType
+
+MAX_PAGE_BYTES = 16 << 20
+"""Of a page of a scan, on its way from one node to another."""
 
 SeriesKeys = Sequence[tuple[int, DataType]]
 
@@ -60,8 +64,16 @@ class _Stretch(NamedTuple):
     last: int
 
 
+Check = Callable[[], None]
+"""Called now and then by what takes long; raises to end it."""
+
+
 def stream_rows(
-    region: Region, query: RowsQuery, slots: Sequence[int] | None, max_rows: int | None
+    region: Region,
+    query: RowsQuery,
+    slots: Sequence[int] | None,
+    max_rows: int | None,
+    check: Check,
 ) -> Iterator[ColumnBatch]:
     """Yield the rows of a whole scan; see `Region.read` for what it looks at and holds."""
     if query.row_filter is None and query.selected == len(query.series):
@@ -72,8 +84,9 @@ def stream_rows(
             slots=slots,
             descending=query.descending,
             max_rows=max_rows,
+            check=check,
         )
-    return _found(_stretches(region, query, slots))
+    return _found(_stretches(region, query, slots, check))
 
 
 def _found(stretches: Iterator[_Stretch]) -> Iterator[ColumnBatch]:
@@ -82,7 +95,7 @@ def _found(stretches: Iterator[_Stretch]) -> Iterator[ColumnBatch]:
 
 
 def _stretches(
-    region: Region, query: RowsQuery, slots: Sequence[int] | None
+    region: Region, query: RowsQuery, slots: Sequence[int] | None, check: Check
 ) -> Generator[_Stretch, None, None]:
     """Scan, the filter's columns first where they are few: the others only where rows pass.
 
@@ -94,7 +107,9 @@ def _stretches(
         first, row_filter, selected = query.series, query.row_filter, query.selected
     else:
         first, row_filter, selected = leading.series, leading.row_filter, len(leading.series)
-    rows = region.read(first, query.t_min, query.t_max, slots=slots, descending=query.descending)
+    rows = region.read(
+        first, query.t_min, query.t_max, slots=slots, descending=query.descending, check=check
+    )
     try:
         for batch in rows:
             found = list(passing(iter((batch,)), row_filter, selected))
@@ -102,7 +117,7 @@ def _stretches(
                 times = found[0].times
                 low, high = sorted((int(times[0]), int(times[-1])))
                 whole = region.read(
-                    query.series, low, high, slots=slots, descending=query.descending
+                    query.series, low, high, slots=slots, descending=query.descending, check=check
                 )
                 found = list(passing(whole, query.row_filter, query.selected))
             yield _Stretch(found, len(batch.times), int(batch.times[-1]))
@@ -138,6 +153,9 @@ def rows_page(
     slots: Sequence[int] | None,
     max_rows: int,
     max_scanned: int,
+    check: Check,
+    *,
+    max_bytes: int = MAX_PAGE_BYTES,
 ) -> RowsPage:
     """Return the next rows of a scan.
 
@@ -147,26 +165,59 @@ def rows_page(
         slots: see `Region.read`.
         max_rows: stop after that many rows.
         max_scanned: stop after looking at that many, so that a page's time is bounded.
+        check: see `Check`.
+        max_bytes: stop before the page is larger than that, but for its first row.
     """
     batches: list[ColumnBatch] = []
-    rows = scanned = 0
-    stretches = _stretches(region, query, slots)
+    rows = scanned = size = 0
+    stretches = _stretches(region, query, slots, check)
     try:
         for stretch in stretches:
             scanned += stretch.scanned
             for found in stretch.found:
-                if rows + len(found.times) > max_rows:
-                    if rows < max_rows:
-                        batches.append(_head(found, max_rows - rows))
+                count = min(len(found.times), max_rows - rows)
+                count = _rows_within(found, count, max_bytes - size, at_least_one=not batches)
+                if count:
+                    batches.append(_head(found, count))
+                    rows += count
+                    size += _size(batches[-1])
+                if count < len(found.times):
                     return RowsPage(batches, _after(int(batches[-1].times[-1]), query))
-                if len(found.times):
-                    batches.append(found)
-                    rows += len(found.times)
             if rows >= max_rows or scanned >= max_scanned:
                 return RowsPage(batches, _after(stretch.last, query))
     finally:
         stretches.close()
     return RowsPage(batches, None)
+
+
+def _rows_within(batch: ColumnBatch, count: int, room: int, *, at_least_one: bool) -> int:
+    """Return how many of the first rows fit into some bytes."""
+    if _size(batch) <= room:
+        return count
+    whole = _row_sizes(batch, count).cumsum()
+    fitting = int(np.searchsorted(whole, room, side="right"))
+    return max(fitting, 1) if at_least_one and count else fitting
+
+
+def _row_sizes(batch: ColumnBatch, count: int) -> npt.NDArray[np.int64]:
+    """Return the bytes of each of the first rows."""
+    fixed = 8 + sum(c.values.itemsize for c in batch.columns if c.type is not DataType.TEXT)
+    sizes = np.full(count, fixed, np.int64)
+    for column in batch.columns:
+        if column.type is DataType.TEXT:
+            sizes += np.fromiter(map(_length, column.values[:count].tolist()), np.int64, count)
+    return sizes
+
+
+def _size(batch: ColumnBatch) -> int:
+    if any(column.type is DataType.TEXT for column in batch.columns):
+        return int(_row_sizes(batch, len(batch.times)).sum())
+    return batch.times.nbytes + sum(column.values.nbytes for column in batch.columns)
+
+
+def _length(text: Any) -> int:  # noqa: ANN401
+    """Return the bytes of a text; of a null, whatever stands there, none."""
+    return 4 + len(text) if isinstance(text, bytes) else 4
 
 
 def close_rows(rows: Iterator[ColumnBatch]) -> None:
@@ -183,6 +234,8 @@ def _after(last: int, query: RowsQuery) -> int | None:
 
 
 def _head(batch: ColumnBatch, count: int) -> ColumnBatch:
+    if count == len(batch.times):
+        return batch
     return ColumnBatch(
         batch.times[:count],
         tuple(
@@ -218,7 +271,7 @@ class AggregatesQuery:
 
 
 def aggregates(
-    region: Region, query: AggregatesQuery, slots: Sequence[int] | None
+    region: Region, query: AggregatesQuery, slots: Sequence[int] | None, check: Check
 ) -> AggregateTable:
     """Return the aggregates of the first `selected` series over all windows."""
     kinds = [kind for _, kind in query.series[: query.selected]]
@@ -236,11 +289,13 @@ def aggregates(
             if result is None:
                 result = AggregateTable(kinds, len(windows.lows), query.needs)
             parts = list(result)
-            for batch in stream_rows(region, rows, slots, None):
+            for batch in stream_rows(region, rows, slots, None, check):
                 for one, column in zip(parts, batch.columns, strict=True):
                     one.add_rows(windows, batch.times, column)
             continue
-        found = region.aggregate_windows(query.series, windows, query.needs, slots=slots)
+        found = region.aggregate_windows(
+            query.series, windows, query.needs, slots=slots, check=check
+        )
         if result is None:
             result = found
         else:
@@ -251,7 +306,7 @@ def aggregates(
 
 
 def last_points(
-    region: Region, series: SeriesKeys, slots: Sequence[int] | None
+    region: Region, series: SeriesKeys, slots: Sequence[int] | None, check: Check
 ) -> list[tuple[int, Any] | None]:
     """Return the latest point of each series: time and value, None where there is none."""
-    return region.last(series, slots=slots)
+    return region.last(series, slots=slots, check=check)

@@ -52,6 +52,7 @@ class ClientServer:
             )
 
         handler = ClientHandler(settings, coordinator, report)
+        self._running = handler.executor.running
         self._threads = threads
         self._continuous = ContinuousQueries(
             coordinator,
@@ -77,11 +78,13 @@ class ClientServer:
         warm_up()  # or the first statement would wait for the grammar
         self._server.start()
         self._continuous.start(self._threads)
+        self._threads.spawn("query-watch", self._running.watch)
         return self._server.port
 
     def stop(self) -> None:
         """Close every connection and stop."""
         self._continuous.stop()
+        self._running.stop()
         self._server.stop()
 
 

@@ -49,6 +49,10 @@ class HandlerBase:
         session = current_connection().state.get("session")
         return session if isinstance(session, Session) else None
 
+    def client_gone(self) -> Callable[[], bool]:
+        """Return what tells whether the client of this connection has left."""
+        return current_connection().is_gone
+
     def session(self) -> Session:
         """Return the session; raises ClusterError 601 when nobody is logged in."""
         session = self.session_or_none()

@@ -36,6 +36,7 @@ from cluster.rpc.gen.cluster.ttypes import (
     VoteRequest,
     VoteResponse,
 )
+from cluster.rpc.server import callers_deadline
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,8 @@ class RaftHandler:
 
         def run(member: RaftMember, deadline: Deadline) -> bytes:
             level = Consistency(request.consistency or Consistency.STRONG)
-            return serve_read(member, decode_read(request.plan), deadline, level)
+            read = decode_read(request.plan)
+            return serve_read(member, read, callers_deadline(deadline), level)
 
         return self._execute(request, "executeRead", run)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from cluster.errors import ClusterError, StatusCode
+from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
 from cluster.query.node_view import RunningQuery
+from cluster.rpc.deadline import Deadline, QueryDeadline
+
+_SWEEP_S = 0.25
 
 
 class QueryOwner(NamedTuple):
@@ -19,22 +23,59 @@ class QueryOwner(NamedTuple):
 
 
 class QueryTicket:
-    """One query's entry; its `cancelled` ends the computation at the next batch."""
+    """One query's entry; its `cancelled` ends the computation at the next piece of it.
 
-    def __init__(self, query_id: int, sql: str, started: int, owner: QueryOwner) -> None:
+    Args:
+        query_id: unique on this node.
+        sql: its text.
+        started: now, in units of the precision.
+        deadline: of the query.
+        is_gone: whether its client has left.
+        owner: who may cancel it from another connection.
+    """
+
+    def __init__(
+        self,
+        query_id: int,
+        sql: str,
+        started: int,
+        deadline: Deadline,
+        is_gone: Callable[[], bool],
+        owner: QueryOwner,
+    ) -> None:
         self.query_id = query_id
         self.sql = sql
         self.owner = owner
         self.started = started
         self.began = time.monotonic()
         self.cancelled = threading.Event()
+        self.deadline = QueryDeadline.of(deadline, self.cancelled)
+        self.is_gone = is_gone
         self.release: Callable[[], None] = _nothing
         """Frees what the query holds while nobody computes it; set once it can be fetched."""
+        self._why: ClusterError | None = None
+
+    def cancel(self, why: ClusterError) -> None:
+        """End the query; from any thread."""
+        if self._why is None:
+            self._why = why
+        self.cancelled.set()
+        self.release()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Make whatever fails because the query was ended say why it was ended."""
+        try:
+            yield
+        except ClusterError:
+            self.check()
+            raise
 
     def check(self) -> None:
-        """Raise ClusterError when the query was killed."""
+        """Raise ClusterError when the query was ended, saying why."""
         if self.cancelled.is_set():
-            raise ClusterError(StatusCode.QUERY_PROCESS_ERROR, f"query {self.query_id} was killed")
+            assert self._why is not None
+            raise ClusterError(self._why.status, self._why.message)
 
 
 class RunningQueries:
@@ -43,20 +84,47 @@ class RunningQueries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tickets: dict[int, QueryTicket] = {}
+        self._stopping = threading.Event()
 
-    def begin(self, query_id: int, sql: str, started: int, owner: QueryOwner) -> QueryTicket:
-        """List a query from now on.
-
-        Args:
-            query_id: unique on this node.
-            sql: its text.
-            started: now, in units of the precision.
-            owner: who may cancel it from another connection.
-        """
-        ticket = QueryTicket(query_id, sql, started, owner)
+    def begin(
+        self,
+        query_id: int,
+        sql: str,
+        started: int,
+        deadline: Deadline,
+        is_gone: Callable[[], bool],
+        owner: QueryOwner,
+    ) -> QueryTicket:
+        """List a query from now on; see `QueryTicket`."""
+        ticket = QueryTicket(query_id, sql, started, deadline, is_gone, owner)
         with self._lock:
             self._tickets[query_id] = ticket
         return ticket
+
+    def watch(self) -> None:
+        """Thread body: end the queries that nobody waits for, until `stop`."""
+        while not self._stopping.wait(_SWEEP_S):
+            self.sweep()
+
+    def stop(self) -> None:
+        """Make `watch` return."""
+        self._stopping.set()
+
+    def sweep(self) -> None:
+        """End the queries whose client is gone or whose time is over.
+
+        One that is being computed looks at its deadline itself; but one whose client just does not
+        come back for the rest would hold a state of the store for ever.
+        """
+        with self._lock:
+            tickets = list(self._tickets.values())
+        for ticket in tickets:
+            if ticket.cancelled.is_set():
+                ticket.release()  # it may have been computed when it was ended
+            elif ticket.deadline.expired:
+                ticket.cancel(ClusterError(StatusCode.TIME_OUT, QUERY_TIMED_OUT))
+            elif ticket.is_gone():
+                ticket.cancel(ClusterError(StatusCode.QUERY_PROCESS_ERROR, QUERY_CANCELLED))
 
     def end(self, query_id: int) -> None:
         """List a query no more; idempotent."""
@@ -101,8 +169,9 @@ class RunningQueries:
 
 def _end(tickets: Iterable[QueryTicket]) -> None:
     for ticket in tickets:
-        ticket.cancelled.set()
-        ticket.release()
+        ticket.cancel(
+            ClusterError(StatusCode.QUERY_PROCESS_ERROR, f"query {ticket.query_id} was killed")
+        )
 
 
 def _nothing() -> None:

@@ -62,7 +62,8 @@ class OpenQuery:
         """
         with self._in_use:
             self._ticket.check()
-            yield
+            with self._ticket.explained():
+                yield
 
     def close(self) -> None:
         """Free what the query holds; for its own connection."""

@@ -236,12 +236,18 @@ class StatementMethods(HandlerBase):
         *,
         v2: bool,
     ) -> TSExecuteStatementResp:
-        deadline = self.query_deadline(req.timeout)
         running = self.executor.running
-        owner = QueryOwner(session.session_id, session.user)
-        ticket = running.begin(query_id, sql, self.executor.now(), owner)
+        ticket = running.begin(
+            query_id,
+            sql,
+            self.executor.now(),
+            self.query_deadline(req.timeout),
+            self.client_gone(),
+            QueryOwner(session.session_id, session.user),
+        )
         try:
-            result = self.executor.query(statement, session, deadline, ticket.cancelled)
+            with ticket.explained():
+                result = self.executor.query(statement, session, ticket.deadline, ticket.cancelled)
             query = OpenQuery(req.statementId or 0, result, ticket, running.end)
         except BaseException:
             running.end(query_id)

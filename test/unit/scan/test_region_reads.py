@@ -21,6 +21,7 @@ from cluster.scan.value_tests import CompareTest, Operator
 from cluster.scan.windows import Needs, Windows
 from harness.memory_database import slow_aggregate
 from iotdb_engine import Engine, EngineOptions, Fragment, Layout
+from iotdb_engine.reader import no_check
 from iotdb_engine.types import T_MAX, T_MIN, DataType
 
 KEYS = ((1, DataType.INT32), (2, DataType.INT32))
@@ -159,6 +160,7 @@ QUERIES = st.builds(
     flush=False,
     max_rows=1,
     max_scanned=1,
+    max_bytes=1000,
 )  # a page was full where a batch of its stretch ended
 @given(
     table=TABLE,
@@ -166,19 +168,21 @@ QUERIES = st.builds(
     flush=st.booleans(),
     max_rows=st.integers(1, 5),
     max_scanned=st.integers(1, 5),
+    max_bytes=st.integers(1, 100),
 )
 @settings(max_examples=150, deadline=None)
 def test_pages_chained_equal_the_stream_and_the_slow_twin(
-    engine, table, query, flush, max_rows, max_scanned
+    engine, table, query, flush, max_rows, max_scanned, max_bytes
 ):
     region = filled(engine, table, flush)
     expected = expected_rows(table, query)
-    assert rows_of(stream_rows(region, query, None, None)) == expected
+    assert rows_of(stream_rows(region, query, None, None, no_check)) == expected
     found, at = [], query
     for _ in range(100):
-        page = rows_page(region, at, None, max_rows, max_scanned)
+        page = rows_page(region, at, None, max_rows, max_scanned, no_check, max_bytes=max_bytes)
         rows = rows_of(page.batches)
         assert len(rows) <= max_rows
+        assert len(rows) <= 1 or 8 * len(rows) <= max_bytes
         found += rows
         if page.resume is None:
             break
@@ -203,7 +207,7 @@ def test_aggregates_equal_the_slow_twin(engine, table, start, length, count, ran
     windows = Windows(lows, lows + length - 1)
     intervals = TimeSet.of((low, low + size) for low, size in ranges).intervals
     query = AggregatesQuery(KEYS, 2, windows, intervals, Needs.EVERYTHING, given)
-    for number, result in enumerate(aggregates(region, query, None)):
+    for number, result in enumerate(aggregates(region, query, None, no_check)):
         for window in range(count):
             low, high = int(windows.lows[window]), int(windows.highs[window])
             inside = [
@@ -232,4 +236,4 @@ def test_last_points(engine, table, flush):
         )
         for n in range(2)
     ]
-    assert last_points(region, KEYS, None) == expected
+    assert last_points(region, KEYS, None, no_check) == expected

@@ -27,6 +27,7 @@ def handler():
         made = ClientHandler(database.executor._settings, database.coordinator)
         made.executor = database.executor
         made.session_or_none = lambda: database.session
+        made.client_gone = lambda: lambda: False
         yield made
 
 
