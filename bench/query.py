@@ -1,8 +1,14 @@
-"""Query times through the wire on TSBS cpu-only data, one node or three; prints one JSON line.
+"""Query times through the wire, one node or three; prints one JSON line.
 
 Data: the shape of TSBS cpu-only (hosts x 10 metrics, every 10 s, integer random walks clamped to
-0 .. 100), in DOUBLE series. Statements: the TSBS queries and some of a console's; medians over
-random windows, the result fetched to its end and turned into NumPy arrays.
+0 .. 100), in DOUBLE series; and that of iot-benchmark (20 devices x 200 sensors x 1000 rows of 100
+values over and over, six types). Statements: the TSBS queries and some of a console's, and Q1 to
+Q10; medians over random windows, the result fetched to its end and turned into NumPy arrays. For
+each: the time, the CPU time of the servers (which tells more on a machine that does other work,
+too), the time that Thrift alone needs for the same answer from a server that does nothing else,
+and the wanted time (reference A.2: the best of the peers, or the original).
+
+`point-8-clients` is a rate: single values by exact timestamp, 8 client processes.
 
     python bench/query.py [--nodes 1|3] [--hosts 100] [--hours 24] [--rounds 30] [NAME …]
 
@@ -14,84 +20,57 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "bench")]
 
 import numpy as np  # noqa: E402
+from query_workloads import (  # noqa: E402
+    WANTED_MS,
+    WANTED_POINTS_PER_S,
+    Statements,
+    load,
+)
+from thrift.protocol.TBinaryProtocol import TBinaryProtocolAcceleratedFactory  # noqa: E402
+from thrift.server.TServer import TThreadedServer  # noqa: E402
+from thrift.transport import TSocket, TTransport  # noqa: E402
 
+from cluster.rpc.gen.client import IClientRPCService  # noqa: E402
 from cluster.rpc.gen.client import ttypes as t  # noqa: E402
 from harness.process_cluster import process_cluster  # noqa: E402
-from harness.wire import WireClient, check, tablet  # noqa: E402
+from harness.wire import WireClient, check  # noqa: E402
 
-METRICS = [
-    f"usage_{name}"
-    for name in (
-        "user",
-        "system",
-        "idle",
-        "nice",
-        "iowait",
-        "irq",
-        "softirq",
-        "steal",
-        "guest",
-        "guest_nice",
-    )
-]
-START_MS = 1_451_606_400_000
-STEP_MS = 10_000
-HOUR_MS = 3_600_000
-TABLET_ROWS = 1000
+FETCH = 100_000
 DTYPES = {"INT32": ">i4", "INT64": ">i8", "FLOAT": ">f4", "DOUBLE": ">f8", "BOOLEAN": "u1"}
+POINT_CLIENTS = 8
+
+Answers = list[Any]
 
 
-def load(client: WireClient, hosts: int, hours: int) -> None:
-    rng = np.random.default_rng(123)
-    rows = hours * HOUR_MS // STEP_MS
-    times = START_MS + STEP_MS * np.arange(rows)
-    for host in range(hosts):
-        walk = rng.uniform(0, 100, (len(METRICS), 1)) + np.zeros((len(METRICS), rows))
-        steps = rng.normal(0, 1, (len(METRICS), rows))
-        for row in range(1, rows):
-            walk[:, row] = np.clip(walk[:, row - 1] + steps[:, row], 0, 100)
-        values = np.floor(walk)
-        for at in range(0, rows, TABLET_ROWS):
-            part = slice(at, min(at + TABLET_ROWS, rows))
-            request = tablet(
-                client.session_id,
-                f"root.cpu.host_{host}",
-                METRICS,
-                times[part].tolist(),
-                list(values[:, part]),
-            )
-            check(client.raw.insertTablet(request))
-    client.run("flush")
-
-
-def fetch(client: WireClient, sql: str) -> int:
-    """Run a query, decode all of it, and return its number of cells."""
-    response = client.raw.executeStatement(
-        t.TSExecuteStatementReq(
-            client.session_id, sql, client.statement_id, fetchSize=100_000, timeout=0
-        )
+def fetch(client: Any, sql: str, session: int = 1, statement: int = 1) -> tuple[int, Answers]:
+    """Run a query, decode all of it; return its number of cells, and what the server answered."""
+    response = client.executeStatement(
+        t.TSExecuteStatementReq(session, sql, statement, fetchSize=FETCH, timeout=0)
     )
     check(response.status)
+    answers: Answers = [response]
     kinds = {
         response.columnNameIndexMap[name]: kind
         for name, kind in zip(response.columns, response.dataTypeList, strict=True)
     }
     cells = 0
     dataset = response.queryDataSet
-    more = True
     while dataset is not None and dataset.time:
         rows = len(np.frombuffer(dataset.time, ">i8").astype(np.int64))
         for number, values in enumerate(dataset.valueList):
@@ -99,115 +78,156 @@ def fetch(client: WireClient, sql: str) -> int:
             if kind != "TEXT":
                 np.frombuffer(values, DTYPES[kind]).astype(DTYPES[kind][1:])
         cells += rows * len(kinds)
-        more = rows >= 100_000 or getattr(response, "moreData", True)
-        if not more:
-            break
-        answer = client.raw.fetchResults(
-            t.TSFetchResultsReq(client.session_id, sql, 100_000, response.queryId, True)
+        answer = client.fetchResults(
+            t.TSFetchResultsReq(session, sql, FETCH, response.queryId, True)
         )
         check(answer.status)
+        answers.append(answer)
         dataset = answer.queryDataSet if answer.hasResultSet else None
-    return cells
+    return cells, answers
 
 
-class Statements:
-    """The statements, each with a random window and random hosts."""
+class Replay:
+    """Answers what it was given, in order: the cost of Thrift and nothing else."""
 
-    def __init__(self, hosts: int, hours: int, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._hosts = hosts
-        self._end = START_MS + hours * HOUR_MS
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._next = 0
 
-    def window(self, hours: float) -> tuple[int, int]:
-        length = int(hours * HOUR_MS)
-        low = int(self._rng.integers(START_MS, max(START_MS + 1, self._end - length)))
-        return low, low + length
+    def executeStatement(self, req: Any) -> Any:  # noqa: N802
+        """Return the first answer."""
+        self._next = 1
+        return self._answers[0]
 
-    def host(self) -> str:
-        return f"root.cpu.host_{self._rng.integers(self._hosts)}"
+    def fetchResults(self, req: Any) -> Any:  # noqa: N802
+        """Return the next one."""
+        self._next += 1
+        return self._answers[self._next - 1]
 
-    def some_hosts(self, count: int) -> str:
-        chosen = self._rng.choice(self._hosts, min(count, self._hosts), replace=False)
-        return ", ".join(f"root.cpu.host_{host}" for host in chosen)
 
-    def grouped(self, function: str, metrics: int, hosts: str, hours: float, by: str) -> str:
-        low, high = self.window(hours)
-        items = ", ".join(f"{function}({name})" for name in METRICS[:metrics])
-        return f"select {items} from {hosts} group by ([{low}, {high}), {by})"
+def replay(answers: Answers, pipe: Any) -> None:
+    """Serve the answers to one client."""
+    transport = TSocket.TServerSocket("127.0.0.1", 0)
+    transport.listen()
+    pipe.send(transport.handle.getsockname()[1])
+    transport.listen = lambda: None
+    TThreadedServer(
+        IClientRPCService.Processor(Replay(answers)),
+        transport,
+        TTransport.TFramedTransportFactory(),
+        TBinaryProtocolAcceleratedFactory(),
+        daemon=True,
+    ).serve()
 
-    def high_cpu(self, hosts: str) -> str:
-        low, high = self.window(12)
-        return (
-            f"select * from {hosts} where usage_user > 90 and time >= {low} and time < {high} "
-            "align by device"
+
+def floor_ms(answers: Answers, rounds: int) -> float:
+    """Return the median time in which the same answer comes from a server that does nothing."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=replay, args=(answers, theirs))
+    process.start()
+    try:
+        transport = TTransport.TFramedTransport(TSocket.TSocket("127.0.0.1", ours.recv()))
+        client = IClientRPCService.Client(
+            TBinaryProtocolAcceleratedFactory().getProtocol(transport)
         )
-
-    def last_minutes(self) -> str:
-        end = int(self._rng.integers(START_MS + HOUR_MS, self._end))
-        return (
-            f"select max_value(usage_user) from {self.host()} "
-            f"group by ([{START_MS}, {end}), 1m) order by time desc limit 5"
-        )
-
-    def all(self) -> dict[str, Callable[[], str]]:
-        def exact() -> str:
-            low = START_MS + STEP_MS * int(self._rng.integers((self._end - START_MS) // STEP_MS))
-            return f"select * from {self.host()} where time = {low}"
-
-        return {
-            "single-groupby-1-1-1": lambda: self.grouped("max_value", 1, self.host(), 1, "1m"),
-            "single-groupby-1-1-12": lambda: self.grouped("max_value", 1, self.host(), 12, "1m"),
-            "single-groupby-5-8-1": lambda: self.grouped(
-                "max_value", 5, self.some_hosts(8), 1, "1m"
-            ),
-            "cpu-max-all-8": lambda: self.grouped("max_value", 10, self.some_hosts(8), 8, "1h"),
-            "double-groupby-1": lambda: self.grouped("avg", 1, "root.cpu.*", 12, "1h"),
-            "double-groupby-all": lambda: self.grouped("avg", 10, "root.cpu.*", 12, "1h"),
-            "high-cpu-all": lambda: self.high_cpu("root.cpu.*"),
-            "high-cpu-1": lambda: self.high_cpu(self.host()),
-            "lastpoint": lambda: "select last * from root.cpu.*",
-            "groupby-orderby-limit": self.last_minutes,
-            "count-all": lambda: "select count(*) from root.cpu.*",
-            "raw-day": lambda: f"select usage_user from {self.host()}",
-            "exact-timestamp": exact,
-        }
+        transport.open()
+        spent = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            fetch(client, "")
+            spent.append(time.perf_counter() - start)
+        transport.close()
+    finally:
+        process.kill()
+        process.join()
+    return round(1000 * float(np.median(spent)), 2)
 
 
-def measure(port: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def cpu_s(pids: list[int]) -> float:
+    """Return the CPU time that processes have used."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def measure(port: int, pids: list[int], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return by statement what it took."""
     client = WireClient(port, timeout_s=120)
     found = {}
     statements = Statements(options.hosts, options.hours, seed=7).all()
     for name in options.names or statements:
-        fetch(client, statements[name]())
+        if name == "point-8-clients":
+            continue
+        for _ in range(3):
+            _, answers = fetch(client.raw, statements[name]())
         spent = []
         cells = 0
         began = time.monotonic()
-        for _ in range(options.rounds):
+        used = cpu_s(pids)
+        while time.monotonic() - began < options.seconds and len(spent) < options.rounds:
             sql = statements[name]()
             start = time.perf_counter()
-            cells = fetch(client, sql)
+            cells, answers = fetch(client.raw, sql)
             spent.append(time.perf_counter() - start)
-            if time.monotonic() - began > options.seconds:
-                break
-        spent.sort()
         found[name] = {
-            "p50_ms": round(1000 * spent[len(spent) // 2], 2),
-            "min_ms": round(1000 * spent[0], 2),
+            "p50_ms": round(1000 * float(np.median(spent)), 2),
+            "min_ms": round(1000 * min(spent), 2),
+            "server_cpu_ms": round(1000 * (cpu_s(pids) - used) / len(spent), 2),
+            "thrift_ms": floor_ms(answers, min(20, options.rounds)),
             "rounds": len(spent),
             "cells": cells,
         }
+        if name in WANTED_MS:
+            found[name]["wanted_ms"] = WANTED_MS[name]
         print(f"{name:24} {found[name]}", file=sys.stderr, flush=True)
     client.close()
     return found
 
 
+def ask_points(port: int, number: int, options: argparse.Namespace, out: Any) -> None:
+    """One client of the rate."""
+    statements = Statements(options.hosts, options.hours, seed=random.Random(number).randrange(999))
+    asked = [statements.point() for _ in range(2000)]
+    with WireClient(port, timeout_s=120) as client:
+        end = time.monotonic() + options.point_seconds
+        count = 0
+        while time.monotonic() < end:
+            assert fetch(client.raw, asked[count % len(asked)])[0] == 1
+            count += 1
+        out.put(count)
+
+
+def point_rate(port: int, pids: list[int], options: argparse.Namespace) -> dict[str, Any]:
+    """Return how many single values are read a second, by exact timestamp."""
+    out: Any = multiprocessing.Queue()
+    used = cpu_s(pids)
+    clients = [
+        multiprocessing.Process(target=ask_points, args=(port, number, options, out))
+        for number in range(POINT_CLIENTS)
+    ]
+    for process in clients:
+        process.start()
+    total = sum(out.get() for _ in clients)
+    for process in clients:
+        process.join()
+    found = {
+        "per_s": round(total / options.point_seconds),
+        "server_cpu_ms": round(1000 * (cpu_s(pids) - used) / total, 3),
+        "wanted_per_s": WANTED_POINTS_PER_S,
+    }
+    print(f"{'point-8-clients':24} {found}", file=sys.stderr, flush=True)
+    return found
+
+
 @contextlib.contextmanager
-def server(options: argparse.Namespace) -> Iterator[int]:
-    """A server that holds the data."""
+def server(options: argparse.Namespace) -> Iterator[tuple[int, list[int]]]:
+    """A server that holds the data: its port, and the processes."""
     if options.port:
         if options.load:
             load(WireClient(options.port, timeout_s=120), options.hosts, options.hours)
-        yield options.port
+        yield options.port, options.pids
         return
     with (
         tempfile.TemporaryDirectory(prefix="bench-query-") as folder,
@@ -216,7 +236,7 @@ def server(options: argparse.Namespace) -> Iterator[int]:
         port = started.nodes[0].rpc_port
         load(WireClient(port, timeout_s=120), options.hosts, options.hours)
         time.sleep(options.settle)  # flushes go on in the background
-        yield port
+        yield port, [node.process.pid for node in started.nodes if node.process is not None]
         started.stop()
 
 
@@ -236,10 +256,14 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=10, help="wait after loading, in seconds")
     parser.add_argument("--port", type=int)
     parser.add_argument("--load", action="store_true")
+    parser.add_argument("--pids", type=int, nargs="*", default=[], help="of the nodes of --port")
+    parser.add_argument("--point-seconds", type=float, default=5)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    with server(options) as port:
-        figures = measure(port, options)
+    with server(options) as (port, pids):
+        figures = measure(port, pids, options)
+        if not options.names or "point-8-clients" in options.names:
+            figures["point-8-clients"] = point_rate(port, pids, options)
     print(
         json.dumps(
             {

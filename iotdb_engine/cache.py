@@ -70,6 +70,11 @@ class ByteCache:
             self._used = 0
 
     @property
+    def limit_bytes(self) -> int:
+        """Most bytes that are kept."""
+        return self._limit
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of what is kept."""
         return self._used

@@ -39,6 +39,9 @@ from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
+_BODIES_BYTES = 16 << 20
+"""Of chunks that a large scan keeps at hand."""
+
 ACTIVE_SEQUENCE = 1 << 64
 """Priority of the active memory table: above every chunk."""
 
@@ -131,6 +134,9 @@ class Reader:
         # shared cache may be too small for all readers.
         self._held: dict[tuple[bytes, int], tuple[int, int, Run]] = {}
         self._times: dict[tuple[bytes, int], npt.NDArray[np.int64]] = {}
+        # A scan of more than the shared cache could hold would only drive out what others use.
+        self._large = False
+        self._bodies: dict[bytes, bytes] = {}
 
     def load(
         self,
@@ -320,7 +326,8 @@ class Reader:
             size = values.nbytes + (0 if valid is None else valid.nbytes) + 200
             if chunk.kind is DataType.TEXT:
                 size += 40 * len(values) + len(body)
-            snapshot.cache.put(cache_key, found, size)
+            if not self._large:
+                snapshot.cache.put(cache_key, found, size)
         return found
 
     def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
@@ -351,12 +358,21 @@ class Reader:
                     raise Corruption(
                         snapshot.path, times_key, f"page {number}", error, span
                     ) from error
-                snapshot.cache.put(cache_key, times, times.nbytes + 200)
+                if not self._large:
+                    snapshot.cache.put(cache_key, times, times.nbytes + 200)
             self._times[place] = times
         return times
 
     def _body(self, key: bytes) -> bytes:
         """Return the pages of a chunk; cached, since a scan asks for one after another."""
+        if self._large:
+            body = self._bodies.get(key)
+            if body is None:
+                body = self._record(with_kind(key, Kind.DATA))
+                if sum(map(len, self._bodies.values())) + len(body) > _BODIES_BYTES:
+                    self._bodies.clear()
+                self._bodies[key] = body
+            return body
         cache_key = (self._snapshot.cache_id, key)
         body = self._snapshot.cache.get(cache_key)
         if body is None:
@@ -390,6 +406,7 @@ class Reader:
     ) -> Iterator[ColumnBatch]:
         """Yield the aligned rows of several series."""
         batch_rows = self._snapshot.batch_rows
+        self._large = max_rows is None and self._is_large(series, t_min, t_max)
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
@@ -407,6 +424,14 @@ class Reader:
                 left -= size
             if left <= 0:
                 return
+
+    def _is_large(self, series: Sequence[Series], t_min: int, t_max: int) -> bool:
+        cells = sum(
+            int(one.pages["count"][one.touching(t_min, t_max)].sum())
+            for one in series
+            if len(one.top)
+        )
+        return 8 * cells > self._snapshot.cache.limit_bytes // 2
 
     def _windows(
         self, series: Sequence[Series], t_min: int, t_max: int, rows: int, *, descending: bool

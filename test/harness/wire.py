@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from socket import SHUT_RDWR
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class WireClient:
     ) -> None:
         socket = TSocket.TSocket(host, port)
         socket.setTimeout(timeout_s * 1000)
+        self._socket = socket
         self._transport = TTransport.TFramedTransport(socket)
         self.raw = IClientRPCService.Client(TBinaryProtocolAccelerated(self._transport))
         self._transport.open()
@@ -63,6 +65,10 @@ class WireClient:
 
     def close(self) -> None:
         self._transport.close()
+
+    def cut(self) -> None:
+        """End the connection from another thread, in the middle of a call."""
+        self._socket.handle.shutdown(SHUT_RDWR)
 
     def __enter__(self) -> WireClient:
         return self
