@@ -31,7 +31,7 @@ from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
 from cluster.plan.request_id import RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
-from cluster.rpc.deadline import Deadline
+from cluster.rpc.deadline import Deadline, QueryDeadline
 from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
 from iotdb_engine.errors import Closed
 
@@ -489,6 +489,8 @@ class Forwarder:
                 raise OutcomeUnknown(
                     f"group {group_id}: node {target} did not answer ({error})"
                 ) from error
+            if isinstance(deadline, QueryDeadline):
+                deadline.check()  # it was answering: to blame the leader would mislead
             logger.debug("group %d: node %d: %s", group_id, target, error)
             return False, None, NodeId(0)
         except ClusterError as error:
