@@ -310,6 +310,9 @@ class EmbeddedNode:
         )
         continuous.start(self.threads)
         self._closers.append(continuous.stop)
+        running = self.handler.executor.running
+        self.threads.spawn("query-watch", running.watch)
+        self._closers.append(running.stop)
         self.threads.spawn("housekeeping", self._keep_house)
 
     # ---- inside ----

@@ -94,6 +94,8 @@ class Connection:
         with self._lock:
             if self._closed:
                 return True
+            if self._sock is None:
+                return False
             try:
                 return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             except (BlockingIOError, InterruptedError):
