@@ -1,0 +1,172 @@
+"""The driver against the official client, on the same server in one run; prints one JSON line.
+
+Reads 1 000 000 rows of 10 DOUBLE columns into a pandas DataFrame, and writes a DataFrame of 10
+columns, with `iotdb_client` and with apache-iotdb 2.0.11 in an environment of its own. The official
+client is taken at its best: NumPy tablets for writing, of the same number of rows.
+
+    python bench/driver.py [--rows 1000000] [--official-python PATH]
+
+PATH: the Python of an environment with `apache-iotdb==2.0.11` and pandas; by default the one of the
+compatibility tests, `.venvs/apache-iotdb-2.0.11/bin/python`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+import iotdb_client  # noqa: E402
+from harness.process_cluster import process_cluster  # noqa: E402
+
+COLUMNS = [f"s{number}" for number in range(10)]
+TABLET_ROWS = 10_000
+SELECT = f"select {', '.join(COLUMNS)} from root.bench.read"
+
+OFFICIAL = """
+import json, sys, time
+import numpy as np, pandas as pd
+from iotdb.Session import Session
+from iotdb.utils.IoTDBConstants import TSDataType
+from iotdb.utils.NumpyTablet import NumpyTablet
+
+port, path, rows, step = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+select = sys.argv[5]
+session = Session("127.0.0.1", port, "root", "root")
+session.open(False)
+stored = np.load(path)
+frame = pd.DataFrame({f"s{n}": stored["values"][:, n] for n in range(10)}, index=stored["index"])
+names, types = list(frame.columns), [TSDataType.DOUBLE] * len(frame.columns)
+began = time.perf_counter()
+times = frame.index.to_numpy()
+for start in range(0, len(frame), step):
+    part = frame.iloc[start : start + step]
+    columns = [part[name].to_numpy().astype(TSDataType.DOUBLE.np_dtype()) for name in names]
+    stamps = times[start : start + step].astype(TSDataType.INT64.np_dtype())
+    session.insert_tablet(NumpyTablet("root.bench.official", names, types, columns, stamps))
+write_s = time.perf_counter() - began
+began = time.perf_counter()
+read = session.execute_query_statement(select, 600000).todf()
+read_s = time.perf_counter() - began
+assert read.shape == (rows, 11), read.shape
+print(json.dumps({"read_s": read_s, "write_s": write_s, "sum": float(read.iloc[:, 1].sum())}))
+"""
+
+
+def frame_of(rows: int) -> pd.DataFrame:
+    """Random walks of two decimals, a row a second."""
+    rng = np.random.default_rng(1)
+    walks = np.round(np.cumsum(rng.normal(0, 1, (rows, len(COLUMNS))), axis=0), 2)
+    index = np.arange(rows, dtype=np.int64) * 1000 + 1_700_000_000_000
+    return pd.DataFrame({name: walks[:, n] for n, name in enumerate(COLUMNS)}, index=index)
+
+
+def own(port: int, frame: pd.DataFrame, rows: int) -> dict[str, float]:
+    """Write and read with the driver."""
+    with iotdb_client.connect(f"127.0.0.1:{port}", fetch_size=100_000, timeout_s=600) as connection:
+        began = time.perf_counter()
+        connection.insert_dataframe("root.bench.own", frame)
+        write_s = time.perf_counter() - began
+        began = time.perf_counter()
+        read = connection.execute(SELECT).to_pandas()
+        read_s = time.perf_counter() - began
+    assert read.shape == (rows, 11), read.shape
+    return {"read_s": read_s, "write_s": write_s, "sum": float(read.iloc[:, 1].sum())}
+
+
+def official(python: str, port: int, path: Path, rows: int) -> dict[str, float]:
+    """The same with the official client, in its own process."""
+    found = subprocess.run(
+        [
+            python,
+            "-W",
+            "ignore",
+            "-c",
+            OFFICIAL,
+            str(port),
+            str(path),
+            str(rows),
+            str(TABLET_ROWS),
+            SELECT,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    if found.returncode:
+        raise SystemExit(f"the official client failed:\n{found.stderr[-2000:]}")
+    answer: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
+    return answer
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--write-rows", type=int, default=200_000)
+    arguments.add_argument(
+        "--official-python", default=str(ROOT / ".venvs/apache-iotdb-2.0.11/bin/python")
+    )
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-driver-") as scratch:
+        folder = Path(scratch)
+        with process_cluster(folder, 1) as cluster:
+            port = cluster.nodes[0].rpc_port
+            with iotdb_client.connect(f"127.0.0.1:{port}") as connection:
+                connection.insert_dataframe("root.bench.read", frame_of(given.rows))
+                connection.execute("flush")
+            frame = frame_of(given.write_rows)
+            stored = folder / "frame.npz"
+            np.savez(stored, values=frame.to_numpy(), index=frame.index.to_numpy())
+            theirs, ours = [], []
+            for _ in range(2):  # the second of each: caches and code are warm for both
+                ours.append(own(port, frame, given.rows))
+                theirs.append(official(given.official_python, port, stored, given.rows))
+            cluster.stop()
+    best = {
+        side: {key: min(run[key] for run in runs) for key in ("read_s", "write_s")}
+        for side, runs in (("own", ours), ("official", theirs))
+    }
+    assert ours[0]["sum"] == theirs[0]["sum"]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(
+        json.dumps(
+            {
+                "bench": "driver",
+                "commit": commit.stdout.strip(),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "load": round(os.getloadavg()[0], 1),
+                "rows": given.rows,
+                "columns": len(COLUMNS),
+                "write_rows": given.write_rows,
+                **{
+                    side: {key: round(value, 3) for key, value in times.items()}
+                    for side, times in best.items()
+                },
+                "read_ratio": round(best["official"]["read_s"] / best["own"]["read_s"], 2),
+                "write_ratio": round(best["official"]["write_s"] / best["own"]["write_s"], 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
