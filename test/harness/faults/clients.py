@@ -22,6 +22,7 @@ DEFINITE = {
 }
 """Statuses that say that nothing was done; histories take a node at its word."""
 
+NO_LEADER = 702
 _TRANSPORT = (OSError, TException, EOFError, struct.error)
 
 
@@ -35,7 +36,7 @@ class Answer(NamedTuple):
 
 
 class RovingClient:
-    """Used by one thread. Changes its node when a connection fails, and now and then so.
+    """Used by one thread. Changes its node when a connection fails or it is told to, and now and then.
 
     Args:
         timeout_s: for a call; a call that took longer is unknown.
@@ -79,6 +80,8 @@ class RovingClient:
             return Answer(Outcome.OK, ask(self._client), "", node.number)
         except StatusError as error:
             outcome = Outcome.FAIL if error.code in DEFINITE else Outcome.UNKNOWN
+            if error.code == NO_LEADER:
+                self._move()  # as the message says: this node may be the only one that finds none
             return Answer(outcome, None, str(error), node.number)
         except _TRANSPORT as error:
             self._move()
