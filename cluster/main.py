@@ -518,7 +518,11 @@ class ClusterMain:
         self._closers.append(links.stop)
         pool = self.services.pool(kind)
         self._closers.append(pool.close)
-        deps = self.services.deps(kind, links=links, engine=self.engine, on_failure=self.fail)
+        couriers = self.services.couriers(kind)
+        self._closers.append(couriers.stop)
+        deps = self.services.deps(
+            kind, links=links, engine=self.engine, couriers=couriers, on_failure=self.fail
+        )
         return deps, pool
 
     def _heard(self, node_id: NodeId, process: int) -> None:

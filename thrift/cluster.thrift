@@ -252,7 +252,11 @@ struct NodeStatus {
 service RaftService {
   HeartbeatBatchResponse sendHeartbeat(1: HeartbeatBatch batch)
   VoteResponse startElection(1: VoteRequest request)
+  /* of several groups at once; answers in the order of the requests, when all are durable */
+  list<VoteResponse> startElections(1: list<VoteRequest> requests)
   AppendEntriesResponse appendEntries(1: AppendEntriesRequest request)
+  /* small ones of several groups at once, as startElections */
+  list<AppendEntriesResponse> appendEntriesOfGroups(1: list<AppendEntriesRequest> requests)
   void timeoutNow(1: TimeoutNowRequest request)
   SnapshotResponse installSnapshot(1: SnapshotRequest request)
   /* the leaves with labels above afterLabel, at most limit (0: only the digest of all) */

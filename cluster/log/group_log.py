@@ -299,6 +299,12 @@ class GroupLog:
             raise LogTruncated(self.group_id, lo, hi, self._base + 1, self.last_index) from None
         return found + cached
 
+    def payload_bytes(self, lo: LogIndex, hi: LogIndex) -> int:
+        """Return the payload bytes of the entries [lo, hi), as far as they are in the log."""
+        with self._lock:
+            start = lo - self._base - 1
+            return sum(self._sizes[max(0, start) : max(0, hi - self._base - 1)])
+
     def cached_entries(self, lo: LogIndex, hi: LogIndex) -> list[Entry]:
         """Return the entries [lo, hi), or none unless all are in memory. Never waits for a disk."""
         with self._lock:

@@ -13,15 +13,15 @@ from collections.abc import Callable
 
 from cluster.log.errors import LogCorrupt
 from cluster.log.node_log import GroupLog
+from cluster.member.order_builder import OrderBuilder
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendRequest, AppendResponse
-from cluster.raft.types import Entry, LogIndex, NodeId, Term
+from cluster.raft.types import NodeId, Term
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.convert import append_request_to_wire, append_response_from_wire
 
 logger = logging.getLogger(__name__)
 
-_MAX_BATCH_BYTES = 8 << 20
 _MAX_QUEUED = 4096
 
 
@@ -53,10 +53,9 @@ class Dispatcher:
         self._group_id = group_id
         self._node_id = node_id
         self._peer = peer
-        self._log = log
+        self._builder = OrderBuilder(node_id=node_id, peer=peer, log=log, current_term=current_term)
         self._channel = channel
         self._call_timeout_s = call_timeout_s
-        self._current_term = current_term
         self._on_response = on_response
         self._on_unreachable = on_unreachable
         self._on_failure = on_failure
@@ -95,7 +94,7 @@ class Dispatcher:
                 order = self._merge_locked()
             try:
                 request = self._build(order)
-            except LogCorrupt as error:
+            except (LogCorrupt, OSError) as error:
                 self._on_failure(error)
                 return
             if request is None:
@@ -106,15 +105,15 @@ class Dispatcher:
                     append_request_to_wire(self._group_id, request),
                     timeout_s=self._call_timeout_s,
                 )
-            except RpcError as error:
+                response = append_response_from_wire(wire, frm=self._peer, to=self._node_id)
+                if response is not None:
+                    self._on_response(response)
+            except (RpcError, ValueError) as error:  # ValueError: the answer makes no sense
                 self._lost(error)
                 continue
             if not self._reachable:
                 self._reachable = True
                 logger.info("group %d: node %d answers again", self._group_id, self._peer)
-            response = append_response_from_wire(wire, frm=self._peer, to=self._node_id)
-            if response is not None:
-                self._on_response(response)
 
     def _merge_locked(self) -> SendAppend:
         """Take the first order and every one that continues it."""
@@ -127,37 +126,13 @@ class Dispatcher:
         return first._replace(hi=hi, commit=commit, compact_to=compact_to)
 
     def _build(self, order: SendAppend) -> AppendRequest | None:
-        entries: tuple[Entry, ...] = ()
-        if order.lo < order.hi:
-            try:
-                entries = tuple(self._log.entries(order.lo, order.hi, _MAX_BATCH_BYTES))
-            except LookupError:
-                # truncated or compacted since the core decided: the core has moved on as well
-                return None
-            # The order may be history: a newer leader can have rewritten the log since.
-            # Within a term its leader only appends, so if the term still is the order's *after* the
-            # read, then what was read is what the order meant (simulator: SimNode._dispatch).
-            if self._current_term() != order.term:
-                return None
-            sent_hi = LogIndex(entries[-1].index + 1)
-            if sent_hi < order.hi:
-                rest = order._replace(
-                    lo=sent_hi, prev_index=entries[-1].index, prev_term=entries[-1].term
-                )
-                with self._wake:
-                    self._queue.appendleft(rest)
-        return AppendRequest(
-            frm=self._node_id,
-            to=self._peer,
-            term=order.term,
-            prev_index=order.prev_index,
-            prev_term=order.prev_term,
-            entries=entries,
-            commit=order.commit,
-            compact_to=order.compact_to,
-        )
+        request, rest = self._builder.build(order)
+        if rest is not None:
+            with self._wake:
+                self._queue.appendleft(rest)
+        return request
 
-    def _lost(self, error: RpcError) -> None:
+    def _lost(self, error: RpcError | ValueError) -> None:
         with self._wake:
             self._queue.clear()
             stopped = self._stopped

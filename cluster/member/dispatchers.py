@@ -1,6 +1,7 @@
 """The dispatchers of one member.
 
-Made when it first sends entries to a follower, ended when it no longer leads.
+Made when it has more to send to a follower than a courier takes, ended when it no longer leads or
+the group sleeps.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from cluster.log.node_log import GroupLog
+from cluster.member.courier import MAX_ORDER_BYTES, Couriers, Sender
 from cluster.member.dispatcher import Dispatcher
+from cluster.member.order_builder import OrderBuilder
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendResponse
 from cluster.raft.types import GroupId, NodeId, Term
@@ -22,6 +25,7 @@ class Dispatchers:
     Args:
         name: of the member, for thread names.
         make_channel: a new connection of the group's service to a peer.
+        couriers: take what is small while there is no dispatcher; None: there are none.
         call_timeout_s, current_term, on_response, on_unreachable, on_failure: see Dispatcher.
     """
 
@@ -35,6 +39,7 @@ class Dispatchers:
         threads: ThreadRegistry,
         make_channel: Callable[[NodeId], RpcChannel],
         call_timeout_s: float,
+        couriers: Couriers | None,
         current_term: Callable[[], Term],
         on_response: Callable[[AppendResponse], None],
         on_unreachable: Callable[[NodeId], None],
@@ -47,6 +52,8 @@ class Dispatchers:
         self._threads = threads
         self._make_channel = make_channel
         self._call_timeout_s = call_timeout_s
+        self._couriers = couriers
+        self._senders: dict[NodeId, Sender] = {}
         self._current_term = current_term
         self._on_response = on_response
         self._on_unreachable = on_unreachable
@@ -57,6 +64,8 @@ class Dispatchers:
         """Queue an append for its follower; returns at once."""
         dispatcher = self._by_peer.get(append.to)
         if dispatcher is None:
+            if self._give_to_courier(append):
+                return
             dispatcher = self._start(append.to)
         dispatcher.offer(append)
 
@@ -70,6 +79,30 @@ class Dispatchers:
         for dispatcher in self._by_peer.values():
             dispatcher.stop()
         self._by_peer.clear()
+
+    def _give_to_courier(self, append: SendAppend) -> bool:
+        """Whether a courier took it: it is small, and the first one for a while."""
+        couriers = self._couriers
+        if couriers is None:
+            return False
+        if self._log.payload_bytes(append.lo, append.hi) > MAX_ORDER_BYTES:
+            return False
+        sender = self._senders.get(append.to)
+        if sender is None:
+            sender = self._senders[append.to] = Sender(
+                self._group_id,
+                self._node_id,
+                OrderBuilder(
+                    node_id=self._node_id,
+                    peer=append.to,
+                    log=self._log,
+                    current_term=self._current_term,
+                ),
+                self._on_response,
+                self._on_unreachable,
+                self._on_failure,
+            )
+        return couriers.offer(sender, append)
 
     def _start(self, peer: NodeId) -> Dispatcher:
         dispatcher = Dispatcher(

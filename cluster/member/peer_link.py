@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.raft.messages import Heartbeat, Message, TimeoutNow, VoteRequest
@@ -20,6 +20,8 @@ from cluster.rpc import convert
 from cluster.rpc.client_pool import RpcChannel, RpcError
 
 logger = logging.getLogger(__name__)
+
+_MAX_VOTES_IN_A_CALL = 256
 
 
 class HeartbeatCargo(Protocol):
@@ -85,6 +87,8 @@ class PeerLink:
 
     def post(self, member: LinkedMember, message: Message) -> None:
         """Queue a message; returns at once."""
+        if not isinstance(message, (Heartbeat, VoteRequest, TimeoutNow)):
+            raise TypeError(f"not a control message: {message!r}")
         with self._wake:
             if isinstance(message, Heartbeat):
                 self._heartbeats[member.group_id] = (member, message)
@@ -121,9 +125,11 @@ class PeerLink:
             try:
                 if heartbeats or ping:
                     self._send_heartbeats(heartbeats)
+                self._send_votes([item for item in others if isinstance(item[1], VoteRequest)])
                 for member, message in others:
-                    self._send_other(member, message)
-            except RpcError as error:
+                    if isinstance(message, TimeoutNow):
+                        self._send_timeout_now(member, message)
+            except (RpcError, ValueError) as error:  # ValueError: an answer makes no sense
                 self._lost(error, [member for member, _ in [*heartbeats, *others]])
             else:
                 self._reachable = True
@@ -152,26 +158,37 @@ class PeerLink:
             if response is not None:
                 member.receive(response)
 
-    def _send_other(self, member: LinkedMember, message: Message) -> None:
-        if isinstance(message, VoteRequest):
-            wire = self._channel.call(
-                "startElection",
-                convert.vote_request_to_wire(member.group_id, message),
-                timeout_s=self._call_timeout_s,
-            )
-            response = convert.vote_response_from_wire(wire, frm=self.peer, to=message.frm)
-            if response is not None:
-                member.receive(response)
-        elif isinstance(message, TimeoutNow):
-            self._channel.call(
-                "timeoutNow",
-                convert.timeout_now_to_wire(member.group_id, message),
-                timeout_s=self._call_timeout_s,
-            )
-        else:
-            raise TypeError(f"not a control message: {message!r}")
+    def _send_votes(self, requests: list[tuple[LinkedMember, Message]]) -> None:
+        """Ask for the votes of many groups in few calls: each call waits for the peer's disk."""
+        for start in range(0, len(requests), _MAX_VOTES_IN_A_CALL):
+            part = requests[start : start + _MAX_VOTES_IN_A_CALL]
+            wires = [
+                convert.vote_request_to_wire(member.group_id, cast("VoteRequest", message))
+                for member, message in part
+            ]
+            if len(wires) == 1:
+                answers = [
+                    self._channel.call("startElection", wires[0], timeout_s=self._call_timeout_s)
+                ]
+            else:
+                answers = self._channel.call(
+                    "startElections", wires, timeout_s=self._call_timeout_s
+                )
+                if len(answers) != len(wires):
+                    raise ValueError(f"{len(answers)} answers to {len(wires)} vote requests")
+            for (member, message), wire in zip(part, answers, strict=True):
+                response = convert.vote_response_from_wire(wire, frm=self.peer, to=message.frm)
+                if response is not None:
+                    member.receive(response)
 
-    def _lost(self, error: RpcError, members: list[LinkedMember]) -> None:
+    def _send_timeout_now(self, member: LinkedMember, message: TimeoutNow) -> None:
+        self._channel.call(
+            "timeoutNow",
+            convert.timeout_now_to_wire(member.group_id, message),
+            timeout_s=self._call_timeout_s,
+        )
+
+    def _lost(self, error: RpcError | ValueError, members: list[LinkedMember]) -> None:
         with self._wake:
             if self._stopped:
                 return

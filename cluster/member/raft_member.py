@@ -25,6 +25,7 @@ from cluster.errors import (
 )
 from cluster.log.node_log import GroupLog
 from cluster.member.applier import Applier
+from cluster.member.courier import Couriers
 from cluster.member.dispatchers import Dispatchers
 from cluster.member.group_machine import GroupMachine
 from cluster.member.news import News
@@ -100,6 +101,7 @@ class MemberDeps(NamedTuple):
         tick_s: length of a tick of the cores.
         log_keep: how much log is kept for members that lack it.
         snapshots: how snapshots travel.
+        couriers: take small appends of groups with little to send; None: there are none.
     """
 
     threads: ThreadRegistry
@@ -111,6 +113,14 @@ class MemberDeps(NamedTuple):
     tick_s: float
     log_keep: LogKeep = LogKeep()
     snapshots: SnapshotOptions = SnapshotOptions()
+    couriers: Couriers | None = None
+
+
+class Begun(NamedTuple):
+    """A peer's request that was stepped and will have an answer."""
+
+    request_id: int
+    waiter: Waiter
 
 
 class _DueReports:
@@ -176,6 +186,7 @@ class RaftMember:
             threads=deps.threads,
             make_channel=deps.make_channel,
             call_timeout_s=deps.append_timeout_s,
+            couriers=deps.couriers,
             current_term=lambda: self._core.term,
             on_response=self.receive,
             on_unreachable=self.unreachable,
@@ -302,23 +313,37 @@ class RaftMember:
         Returns:
             The answer; None when the core has nothing to say, or not in time.
         """
+        return self.finish(self.begin(make), timeout_s)
+
+    def begin(self, make: Callable[[int], Message]) -> Begun | None:
+        """The first half of `handle`: step. `finish` must follow, with whatever this returned.
+
+        Several groups' requests may be begun before any is finished: they share a write.
+        """
         with self._lock:
             if self._stopped:
                 return None
             request_id, waiter = self._replies.open()
-            pending = self._step_locked(Received(make(request_id)), request_id, wake=False)
-            unanswered = not pending and request_id in self._replies
-            if unanswered:
-                self._replies.forget(request_id)
+            pending = False
+            try:
+                pending = self._step_locked(Received(make(request_id)), request_id, wake=False)
+            finally:
+                unanswered = not pending and request_id in self._replies
+                if unanswered:
+                    self._replies.forget(request_id)
+        return None if unanswered else Begun(request_id, waiter)
+
+    def finish(self, begun: Begun | None, timeout_s: float) -> Message | None:
+        """The second half of `handle`: see to it that all is written, and return the answer."""
         self._log.write_here()
         self._applier.catch_up()
-        if unanswered:
+        if begun is None:
             return None
-        if not waiter.wait(timeout_s):
+        if not begun.waiter.wait(timeout_s):
             with self._lock:
-                self._replies.forget(request_id)
+                self._replies.forget(begun.request_id)
             return None
-        answer: Message | None = waiter.result()
+        answer: Message | None = begun.waiter.result()
         return answer
 
     def check_plan(self, plan: object) -> None:

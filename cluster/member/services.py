@@ -8,6 +8,7 @@ from typing import Literal
 from cluster.config.settings import Settings
 from cluster.log.node_log import NodeLog
 from cluster.member.address_book import AddressBook
+from cluster.member.courier import Couriers
 from cluster.member.log_keeper import LogKeeper
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
@@ -105,6 +106,14 @@ class MemberServices:
             make_link, lambda name, run: self._threads.spawn(f"link-{kind}-{name}", run)
         )
 
+    def couriers(self, kind: Literal["meta", "data"]) -> Couriers:
+        """Return the couriers to other nodes' servers of a kind; `stop` them."""
+        return Couriers(
+            lambda peer: self._channel(kind, peer),
+            self._append_s,
+            lambda name, run: self._threads.spawn(f"courier-{kind}-{name}", run),
+        )
+
     def pool(self, kind: Literal["meta", "data"]) -> ClientPool:
         """Return the coordinator's connections to other nodes' servers of a kind; `close` it."""
         endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
@@ -118,6 +127,7 @@ class MemberServices:
         *,
         links: PeerLinks,
         engine: Engine,
+        couriers: Couriers,
         on_failure: Callable[[GroupId, BaseException], None],
     ) -> MemberDeps:
         """Return what members of a kind are made with."""
@@ -125,8 +135,9 @@ class MemberServices:
         return MemberDeps(
             threads=self._threads,
             links=links,
+            couriers=couriers,
             make_channel=lambda peer: self._channel(kind, peer),
-            append_timeout_s=max(self._connect_s, node.election_timeout_ms / 1000 * 2),
+            append_timeout_s=self._append_s,
             on_failure=on_failure,
             engine=engine,
             tick_s=self.tick_s,
@@ -171,6 +182,10 @@ class MemberServices:
     @property
     def _connect_s(self) -> float:
         return self._settings.node.connection_timeout_ms / 1000
+
+    @property
+    def _append_s(self) -> float:
+        return max(self._connect_s, self._settings.node.election_timeout_ms / 1000 * 2)
 
     def _channel(self, kind: Literal["meta", "data"], peer: NodeId) -> RpcChannel:
         endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from cluster.errors import ClusterError, NotLeader, StatusCode
 from cluster.member.address_book import AddressBook, NodeInfo
-from cluster.member.raft_member import RaftMember
+from cluster.member.raft_member import Begun, RaftMember
 from cluster.member.read_service import serve_read
 from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import Consistency, decode_read
@@ -74,7 +75,14 @@ class RaftHandler:
         sender = convert.node_info_from_wire(batch.sender, NodeInfo)
         self._address_book.learn(sender)
         self._on_heard(sender.node_id, batch.process or 0)
-        responses = [self._heartbeat(wire) for wire in batch.heartbeats]
+        wires = batch.heartbeats
+        answers = self._handle_all(
+            [(wire.groupId, partial(convert.heartbeat_from_wire, wire)) for wire in wires]
+        )
+        responses = [
+            self._heartbeat_response(wire, cast("messages.HeartbeatResponse | None", answer))
+            for wire, answer in zip(wires, answers, strict=True)
+        ]
         return HeartbeatBatchResponse(
             receiver=convert.node_info_to_wire(self._address_book.own),
             responses=responses,
@@ -90,6 +98,28 @@ class RaftHandler:
                 lambda id_: convert.vote_request_from_wire(request, id=id_), self._answer_timeout_s
             )
         return convert.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
+
+    def startElections(self, requests: list[VoteRequest]) -> list[VoteResponse]:  # noqa: N802
+        """Answer requests of several groups once all votes are durable."""
+        answers = self._handle_all(
+            [(wire.groupId, partial(convert.vote_request_from_wire, wire)) for wire in requests]
+        )
+        return [
+            convert.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
+            for answer in answers
+        ]
+
+    def appendEntriesOfGroups(  # noqa: N802
+        self, requests: list[AppendEntriesRequest]
+    ) -> list[AppendEntriesResponse]:
+        """Answer small appends of several groups once all are durable."""
+        answers = self._handle_all(
+            [(wire.groupId, partial(convert.append_request_from_wire, wire)) for wire in requests]
+        )
+        return [
+            convert.append_response_to_wire(cast("messages.AppendResponse | None", answer))
+            for answer in answers
+        ]
 
     def appendEntries(self, request: AppendEntriesRequest) -> AppendEntriesResponse:  # noqa: N802
         """Answer once the entries are durable here."""
@@ -170,19 +200,35 @@ class RaftHandler:
         """What a kind of group takes from a heartbeat; the meta server overrides this."""
         return None
 
-    def _heartbeat(self, wire: Any) -> Any:  # noqa: ANN401
-        member = self._find_member(GroupId(wire.groupId))
-        answer = None
+    def _handle_all(
+        self, requests: list[tuple[int, Callable[..., messages.Message]]]
+    ) -> list[messages.Message | None]:
+        """Step every request's member, then wait for all: one write makes all of it durable."""
+        begun: list[tuple[RaftMember | None, Begun | None]] = []
+        for group_id, from_wire in requests:
+            member = self._find_member(GroupId(group_id))
+            if member is None:
+                begun.append((None, None))
+                continue
+            try:
+                begun.append((member, member.begin(lambda id_, make=from_wire: make(id=id_))))  # type: ignore[misc]
+            except ValueError as error:
+                # malformed, which is no reason to leave the others without an answer
+                logger.warning("group %d: %s", group_id, error)
+                begun.append((None, None))
+        deadline = Deadline.after(self._answer_timeout_s)
+        return [
+            None if member is None else member.finish(pending, deadline.remaining_s())
+            for member, pending in begun
+        ]
+
+    def _heartbeat_response(self, wire: Any, answer: messages.HeartbeatResponse | None) -> Any:  # noqa: ANN401
         extra = None
-        if member is not None:
-            answer = member.handle(
-                lambda id_: convert.heartbeat_from_wire(wire, id=id_), self._answer_timeout_s
-            )
-            if answer is not None and answer.term == wire.term:
+        if answer is not None and answer.term == wire.term:
+            member = self._find_member(GroupId(wire.groupId))
+            if member is not None:
                 extra = self.heartbeat_extra(member, wire)
-        response = convert.heartbeat_response_to_wire(
-            GroupId(wire.groupId), cast("messages.HeartbeatResponse | None", answer)
-        )
+        response = convert.heartbeat_response_to_wire(GroupId(wire.groupId), answer)
         response.tableVersion = extra
         return response
 

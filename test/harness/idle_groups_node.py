@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.courier import Couriers
 from cluster.member.data_groups import DataGroups
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
@@ -75,6 +76,9 @@ def main() -> None:
         ),
         lambda name, run: threads.spawn(f"link-data-{name}", run),
     )
+    couriers = Couriers(
+        make_channel, 5.0, lambda name, run: threads.spawn(f"courier-data-{name}", run)
+    )
     groups = DataGroups(
         node_id=own,
         log=log,
@@ -87,6 +91,7 @@ def main() -> None:
             on_failure=lambda _group, error: failures.append(error),
             engine=engine,
             tick_s=TICK_S,
+            couriers=couriers,
         ),
         threads=threads,
         tick_s=TICK_S,
@@ -137,6 +142,7 @@ def main() -> None:
     groups.stop()
     watch.stop()
     links.stop()
+    couriers.stop()
     server.stop()
     log.close()
     engine.close()

@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 class RovingClient:
-    """Used by one thread. Changes its node when a connection fails or it is told to, and now and then.
+    """Used by one thread. Changes its node when a connection fails, when told to, and now and then.
 
     Args:
         timeout_s: for a call; a call that took longer is unknown.

@@ -35,10 +35,26 @@ class Iface(object):
         """
         pass
 
+    def startElections(self, requests):
+        """
+        Parameters:
+         - requests
+
+        """
+        pass
+
     def appendEntries(self, request):
         """
         Parameters:
          - request
+
+        """
+        pass
+
+    def appendEntriesOfGroups(self, requests):
+        """
+        Parameters:
+         - requests
 
         """
         pass
@@ -159,6 +175,38 @@ class Client(Iface):
             return result.success
         raise TApplicationException(TApplicationException.MISSING_RESULT, "startElection failed: unknown result")
 
+    def startElections(self, requests):
+        """
+        Parameters:
+         - requests
+
+        """
+        self.send_startElections(requests)
+        return self.recv_startElections()
+
+    def send_startElections(self, requests):
+        self._oprot.writeMessageBegin('startElections', TMessageType.CALL, self._seqid)
+        args = startElections_args()
+        args.requests = requests
+        args.write(self._oprot)
+        self._oprot.writeMessageEnd()
+        self._oprot.trans.flush()
+
+    def recv_startElections(self):
+        iprot = self._iprot
+        (fname, mtype, rseqid) = iprot.readMessageBegin()
+        if mtype == TMessageType.EXCEPTION:
+            x = TApplicationException()
+            x.read(iprot)
+            iprot.readMessageEnd()
+            raise x
+        result = startElections_result()
+        result.read(iprot)
+        iprot.readMessageEnd()
+        if result.success is not None:
+            return result.success
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "startElections failed: unknown result")
+
     def appendEntries(self, request):
         """
         Parameters:
@@ -190,6 +238,38 @@ class Client(Iface):
         if result.success is not None:
             return result.success
         raise TApplicationException(TApplicationException.MISSING_RESULT, "appendEntries failed: unknown result")
+
+    def appendEntriesOfGroups(self, requests):
+        """
+        Parameters:
+         - requests
+
+        """
+        self.send_appendEntriesOfGroups(requests)
+        return self.recv_appendEntriesOfGroups()
+
+    def send_appendEntriesOfGroups(self, requests):
+        self._oprot.writeMessageBegin('appendEntriesOfGroups', TMessageType.CALL, self._seqid)
+        args = appendEntriesOfGroups_args()
+        args.requests = requests
+        args.write(self._oprot)
+        self._oprot.writeMessageEnd()
+        self._oprot.trans.flush()
+
+    def recv_appendEntriesOfGroups(self):
+        iprot = self._iprot
+        (fname, mtype, rseqid) = iprot.readMessageBegin()
+        if mtype == TMessageType.EXCEPTION:
+            x = TApplicationException()
+            x.read(iprot)
+            iprot.readMessageEnd()
+            raise x
+        result = appendEntriesOfGroups_result()
+        result.read(iprot)
+        iprot.readMessageEnd()
+        if result.success is not None:
+            return result.success
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "appendEntriesOfGroups failed: unknown result")
 
     def timeoutNow(self, request):
         """
@@ -364,7 +444,9 @@ class Processor(Iface, TProcessor):
         self._processMap = {}
         self._processMap["sendHeartbeat"] = Processor.process_sendHeartbeat
         self._processMap["startElection"] = Processor.process_startElection
+        self._processMap["startElections"] = Processor.process_startElections
         self._processMap["appendEntries"] = Processor.process_appendEntries
+        self._processMap["appendEntriesOfGroups"] = Processor.process_appendEntriesOfGroups
         self._processMap["timeoutNow"] = Processor.process_timeoutNow
         self._processMap["installSnapshot"] = Processor.process_installSnapshot
         self._processMap["queryDigest"] = Processor.process_queryDigest
@@ -438,6 +520,29 @@ class Processor(Iface, TProcessor):
         oprot.writeMessageEnd()
         oprot.trans.flush()
 
+    def process_startElections(self, seqid, iprot, oprot):
+        args = startElections_args()
+        args.read(iprot)
+        iprot.readMessageEnd()
+        result = startElections_result()
+        try:
+            result.success = self._handler.startElections(args.requests)
+            msg_type = TMessageType.REPLY
+        except TTransport.TTransportException:
+            raise
+        except TApplicationException as ex:
+            logging.exception('TApplication exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = ex
+        except Exception:
+            logging.exception('Unexpected exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+        oprot.writeMessageBegin("startElections", msg_type, seqid)
+        result.write(oprot)
+        oprot.writeMessageEnd()
+        oprot.trans.flush()
+
     def process_appendEntries(self, seqid, iprot, oprot):
         args = appendEntries_args()
         args.read(iprot)
@@ -457,6 +562,29 @@ class Processor(Iface, TProcessor):
             msg_type = TMessageType.EXCEPTION
             result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("appendEntries", msg_type, seqid)
+        result.write(oprot)
+        oprot.writeMessageEnd()
+        oprot.trans.flush()
+
+    def process_appendEntriesOfGroups(self, seqid, iprot, oprot):
+        args = appendEntriesOfGroups_args()
+        args.read(iprot)
+        iprot.readMessageEnd()
+        result = appendEntriesOfGroups_result()
+        try:
+            result.success = self._handler.appendEntriesOfGroups(args.requests)
+            msg_type = TMessageType.REPLY
+        except TTransport.TTransportException:
+            raise
+        except TApplicationException as ex:
+            logging.exception('TApplication exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = ex
+        except Exception:
+            logging.exception('Unexpected exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+        oprot.writeMessageBegin("appendEntriesOfGroups", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
@@ -829,6 +957,147 @@ startElection_result.thrift_spec = (
 )
 
 
+class startElections_args(object):
+    """
+    Attributes:
+     - requests
+
+    """
+
+
+    def __init__(self, requests=None,):
+        self.requests = requests
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.LIST:
+                    self.requests = []
+                    (_etype84, _size81) = iprot.readListBegin()
+                    for _i85 in range(_size81):
+                        _elem86 = VoteRequest()
+                        _elem86.read(iprot)
+                        self.requests.append(_elem86)
+                    iprot.readListEnd()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('startElections_args')
+        if self.requests is not None:
+            oprot.writeFieldBegin('requests', TType.LIST, 1)
+            oprot.writeListBegin(TType.STRUCT, len(self.requests))
+            for iter87 in self.requests:
+                iter87.write(oprot)
+            oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(startElections_args)
+startElections_args.thrift_spec = (
+    None,  # 0
+    (1, TType.LIST, 'requests', (TType.STRUCT, [VoteRequest, None], False), None, ),  # 1
+)
+
+
+class startElections_result(object):
+    """
+    Attributes:
+     - success
+
+    """
+
+
+    def __init__(self, success=None,):
+        self.success = success
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 0:
+                if ftype == TType.LIST:
+                    self.success = []
+                    (_etype91, _size88) = iprot.readListBegin()
+                    for _i92 in range(_size88):
+                        _elem93 = VoteResponse()
+                        _elem93.read(iprot)
+                        self.success.append(_elem93)
+                    iprot.readListEnd()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('startElections_result')
+        if self.success is not None:
+            oprot.writeFieldBegin('success', TType.LIST, 0)
+            oprot.writeListBegin(TType.STRUCT, len(self.success))
+            for iter94 in self.success:
+                iter94.write(oprot)
+            oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(startElections_result)
+startElections_result.thrift_spec = (
+    (0, TType.LIST, 'success', (TType.STRUCT, [VoteResponse, None], False), None, ),  # 0
+)
+
+
 class appendEntries_args(object):
     """
     Attributes:
@@ -951,6 +1220,147 @@ class appendEntries_result(object):
 all_structs.append(appendEntries_result)
 appendEntries_result.thrift_spec = (
     (0, TType.STRUCT, 'success', [AppendEntriesResponse, None], None, ),  # 0
+)
+
+
+class appendEntriesOfGroups_args(object):
+    """
+    Attributes:
+     - requests
+
+    """
+
+
+    def __init__(self, requests=None,):
+        self.requests = requests
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.LIST:
+                    self.requests = []
+                    (_etype98, _size95) = iprot.readListBegin()
+                    for _i99 in range(_size95):
+                        _elem100 = AppendEntriesRequest()
+                        _elem100.read(iprot)
+                        self.requests.append(_elem100)
+                    iprot.readListEnd()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('appendEntriesOfGroups_args')
+        if self.requests is not None:
+            oprot.writeFieldBegin('requests', TType.LIST, 1)
+            oprot.writeListBegin(TType.STRUCT, len(self.requests))
+            for iter101 in self.requests:
+                iter101.write(oprot)
+            oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(appendEntriesOfGroups_args)
+appendEntriesOfGroups_args.thrift_spec = (
+    None,  # 0
+    (1, TType.LIST, 'requests', (TType.STRUCT, [AppendEntriesRequest, None], False), None, ),  # 1
+)
+
+
+class appendEntriesOfGroups_result(object):
+    """
+    Attributes:
+     - success
+
+    """
+
+
+    def __init__(self, success=None,):
+        self.success = success
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 0:
+                if ftype == TType.LIST:
+                    self.success = []
+                    (_etype105, _size102) = iprot.readListBegin()
+                    for _i106 in range(_size102):
+                        _elem107 = AppendEntriesResponse()
+                        _elem107.read(iprot)
+                        self.success.append(_elem107)
+                    iprot.readListEnd()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('appendEntriesOfGroups_result')
+        if self.success is not None:
+            oprot.writeFieldBegin('success', TType.LIST, 0)
+            oprot.writeListBegin(TType.STRUCT, len(self.success))
+            for iter108 in self.success:
+                iter108.write(oprot)
+            oprot.writeListEnd()
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(appendEntriesOfGroups_result)
+appendEntriesOfGroups_result.thrift_spec = (
+    (0, TType.LIST, 'success', (TType.STRUCT, [AppendEntriesResponse, None], False), None, ),  # 0
 )
 
 
