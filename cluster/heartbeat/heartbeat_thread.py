@@ -19,13 +19,17 @@ class Ticked(Protocol):
     name: str
     awake: threading.Event
 
-    def tick(self) -> None:
-        """Let one tick pass; must not block."""
+    def tick(self) -> int:
+        """Let time pass; returns after how many ticks to call again. Must not block."""
         ...
 
 
 class HeartbeatThread:
-    """Ticks a member every `tick_s` seconds until stopped; while the member sleeps, so does it.
+    """Ticks a member until stopped, when something may be due; while the member sleeps, so does it.
+
+    A leader is ticked for each heartbeat, a follower that hears its leader a few times in an
+    election time-out: a thousand threads that wake up ten times a second would be a load by
+    themselves.
 
     After a pause of the process (SIGSTOP, a long stall) missed ticks are not made up for: they
     would look like a silent leader and start an election for nothing.
@@ -54,12 +58,12 @@ class HeartbeatThread:
         """Thread body."""
         due = time.monotonic() + self._tick_s
         while not self._stop.wait(max(0.0, due - time.monotonic())):
-            self.beat()
-            due = max(due + self._tick_s, time.monotonic())
+            ticks = self.beat()
+            due = max(due + ticks * self._tick_s, time.monotonic())
             if not self._member.awake.is_set():
                 self._member.awake.wait()
                 due = time.monotonic() + self._tick_s
 
-    def beat(self) -> None:
-        """One tick; kinds of groups add their duties."""
-        self._member.tick()
+    def beat(self) -> int:
+        """Tick, and return after how many ticks again; kinds of groups add their duties."""
+        return self._member.tick()

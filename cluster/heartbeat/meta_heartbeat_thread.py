@@ -22,7 +22,7 @@ class MetaHeartbeatThread(HeartbeatThread):
         super().__init__(member, tick_s)
         self._meta = member
 
-    def beat(self) -> None:
+    def beat(self) -> int:
         """Refresh the table to ship, then tick."""
         self._meta.refresh_shipped_table()
-        super().beat()
+        return super().beat()

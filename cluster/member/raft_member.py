@@ -193,6 +193,7 @@ class RaftMember:
             on_failure=self._fail,
         )
         self._ticks = TickClock(deps.tick_s)
+        self._ticks_ahead = 1
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
         self._role_news = News()
         self._applied_news = News()
@@ -288,12 +289,18 @@ class RaftMember:
         """Call `listener` after each change, from the thread that caused it; it must not block."""
         self._role_listeners.append(listener)
 
-    def tick(self) -> None:
-        """Let one tick of time pass; called by the HeartbeatThread."""
+    def tick(self) -> int:
+        """Let time pass; called by the HeartbeatThread.
+
+        Returns:
+            After how many ticks of time it is to be called again.
+        """
         with self._lock:
             if not self._stopped:
-                self._step_locked(Tick(self._ticks.take()), 0)
+                self._tick_locked()
+                self._ticks_ahead = self._core.ticks_until_due
         self._applier.catch_up()
+        return self._ticks_ahead
 
     def receive(self, message: Message) -> None:
         """Take an answer from a peer."""
@@ -323,6 +330,7 @@ class RaftMember:
         with self._lock:
             if self._stopped:
                 return None
+            self._make_up_ticks_locked()
             request_id, waiter = self._replies.open()
             pending = False
             try:
@@ -462,6 +470,8 @@ class RaftMember:
         effects = None
         with self._lock:
             if not self._stopped:
+                if isinstance(event, Received):
+                    self._make_up_ticks_locked()
                 effects = self._core_step_locked(event)
                 self._route_locked(effects)
         self._applier.catch_up()
@@ -474,6 +484,15 @@ class RaftMember:
         the log written then, too.
         """
         return self._route_locked(self._core_step_locked(event), request_id, wake=wake)
+
+    def _tick_locked(self) -> None:
+        passed = self._ticks.take()
+        self._step_locked(Tick(passed, counted=min(passed, self._ticks_ahead)), 0)
+
+    def _make_up_ticks_locked(self) -> None:
+        """Tell of the time that passed before a message, which may start time-outs anew."""
+        if self._core.role is not Role.LEADER and self._ticks.late():
+            self._tick_locked()
 
     def _core_step_locked(self, event: Event) -> Effects:
         assert self._lock.locked()

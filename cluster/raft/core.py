@@ -8,9 +8,10 @@ Events go in, effects come out; the caller owns threads, clock, network and disk
 3. apply what is committed, in order, and report it with `Applied`;
 4. stream what `Effects.snapshots` orders, and report `SnapshotSent` or `SnapshotFailed`; let
    `wants_snapshot` say whether to take one, and report `SnapshotInstalled` when it is durable;
-5. tick by the monotonic clock, with `Tick.intervals` and `ReadRequest.late_ticks` for what is late:
-   leases are measured by it; while `is_asleep`, ticks may be left out, but then the first Tick
-   after it tells how many were, and `PeerSilent` must be stepped.
+5. tick by the monotonic clock, no later than `ticks_until_due` says, with `Tick.intervals` and
+   `ReadRequest.late_ticks` for what is late: leases are measured by it; while `is_asleep`, ticks
+   may be left out, but then the first Tick after it tells how many were, and `PeerSilent` must be
+   stepped.
 
 Messages may be lost, repeated, delayed and reordered. Sections of the Raft thesis (Ongaro, 2014)
 are named where they are implemented: `candidate.py` 3.4, 3.6.1, 4.2.3, 9.6; `follower.py` 3.5;
@@ -249,6 +250,20 @@ class RaftCore:
         return self._state.asleep
 
     @property
+    def ticks_until_due(self) -> int:
+        """For so many ticks from now the next Tick may be put off: at least 1.
+
+        A follower that hears its leader has nothing to do at most ticks. A Tick that makes up for
+        those left out must come before the next message is stepped: time-outs begin anew with
+        messages, and what passed before does not count towards them. Not more than a leap of the
+        clock may add to what is counted, see `max_clock_drift_ticks`.
+        """
+        s = self._state
+        if s.lead is not None:
+            return max(1, s.config.heartbeat_ticks - s.lead.heartbeat_elapsed)
+        return max(1, min(s.timeout - s.elapsed, s.config.max_clock_drift_ticks + 1))
+
+    @property
     def transfer_target(self) -> NodeId:
         """Who leadership is being handed to, or NO_NODE."""
         lead = self._state.lead
@@ -315,10 +330,12 @@ class RaftCore:
 
 def _on_tick(s: RaftState, event: Tick) -> None:
     s.now += event.intervals
-    if s.lead is not None:
-        leader.tick(s, s.lead)
-    elif follower.tick(s):
-        candidate.campaign(s, pre=True)
+    for _ in range(event.counted):
+        if s.lead is not None:
+            leader.tick(s, s.lead)
+        elif follower.tick(s):
+            candidate.campaign(s, pre=True)
+            return
 
 
 def _on_received(s: RaftState, event: Received) -> None:

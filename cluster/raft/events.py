@@ -19,12 +19,16 @@ from cluster.raft.types import (
 class Tick(NamedTuple):
     """Time has passed: `intervals` ticks, by the monotonic clock, since the last Tick.
 
-    More than one when the shell was late or the process was stopped. For time-outs a late Tick
-    counts once (what was stopped did not hear its peers either, and must not campaign for that),
-    for the age of a lease it counts in full.
+    More than one when nothing was due in between (`RaftCore.ticks_until_due`), when the shell was
+    late, or when the process was stopped. For the age of a lease all of them count.
+
+    Attributes:
+        counted: how many of them count for time-outs: not those for which the shell was late (what
+            was stopped did not hear its peers either, and must not campaign for that).
     """
 
     intervals: int = 1
+    counted: int = 1
 
 
 class Received(NamedTuple):

@@ -106,6 +106,7 @@ class SimNode:
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._next_read = 0
         self._ticks = int(self._clock_us() // self._tick_us)
+        self._ahead = 1
         self.core = self._make_core(hard_state)
         self._schedule_tick()
 
@@ -169,7 +170,7 @@ class SimNode:
         return int(self._clock_us() // self._tick_us) - self._ticks
 
     def _schedule_tick(self) -> None:
-        due_us = ((self._ticks + 1) * self._tick_us - self._clock_us()) / self.rate
+        due_us = ((self._ticks + self._ahead) * self._tick_us - self._clock_us()) / self.rate
         self.cluster.scheduler.after(max(1, int(due_us) + 1), self._clock_rings, self.boots)
 
     def _clock_rings(self, boots: int) -> None:
@@ -177,6 +178,9 @@ class SimNode:
             return
         if not self.paused:
             self._tick()
+            if self.core is None or boots != self.boots:
+                return
+            self._ahead = 1 if self.core.is_asleep else self.core.ticks_until_due
         elif self._ticks_due() > 0:
             # one is enough to notice all that were missed
             self.cluster.scheduler.after(self._tick_us, self._clock_rings, boots)
@@ -191,7 +195,7 @@ class SimNode:
             if self.core.is_asleep:
                 self._watch_peers()
             if self.core is not None:
-                self.step(Tick(due))
+                self.step(Tick(due, counted=min(due, self._ahead)))
 
     def _watch_peers(self) -> None:
         """Tell a sleeping core whose node has been silent for too long, or was started anew."""
@@ -269,7 +273,11 @@ class SimNode:
             if sender is not None:
                 sender.on_answer(message)
         else:
-            self.step(Received(message))
+            core = self.core
+            if core is not None and core.role is not Role.LEADER and not core.is_asleep:
+                self._tick()  # what passed before it
+            if self.core is not None:
+                self.step(Received(message))
 
     def propose_done(self, index: int, term: Term, waiting: Waiting) -> None:
         """Let somebody wait for the fate of a proposal."""

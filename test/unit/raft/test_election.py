@@ -349,3 +349,37 @@ def test_answers_of_older_terms_are_ignored():
     assert leader.core.commit == 2
     leader.step(Received(AppendResponse(3, 1, 4, True, 3)))
     assert leader.core.commit == 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ticks_that_are_put_off_change_nothing(seed):
+    """One Tick for as many as `ticks_until_due` allows, or what passed before a message."""
+    each, lazy = (Peer(1, THREE, config=RaftConfig(1, 2, 12)) for _ in range(2))
+    rng = random.Random(seed)
+    ahead, left_out = 1, 0
+    for _ in range(200):
+        each.step(Tick())
+        left_out += 1
+        message = None
+        if rng.random() < 0.1:
+            term = max(1, each.core.term)
+            message = Received(Heartbeat(2, 1, term, 0, 1)) if each.core.leader in (0, 2) else None
+        if left_out == ahead or message is not None:
+            lazy.step(Tick(left_out, counted=left_out))
+            left_out = 0
+        if message is not None:
+            each.step(message)
+            lazy.step(message)
+        if not left_out:
+            ahead = lazy.core.ticks_until_due
+            assert 1 <= ahead <= 3
+            assert lazy.core.status() == each.core.status()
+
+
+def test_a_late_tick_counts_for_what_was_planned():
+    peer = Peer(1, THREE, config=RaftConfig(1, 2, 12))
+    peer.step(Tick(500, counted=1))  # stopped: it has not listened for 500 ticks
+    assert peer.core.role is Role.FOLLOWER
+    for _ in range(10):
+        peer.step(Tick(50, counted=1))
+    assert peer.core.role is Role.FOLLOWER
