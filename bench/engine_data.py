@@ -22,6 +22,7 @@ import numpy.typing as npt  # noqa: E402
 
 from iotdb_engine import DataType, Fragment, Layout, Region  # noqa: E402
 
+START_MS = 1_700_000_000_000
 TSBS_START_MS = 1_451_606_400_000
 HOSTS = 100
 METRICS = 10
@@ -102,8 +103,26 @@ def real_series(folder: Path) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDAr
     return found
 
 
-def report(bench: str, figures: dict[str, Any]) -> None:
-    """Print one JSON line."""
+def walks(columns: int, rows: int, seed: int = 1) -> npt.NDArray[np.float64]:
+    """Return random walks of two decimals, float64[columns, rows]."""
+    steps = np.random.default_rng(seed).normal(0, 0.1, (columns, rows))
+    return np.round(20 + np.cumsum(steps, axis=1), 2)
+
+
+def rss_mb() -> int:
+    """Return the memory of this process now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process so far, all threads."""
+    times = os.times()
+    return times.user + times.system
+
+
+def report(bench: str, figures: dict[str, Any], *, record: bool = False) -> None:
+    """Print one JSON line; with `record`, also add it to bench/results.jsonl."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
@@ -113,4 +132,8 @@ def report(bench: str, figures: dict[str, Any]) -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
     }
-    print(json.dumps({**head, **figures}), flush=True)
+    line = json.dumps({**head, **figures})
+    print(line, flush=True)
+    if record:
+        with (ROOT / "bench" / "results.jsonl").open("a") as file:
+            file.write(line + "\n")

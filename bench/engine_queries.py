@@ -1,7 +1,7 @@
 """Queries of the engine on TSBS cpu-only data (100 hosts x 10 metrics x 1 day), and on 100 million
 points; DuckDB beside it where it is installed. Prints one JSON line.
 
-    python bench/engine_queries.py [--points 100000000] [--path DIR]
+    python bench/engine_queries.py [--points 100000000] [--path DIR] [--record]
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100_000_000)
     parser.add_argument("--path", default=None)
+    parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     options = parser.parse_args()
     walks = tsbs_walks(HOSTS * METRICS, DAY_ROWS)
     with tempfile.TemporaryDirectory(dir=options.path) as folder:
@@ -171,7 +172,7 @@ def main() -> None:
         figures["duckdb"] = duckdb_tsbs(walks)
         if options.points:
             figures["many"] = many_points(str(Path(folder) / "many"), options.points)
-    report("engine_queries", figures)
+    report("engine_queries", figures, record=options.record)
 
 
 if __name__ == "__main__":
