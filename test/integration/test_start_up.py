@@ -1,4 +1,8 @@
-"""The 15 start-up steps, in order, in both flows and at a restart (design.md 6)."""
+"""The 15 start-up steps, in order, in both flows and at a restart (design.md 6).
+
+Acceptance tests 9 (restart without a minority, and with other addresses) and 10 (seed lists in
+another order, and a node that disagrees) of the cluster's design are here.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +93,7 @@ def test_three_nodes_found_a_cluster_restart_one_and_restart_all(tmp_path: Path)
         check_roles(cluster, again, follower_again)
 
 
-def test_a_majority_is_enough_to_found_and_to_restart(tmp_path: Path) -> None:
+def test_09_a_majority_is_enough_to_found_and_to_restart(tmp_path: Path) -> None:
     cluster = ProcessCluster(tmp_path, 3)
     first, second, third = cluster.nodes
     try:
@@ -114,13 +118,14 @@ def test_a_majority_is_enough_to_found_and_to_restart(tmp_path: Path) -> None:
         cluster.kill_all()
 
 
-def test_addresses_may_change_between_restarts(tmp_path: Path) -> None:
+def test_09_addresses_may_change_between_restarts(tmp_path: Path) -> None:
     with process_cluster(tmp_path, 3) as cluster:
         with WireClient(cluster.nodes[0].rpc_port) as client:
             client.execute("insert into root.sg.d(timestamp, s) values(1, 1.5)")
         moved = cluster.nodes[1]
         assert moved.stop() == 0
         spare = ProcessCluster(tmp_path / "spare", 1).nodes[0]
+        moved.host = "127.0.0.9"
         moved.meta_port, moved.data_port, moved.rpc_port = (
             spare.meta_port,
             spare.data_port,
@@ -128,12 +133,14 @@ def test_addresses_may_change_between_restarts(tmp_path: Path) -> None:
         )
         moved.start()
         moved.wait_ready()
-        with WireClient(moved.rpc_port) as client:
+        with WireClient(moved.rpc_port, moved.host) as client:
             client.execute("insert into root.sg.d(timestamp, s) values(2, 2.5)")
             assert client.query("select s from root.sg.d") == [[1, 1.5], [2, 2.5]]
 
 
-def test_all_addresses_may_change_at_once_when_the_seeds_name_the_new_ones(tmp_path: Path) -> None:
+def test_09_all_addresses_may_change_at_once_when_the_seeds_name_the_new_ones(
+    tmp_path: Path,
+) -> None:
     with process_cluster(tmp_path, 3) as cluster:
         with WireClient(cluster.nodes[0].rpc_port) as client:
             client.execute("insert into root.sg.d(timestamp, s) values(1, 1.5)")
@@ -154,7 +161,7 @@ def test_all_addresses_may_change_at_once_when_the_seeds_name_the_new_ones(tmp_p
     ("key", "value", "theirs"),
     [("default_replica_num", "2", "3"), ("cluster_name", "other", "default")],
 )
-def test_a_node_with_another_setting_is_refused_with_key_and_values(
+def test_10_a_node_with_another_setting_is_refused_with_key_and_values(
     tmp_path: Path, key: str, value: str, theirs: str
 ) -> None:
     cluster = ProcessCluster(tmp_path, 3)
@@ -177,7 +184,7 @@ def test_a_node_with_another_setting_is_refused_with_key_and_values(
         cluster.kill_all()
 
 
-def test_a_node_with_another_seed_list_is_refused(tmp_path: Path) -> None:
+def test_10_a_node_with_another_seed_list_is_refused(tmp_path: Path) -> None:
     cluster = ProcessCluster(tmp_path, 3)
     try:
         for node in cluster.nodes[:2]:
@@ -193,7 +200,7 @@ def test_a_node_with_another_seed_list_is_refused(tmp_path: Path) -> None:
         cluster.kill_all()
 
 
-def test_seed_lists_in_another_order_are_the_same(tmp_path: Path) -> None:
+def test_10_seed_lists_in_another_order_are_the_same(tmp_path: Path) -> None:
     cluster = ProcessCluster(tmp_path, 3)
     odd = cluster.nodes[2]
     odd.overrides["seed_nodes"] = ",".join(reversed(odd.overrides["seed_nodes"].split(",")))

@@ -226,6 +226,16 @@ class _PromisesNothingAtStart(RaftCore):
         self._state.promise_left = 0
 
 
+_set_hard_state = RaftState.set_hard_state
+
+
+def _promise_ends_with_the_term(s: RaftState, term: Term, vote: NodeId) -> None:
+    """Forget what was promised to a leader when a higher term shows up, but not to its leader."""
+    if term > s.term and s.promise_left < s.config.election_ticks:
+        s.promise_left = 0
+    _set_hard_state(s, term, vote)
+
+
 # ---- sleep ----
 
 _is_waking = quiescence.is_waking
@@ -339,6 +349,11 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "promise forgotten at a restart": Mutation(
         lambda: _classes(_PromisesNothingAtStart), 400, "lease"
+    ),
+    "promise ends with the term": Mutation(
+        lambda: _patch(RaftState, "set_hard_state", _promise_ends_with_the_term),
+        0,
+        script="promise_outlives_term",
     ),
     # snapshots
     "checksums of snapshots not checked": Mutation(
