@@ -2,9 +2,10 @@
 
 Problem: 20.17 as a double has 52 bits of noise; encoders for floats find the decimals behind it, at
 a third of their speed for integers. Idea: multiply, round, divide, and compare *bits*: where all
-come back, the page is stored as integers and an exponent. Sound whatever the values are (NaN,
-infinities, -0.0 and 17-digit numbers do not come back, and are stored as floats); the sample only
-decides which exponent is worth trying.
+come back, the page is stored as integers and an exponent. Sound whatever the values are: -0.0,
+infinities and 17-digit numbers do not come back, and are stored as floats. NaN does come back, bit
+by bit, but no integer holds it, so it is looked for. The sample only decides which exponent is
+worth trying.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def scale(
         scaled += 0.0  # -0.0 becomes 0.0, as it would as an integer, and does not come back
         back = (scaled / powers).astype(columns.dtype, copy=False)
     exact: npt.NDArray[np.bool_] = np.logical_and.reduce(_same_bits(back, columns), axis=1)
+    exact &= ~np.isnan(scaled.min(axis=1))
     return scaled, exact
 
 
