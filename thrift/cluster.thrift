@@ -239,6 +239,8 @@ struct MemberStatus {
   7: required i64 lastIndex
   8: required list<i64> voters
   9: required i64 durableIndex
+  /* of the first entry that the log still has, or would have */
+  10: required i64 firstIndex
 }
 
 struct NodeStatus {

@@ -120,6 +120,7 @@ def _member_status(member: RaftMember) -> MemberStatus:
         lastIndex=status["last"],
         voters=list(member.membership.voters),
         durableIndex=member.durable_index,
+        firstIndex=status["first"],
     )
 
 

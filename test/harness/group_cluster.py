@@ -153,9 +153,8 @@ class GroupNode:
             group=PartitionGroup(GROUP, node_id, members),
             config=RaftConfig(
                 node_id=node_id,
-                election_ticks=10,
                 first_campaign_ticks=2 if members[:1] == (node_id,) else 0,
-                **raft,
+                **{"election_ticks": 10, **raft},
             ),
             log=self.log.group(GROUP),
             region=self.engine.region(GROUP),

@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 CLONE_NEWNET = 0x40000000
@@ -82,6 +83,7 @@ class Network:
         _call(_libc.unshare(CLONE_NEWNET))
         try:
             self._build()
+            self._await_links()
         except BaseException:
             self.close()
             raise
@@ -129,6 +131,15 @@ class Network:
             _run(*inside, "link", "set", "lo", "up")
             _run(*inside, "address", "add", f"{self.address(number)}/24", "dev", "net0")
             _run(*inside, "link", "set", "net0", "up")
+
+    def _await_links(self, timeout_s: float = 20.0) -> None:
+        """Wait until every link passes packets: the kernel takes up new ports at its leisure."""
+        end = time.monotonic() + timeout_s
+        for sender in self._numbers:
+            for receiver in self._numbers:
+                while sender != receiver and not self.passes(sender, receiver):
+                    if time.monotonic() > end:
+                        raise AssertionError(f"node {sender} does not reach node {receiver}")
 
     def address(self, number: int) -> str:
         return f"10.77.0.{number}"
@@ -193,3 +204,16 @@ class Network:
                 return receiving.recv(1) == b"?"
             except TimeoutError:
                 return False
+
+    def lost(
+        self, links: list[tuple[int, int]], expected: set[tuple[int, int]]
+    ) -> set[tuple[int, int]]:
+        """The links over which a datagram does not arrive.
+
+        It is waited for longer where it is expected to: on a busy machine it takes its time.
+        """
+        return {
+            link
+            for link in links
+            if not self.passes(*link, timeout_s=0.15 if link in expected else 5.0)
+        }

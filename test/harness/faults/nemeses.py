@@ -203,7 +203,7 @@ class Partition(Nemesis):
         """Send a datagram over each link."""
         numbers = [node.number for node in self.cluster.nodes]
         links = [(a, b) for a in numbers for b in numbers if a != b]
-        found = {link for link in links if not self.network.passes(*link, timeout_s=0.15)}
+        found = self.network.lost(links, lost)
         if found != lost:
             raise Ineffective(f"links {sorted(lost)} should lose packets, {sorted(found)} do")
         return f"datagrams are lost on the links {sorted(lost)} only"

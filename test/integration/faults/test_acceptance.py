@@ -21,8 +21,7 @@ from harness.linearizable import Verdict, check
 from harness.namespaces import Network
 from harness.node_status import node_status
 from harness.process_cluster import Node, process_cluster
-
-# from harness.replicas import assert_replicas_equal
+from harness.replicas import assert_replicas_equal
 from harness.wire import StatusError, WireClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -88,7 +87,7 @@ def test_01_kill_all_nodes_right_after_10000_acknowledged_inserts(tmp_path: Path
                 for device in devices:
                     rows = client.query(f"select v from {device}")
                     assert rows == [[row, float(row)] for row in range(each)], (node.number, device)
-        #        assert_replicas_equal(cluster)
+        assert_replicas_equal(cluster)
         cluster.stop()
 
 

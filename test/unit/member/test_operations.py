@@ -52,7 +52,8 @@ def move_to(group: GroupCluster, target: NodeId) -> None:
 
 
 def test_leadership_goes_where_it_is_sent(tmp_path: Path) -> None:
-    with GroupCluster(tmp_path) as group:
+    # so long that no leader is lost, and another elected, because the machine is busy
+    with GroupCluster(tmp_path, election_ticks=200) as group:
         for target in (2, 3, 1):
             move_to(group, NodeId(target))
         leader = group.leader()

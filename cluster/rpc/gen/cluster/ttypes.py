@@ -2513,11 +2513,12 @@ class MemberStatus(object):
      - lastIndex
      - voters
      - durableIndex
+     - firstIndex
 
     """
 
 
-    def __init__(self, groupId=None, role=None, term=None, leader=None, commitIndex=None, appliedIndex=None, lastIndex=None, voters=None, durableIndex=None,):
+    def __init__(self, groupId=None, role=None, term=None, leader=None, commitIndex=None, appliedIndex=None, lastIndex=None, voters=None, durableIndex=None, firstIndex=None,):
         self.groupId = groupId
         self.role = role
         self.term = term
@@ -2527,6 +2528,7 @@ class MemberStatus(object):
         self.lastIndex = lastIndex
         self.voters = voters
         self.durableIndex = durableIndex
+        self.firstIndex = firstIndex
 
     def read(self, iprot):
         if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
@@ -2587,6 +2589,11 @@ class MemberStatus(object):
                     self.durableIndex = iprot.readI64()
                 else:
                     iprot.skip(ftype)
+            elif fid == 10:
+                if ftype == TType.I64:
+                    self.firstIndex = iprot.readI64()
+                else:
+                    iprot.skip(ftype)
             else:
                 iprot.skip(ftype)
             iprot.readFieldEnd()
@@ -2636,6 +2643,10 @@ class MemberStatus(object):
             oprot.writeFieldBegin('durableIndex', TType.I64, 9)
             oprot.writeI64(self.durableIndex)
             oprot.writeFieldEnd()
+        if self.firstIndex is not None:
+            oprot.writeFieldBegin('firstIndex', TType.I64, 10)
+            oprot.writeI64(self.firstIndex)
+            oprot.writeFieldEnd()
         oprot.writeFieldStop()
         oprot.writeStructEnd()
 
@@ -2658,6 +2669,8 @@ class MemberStatus(object):
             raise TProtocolException(message='Required field voters is unset!')
         if self.durableIndex is None:
             raise TProtocolException(message='Required field durableIndex is unset!')
+        if self.firstIndex is None:
+            raise TProtocolException(message='Required field firstIndex is unset!')
         return
 
     def __repr__(self):
@@ -3019,6 +3032,7 @@ MemberStatus.thrift_spec = (
     (7, TType.I64, 'lastIndex', None, None, ),  # 7
     (8, TType.LIST, 'voters', (TType.I64, None, False), None, ),  # 8
     (9, TType.I64, 'durableIndex', None, None, ),  # 9
+    (10, TType.I64, 'firstIndex', None, None, ),  # 10
 )
 all_structs.append(NodeStatus)
 NodeStatus.thrift_spec = (
