@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
+from iotdb_engine.bounds import Bound, BoundedSeries
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Corruption, WrongType
 from iotdb_engine.key_format import (
@@ -403,15 +404,20 @@ class Reader:
         *,
         descending: bool,
         max_rows: int | None,
+        bounds: Sequence[Bound | None] | None = None,
     ) -> Iterator[ColumnBatch]:
-        """Yield the aligned rows of several series."""
+        """Yield the aligned rows of several series; with `bounds`, see `Region.read`."""
         batch_rows = self._snapshot.batch_rows
         self._large = max_rows is None and self._is_large(series, t_min, t_max)
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
+        bounded = None if bounds is None else BoundedSeries(series, bounds)
         for low, high in self._windows(series, t_min, t_max, rows, descending=descending):
             self.check()
+            if bounded is not None and bounded.can_skip(low, high):
+                self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
+                continue
             aligner = Aligner([self.window(one, low, high) for one in series], kinds)
             self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
             total = len(aligner.times)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from iotdb_engine.aggregate_table import AggregateTable
+from iotdb_engine.bounds import Bound
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.compaction import Compactor, decode_number
@@ -631,6 +632,7 @@ class Region:
         slots: Sequence[int] | None = None,
         descending: bool = False,
         max_rows: int | None = None,
+        bounds: Sequence[Bound | None] | None = None,
         check: Callable[[], None] = no_check,
     ) -> Iterator[ColumnBatch]:
         """Read rows: the union of the series' timestamps, aligned.
@@ -642,6 +644,9 @@ class Region:
             slots: where to look; None: in every slot.
             descending: latest first.
             max_rows: stop after that many rows.
+            bounds: parallel to `series`: the caller wants no row in which a series has no value
+                within its bounds. Rows where statistics alone say so may be left out; the caller
+                judges the others.
             check: called before every piece of work that takes a while, from the thread that
                 iterates; it may raise to end the read.
 
@@ -654,7 +659,7 @@ class Region:
             Closed, WrongType, Corruption: here, or while iterating.
         """
         return self.open_read(series, slots, check=check).scan(
-            series, t_min, t_max, descending, max_rows
+            series, t_min, t_max, descending, max_rows, bounds
         )
 
     def aggregate(

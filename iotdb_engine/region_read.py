@@ -8,7 +8,10 @@ from itertools import compress
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from iotdb_engine.aggregate_table import AggregateTable
+from iotdb_engine.bounds import Bound
 from iotdb_engine.memtable import MemDelete
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Reader, Series, Snapshot
 from iotdb_engine.series_index import SeriesIndex
@@ -82,12 +85,13 @@ class RegionRead:
         t_max: int,
         descending: bool,
         max_rows: int | None,
+        bounds: Sequence[Bound | None] | None = None,
     ) -> Iterator[ColumnBatch]:
         """Yield aligned rows, and close the read afterwards."""
         with self:
             loaded = [self._load(one, t_min, t_max) for one in series]
             yield from self._reader.scan(
-                loaded, t_min, t_max, descending=descending, max_rows=max_rows
+                loaded, t_min, t_max, descending=descending, max_rows=max_rows, bounds=bounds
             )
 
     def aggregate(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Aggregate:
@@ -156,6 +160,9 @@ class RegionRead:
 
     def _last(self, series: tuple[int, DataType]) -> tuple[int, Any] | None:
         loaded = self._load(series, T_MIN, T_MAX)
+        newest = _newest_in_memory(loaded)
+        if newest is not None:
+            return newest
         for batch in self._reader.scan([loaded], T_MIN, T_MAX, descending=True, max_rows=1):
             value = batch.columns[0].values[0]
             return int(batch.times[0]), value if loaded.kind is DataType.TEXT else value.item()
@@ -204,6 +211,27 @@ def _whole_of(index: SeriesIndex, kind: DataType, t_min: int, t_max: int) -> Agg
     whole = index.whole()
     inside = t_min <= whole.min_time and whole.max_time <= t_max
     return whole if inside and whole.count else None
+
+
+def _newest_in_memory(series: Series) -> tuple[int, Any] | None:
+    """Return the latest point if memory has it for sure; None: it takes a scan to know."""
+    if series.cuts:
+        return None
+    newest: tuple[int, Any] | None = None
+    for _, run in series.runs:  # by ascending priority
+        at = len(run.times) - 1
+        if run.valid is not None:
+            rows = np.flatnonzero(run.valid)
+            at = int(rows[-1]) if len(rows) else -1
+        if at < 0:
+            continue
+        time = int(run.times[at])
+        if newest is None or time >= newest[0]:
+            value = run.values[at]
+            newest = time, value if series.kind is DataType.TEXT else value.item()
+    if newest is not None and len(series.top) and newest[0] < int(series.top[-1]):
+        return None
+    return newest
 
 
 class Cuts:

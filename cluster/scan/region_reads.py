@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cluster.scan.bounds import value_bounds
 from cluster.scan.filters import (
     RowFilter,
     filter_columns,
@@ -108,7 +109,13 @@ def _stretches(
     else:
         first, row_filter, selected = leading.series, leading.row_filter, len(leading.series)
     rows = region.read(
-        first, query.t_min, query.t_max, slots=slots, descending=query.descending, check=check
+        first,
+        query.t_min,
+        query.t_max,
+        slots=slots,
+        descending=query.descending,
+        bounds=value_bounds(row_filter, len(first)),
+        check=check,
     )
     try:
         for batch in rows:

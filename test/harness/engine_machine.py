@@ -37,8 +37,8 @@ PARTITION = 16
 NOW = [100]
 """The present, which only moves forward."""
 OPTIONS = EngineOptions(
-    page_points=4,
-    chunk_points=8,
+    page_points=8,  # long enough for all encodings
+    chunk_points=16,
     read_batch_rows=5,
     batch_bytes=300,
     read_cache_bytes=20_000,
@@ -425,6 +425,38 @@ class EngineMachine(RuleBasedStateMachine):
             expected.reverse()
         found = plain_rows(batches)
         assert same_rows(found, expected[:limit]), (found, expected[:limit])
+
+    @rule(
+        ids=st.lists(st.sampled_from([3, 4, 8, 9, 10]), min_size=1, max_size=3, unique=True),
+        limits=st.lists(st.none() | st.integers(-3, 12), min_size=2, max_size=2),
+        descending=st.booleans(),
+    )
+    def read_bounded(self, ids: list[int], limits: list[int | None], descending: bool) -> None:
+        """Rows are only left out where the first series has no value within its bounds."""
+        low, high = limits
+        bounds = [(low, high), *[None] * (len(ids) - 1)]
+        batches = self.region.read(
+            [(i, SERIES[i]) for i in ids], T_MIN, T_MAX, descending=descending, bounds=bounds
+        )
+        found = plain_rows(batches)
+        expected = self.expected(ids, T_MIN, T_MAX)
+        if descending:
+            expected.reverse()
+        left = iter(found)
+        row = next(left, None)
+        for one in expected:
+            if row is not None and row[0] == one[0]:
+                assert same_rows([row], [one])
+                row = next(left, None)
+            else:
+                value = one[1][0]
+                outside = value is None or not math.isnan(value)
+                if value is not None and not math.isnan(value):
+                    outside = (low is not None and value < low) or (
+                        high is not None and value > high
+                    )
+                assert outside, one
+        assert row is None, row
 
     @rule(ids=st.lists(st.sampled_from(sorted(SERIES)), min_size=1, unique=True), span=ranges)
     def aggregate(self, ids: list[int], span: list[int]) -> None:

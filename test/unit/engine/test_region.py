@@ -13,6 +13,7 @@ from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment, Layout
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, WrongType
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
+from iotdb_engine.reader import Reader
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
 from iotdb_engine.types import BATCH_DTYPES
 
@@ -480,6 +481,29 @@ def test_the_memory_twin_and_rocks_store_the_same_records(tmp_path: Path) -> Non
     assert len(contents[0]) > 5
 
 
+def test_pages_outside_the_bounds_of_values_are_not_decoded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = engine.region(1)
+    region.write([rows(0, 200)], 1)
+    region.flush()
+    decoded = []
+    original = Reader._values
+    monkeypatch.setattr(
+        Reader, "_values", lambda self, *more: decoded.append(1) or original(self, *more)
+    )
+    series = [(1, DataType.INT64), (2, DataType.INT64)]
+    found = plain_rows(region.read(series, T_MIN, T_MAX, bounds=[(95, 104), None]))
+    assert [time for time, _ in found] == list(range(90, 110))
+    assert len(decoded) == 4
+    assert plain_rows(region.read(series, T_MIN, T_MAX, bounds=[(1000, None), None])) == []
+    assert plain_rows(region.read(series, T_MIN, T_MAX, bounds=[None, (1, None)])) == []
+    # rows in memory are not known by statistics
+    region.write([rows(95, 96, add=1000)], 2)
+    found = plain_rows(region.read(series, T_MIN, T_MAX, bounds=[(1000, None), None]))
+    assert (95, (1095, -95)) in found
+
+
 @pytest.mark.parametrize("kind", [DataType.DOUBLE, DataType.FLOAT])
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -0.0, 1e300, 5e-324])
 @pytest.mark.parametrize("digits", [0, 1, 2])
@@ -500,3 +524,24 @@ def test_odd_values_among_decimals_come_back(
         ]
         assert found.tobytes() == expected.tobytes()
         region.compact(full=True)
+
+
+def test_the_last_point_comes_from_memory_without_a_scan(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = engine.region(1)
+    region.write([rows(0, 50)], 1)
+    region.flush()
+    region.write([rows(49, 60, add=5)], 2)
+    series = [(1, DataType.INT64), (2, DataType.INT64)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "scan", None)
+        assert region.last(series) == [(59, 64), (59, -59)]
+        region.write([make_fragment(INTS, [(70, [None, 1]), (59, [7, None])])], 3)
+        assert region.last(series) == [(59, 7), (70, 1)]
+    # what is on disk may be later
+    region.flush()
+    region.write([rows(10, 12, add=9)], 4)
+    assert region.last(series) == [(59, 7), (70, 1)]
+    region.delete([2], 65, 80, 5)
+    assert region.last(series) == [(59, 7), (59, -59)]
