@@ -45,7 +45,7 @@ from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import Connection, calls_of
-from cluster.server.client_server import ClientHandler, release_session
+from cluster.server.client_server import ClientHandler
 from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.node_report import NodeReport
 from cluster.server.running_queries import QueryOwner, RunningQueries
@@ -137,7 +137,7 @@ class EmbeddedNode:
 
     def disconnect(self, connection: Connection) -> None:
         """End a connection's session, and the queries it has open."""
-        release_session(connection)
+        self.handler.sessions.end(connection)
 
     def call(self, connection: Connection, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Run one method of the client protocol, structs in and out, on the calling thread.

@@ -48,6 +48,7 @@ class StatusCode(IntEnum):
     WRITE_PROCESS_ERROR = 412
     WRITE_PROCESS_REJECT = 413
     QUERY_ID_NOT_EXIST = 414
+    SESSION_TIMEOUT = 415
     INTERNAL_SERVER_ERROR = 500
     CLOSE_OPERATION_ERROR = 501
     READ_ONLY_SYSTEM = 502
@@ -61,6 +62,8 @@ class StatusCode(IntEnum):
     UNSUPPORTED_OPERATION = 703
     CONSISTENCY_FAILURE = 705
     NO_CONNECTION = 706
+    NEED_REDIRECTION = 707
+    """No error: the write was carried out, another node would have done so at once."""
 
 
 class ClusterError(Exception):

@@ -22,7 +22,7 @@ HASH_SALT = 2333
 
 _JAVA_ONLY_KEYS = frozenset(
     """
-    cluster_info_public_port open_server_rpc_port rpc_thrift_compression_enable multi_raft_factor
+    cluster_info_public_port open_server_rpc_port multi_raft_factor
     max_concurrent_client_num catch_up_timeout_ms use_batch_in_catch_up min_num_of_logs_in_mem
     max_num_of_logs_in_mem raft_log_memory_proportion log_deletion_check_interval_second
     is_use_async_server is_use_async_applier is_enable_raft_log_persistence
@@ -212,6 +212,19 @@ class NodeLocal:
         "What queries through this node may miss. strong: nothing that was acknowledged before. "
         "mid: what a replica that hears its leader lacks, at most the last two election time-outs. "
         "weak: any replica answers, however far behind.",
+    )
+    session_timeout_threshold: int = _key(
+        0,
+        _int(0, 1 << 40),
+        "ms",
+        "A session without a request for this long is closed; its client logs in again. 0: never.",
+    )
+    rpc_thrift_compression_enable: bool = _key(
+        False,
+        _bool,
+        "bool",
+        "Kept for files of 0.13. Compact and binary clients are told apart by their first message "
+        "and both are served, whatever this says.",
     )
     query_timeout_threshold: int = _key(
         60000, _ms, "ms", "Time of a query whose client names none."

@@ -133,6 +133,17 @@ class Forwarder:
             self._other_nodes,
         )
 
+    def remote_leader(self, group_id: GroupId) -> NodeId:
+        """Return which other node leads a group, as far as this one knows without asking.
+
+        Returns:
+            0 when this node leads it, and when nobody is known to.
+        """
+        member = self._find_member(group_id)
+        if member is None:
+            return self._leaders.get(group_id, NodeId(0))
+        return NodeId(0) if member.leader == self._node_id else member.leader
+
     def find_leader(self, group_id: GroupId, but: NodeId) -> NodeId:
         """Ask the members of a group, without one of them, which of them leads it for certain.
 

@@ -22,7 +22,7 @@ from cluster.plan.reads import (
     ResolveRead,
     encode_read,
 )
-from cluster.raft.types import GroupId
+from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.series import SeriesInfo
 
@@ -82,6 +82,10 @@ class GroupsAccess:
     def execute_data(self, group_id: GroupId, plan: DataPlan, deadline: Deadline) -> Any:  # noqa: ANN401
         """Apply a data plan in a group and return its outcome."""
         return self._forwarder.write(group_id, plan, deadline, decode_result)
+
+    def remote_leader(self, group_id: GroupId) -> NodeId:
+        """Return which other node leads a group, as far as known; 0: this one, or nobody."""
+        return self._forwarder.remote_leader(group_id)
 
     def sync_meta(self, deadline: Deadline) -> None:
         """Make the local meta state as new as any acknowledged change (a linearizable read).

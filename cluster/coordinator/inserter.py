@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from cluster.coordinator.storage_groups import StorageGroups
 from cluster.coordinator.template_operations import TemplateOperations, alignment_error
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import CreateSeriesPlan, InsertPlan
-from cluster.raft.types import GroupId
+from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import default_encoding
 from cluster.schema.paths import parse_node
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _MAX_PLAN_BYTES = 8 << 20
 _SNAPPY = 1
+_I64 = struct.Struct(">q")
 
 
 class InsertItem(NamedTuple):
@@ -100,6 +102,19 @@ class Inserter:
                 f"the schema of {items[number].device} keeps changing under the write; try again",
             )
         return statuses
+
+    def better_node(self, item: InsertItem) -> NodeId:
+        """Return the other node that would have written an item's last row without a detour.
+
+        Returns:
+            0 when it is this one, or not known.
+        """
+        known = self._cache.device(item.device)
+        if known is None or not item.row_count:
+            return NodeId(0)
+        (last,) = _I64.unpack_from(item.times, 8 * (item.row_count - 1))
+        group_id = self._router.group_at(known.storage_group.path, last)
+        return self._access.remote_leader(group_id)
 
     def device_schema(
         self,

@@ -45,6 +45,11 @@ class PlanRouter:
         """Return the group that owns a storage group's schema: that of its first slot."""
         return self.table().group_of_slot(slot_of(storage_group, 0)).group_id
 
+    def group_at(self, storage_group: str, time: int) -> GroupId:
+        """Return the group that owns a storage group's points of one time."""
+        partition = partition_id(time, self._interval, enabled=self._enabled)
+        return self.table().group_of_slot(slot_of(storage_group, partition)).group_id
+
     def data_groups(self, storage_group: str) -> list[PartitionGroup]:
         """Return every group that may hold points of a storage group."""
         table = self.table()

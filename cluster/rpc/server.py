@@ -75,12 +75,16 @@ class Connection:
         number: unique within the server, ascending.
         peer: (host, port) of the client.
         state: the handler's own; only touched by the connection's thread.
+        idle_since: when the last answer had been sent, or the connection was made (monotonic, s).
+        waited_s: how long the connection had been idle when the present request came.
     """
 
     def __init__(self, number: int, sock: socket.socket | None, address: tuple[Any, ...]) -> None:
         self.number = number
         self.peer: tuple[str, int] = (str(address[0]), int(address[1]))
         self.state: dict[str, Any] = {}
+        self.idle_since = time.monotonic()
+        self.waited_s = 0.0
         self._sock = sock
         self._lock = threading.Lock()
         self._closed = False
@@ -184,6 +188,8 @@ class ThriftServer:
         name: for thread names (`accept-name`, `serve-name-number`) and log lines.
         processor: generated; its handler is called from many threads.
         on_disconnect: called on the connection's thread after its last request.
+        on_idle: called on the connection's thread now and then, at most a minute apart, while it
+            waits for a request.
     """
 
     def __init__(
@@ -195,6 +201,7 @@ class ThriftServer:
         threads: ThreadRegistry,
         limits: ServerLimits,
         on_disconnect: Callable[[Connection], None] | None = None,
+        on_idle: Callable[[Connection], None] | None = None,
     ) -> None:
         self._name = name
         self._processor = processor
@@ -202,6 +209,7 @@ class ThriftServer:
         self._threads = threads
         self._limits = limits
         self._on_disconnect = on_disconnect
+        self._on_idle = on_idle
         self.port = port
         self._lock = threading.Lock()
         self._connections: dict[int, Connection] = {}
@@ -321,7 +329,7 @@ class ThriftServer:
         _current.connection = connection
         assert connection._sock is not None
         try:
-            self._serve_frames(connection._sock)
+            self._serve_frames(connection, connection._sock)
         except (FrameError, OSError) as error:
             logger.debug("server %s: %r closed: %s", self._name, connection, error)
         finally:
@@ -333,10 +341,10 @@ class ThriftServer:
             finally:
                 self._forget(connection)
 
-    def _serve_frames(self, sock: socket.socket) -> None:
+    def _serve_frames(self, connection: Connection, sock: socket.socket) -> None:
         limits = self._limits
         reader = FrameReader(sock, limits.max_frame_bytes)
-        payload = self._next(reader)
+        payload = self._next(reader, connection)
         if payload is None:
             return
         incoming, outgoing = protocols_for(payload)
@@ -347,13 +355,18 @@ class ThriftServer:
             if parts:
                 send_frame(sock, parts)
             del payload, parts  # a large request or answer is not kept while waiting for the next
-            payload = self._next(reader)
+            connection.idle_since = time.monotonic()
+            payload = self._next(reader, connection)
 
-    def _next(self, reader: FrameReader) -> bytes | None:
+    def _next(self, reader: FrameReader, connection: Connection) -> bytes | None:
         while not self._stopping.is_set():
             try:
-                return reader.read()
+                payload = reader.read()
+                connection.waited_s = time.monotonic() - connection.idle_since
+                return payload
             except Idle:
+                if self._on_idle is not None:
+                    self._on_idle(connection)
                 if self._limits.idle_timeout_s is not None:
                     logger.debug("server %s: idle connection closed", self._name)
                     return None

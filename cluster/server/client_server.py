@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.rpc.gen.client import IClientRPCService
-from cluster.rpc.server import Connection, ServerLimits, ThriftServer
+from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.insert_methods import InsertMethods
+from cluster.server.node_methods import NodeMethods
 from cluster.server.node_report import NodeReport
 from cluster.server.running_queries import RunningQueries
 from cluster.server.schema_methods import SchemaMethods
 from cluster.server.session_methods import SessionMethods
-from cluster.server.sessions import Session
 from cluster.server.statement_executor import VERSION
 from cluster.server.statement_methods import StatementMethods
 from cluster.server.template_methods import TemplateMethods
@@ -23,9 +24,9 @@ from cluster.threads import ThreadRegistry
 
 
 class ClientHandler(
-    SessionMethods, StatementMethods, InsertMethods, SchemaMethods, TemplateMethods
+    SessionMethods, StatementMethods, InsertMethods, SchemaMethods, TemplateMethods, NodeMethods
 ):
-    """The methods served so far; the rest of the protocol answers UNKNOWN_METHOD."""
+    """Every method of the IDL; what is not in it is answered UNKNOWN_METHOD."""
 
 
 class ClientServer:
@@ -70,7 +71,10 @@ class ClientServer:
                 max_frame_bytes=node.thrift_max_frame_size,
                 max_connections=node.rpc_max_concurrent_client_num,
             ),
-            on_disconnect=release_session,
+            on_disconnect=handler.sessions.end,
+            on_idle=lambda connection: handler.sessions.expire(
+                connection, time.monotonic() - connection.idle_since
+            ),
         )
 
     def start(self) -> int:
@@ -86,10 +90,3 @@ class ClientServer:
         self._continuous.stop()
         self._running.stop()
         self._server.stop()
-
-
-def release_session(connection: Connection) -> None:
-    """A dropped connection closes its session."""
-    session = connection.state.pop("session", None)
-    if isinstance(session, Session):
-        session.close()

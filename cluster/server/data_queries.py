@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.rpc.gen.client.ttypes import TAggregationType, TSAggregationQueryReq
-from cluster.schema.paths import join_path, split_path
+from cluster.rpc.gen.client.ttypes import (
+    TAggregationType,
+    TSAggregationQueryReq,
+    TSGroupByQueryIntervalReq,
+)
+from cluster.schema.paths import join_path, parse_node, split_path
 from cluster.sql.statements.expressions import Expression, FunctionCall, PathExpression
 from cluster.sql.statements.select import (
     And,
@@ -18,6 +22,7 @@ from cluster.sql.statements.select import (
     TimeWindows,
 )
 from cluster.sql.timestamps import Duration
+from iotdb_engine import T_MIN
 
 
 def raw_data_query(paths: Sequence[str], start: int, end: int) -> Select:
@@ -30,6 +35,37 @@ def last_data_query(paths: Sequence[str], time: int) -> Select:
     """Return the query of last points at or after a time."""
     items = tuple(SelectItem(_relative(path)) for path in paths)
     return Select(items, ("root",), TimeCompare(Comparison.GE, time), last=True)
+
+
+def last_of_device(device: str, measurements: Sequence[str]) -> Select:
+    """Return the query of the last points of some measurements of a device."""
+    nodes = split_path(device)
+    return last_data_query([join_path([*nodes, parse_node(name)]) for name in measurements], T_MIN)
+
+
+def last_below(nodes: Sequence[str]) -> Select:
+    """Return the query of the last points of all series below a node.
+
+    Args:
+        nodes: of the path, from root on.
+    """
+    return last_data_query([f"{join_path(list(nodes))}.**"], T_MIN)
+
+
+def interval_query(req: TSGroupByQueryIntervalReq) -> Select:
+    """Return the query of one aggregate of one series over windows.
+
+    Raises:
+        ClusterError: see aggregation_query.
+    """
+    windows = TSAggregationQueryReq(
+        paths=[join_path([*split_path(req.device), parse_node(req.measurement)])],
+        aggregations=[req.aggregationType],
+        startTime=req.startTime,
+        endTime=req.endTime,
+        interval=req.interval,
+    )
+    return aggregation_query(windows)
 
 
 def aggregation_query(req: TSAggregationQueryReq) -> Select:

@@ -17,8 +17,9 @@ from cluster.rpc.gen.client.ttypes import TSStatus
 from cluster.rpc.server import current_connection
 from cluster.rpc.status import Generation, to_wire
 from cluster.schema.paths import join_path, split_path
+from cluster.server.redirects import Redirects
 from cluster.server.running_queries import RunningQueries
-from cluster.server.sessions import Ids, Session
+from cluster.server.sessions import Ids, Session, Sessions
 from cluster.server.statement_executor import StatementExecutor
 
 logger = logging.getLogger(__name__)
@@ -41,22 +42,25 @@ class HandlerBase:
         self.coordinator = coordinator
         self.executor = StatementExecutor(settings, coordinator, node)
         self.ids = Ids()
+        self.redirects = Redirects(coordinator)
+        idle_ms = settings.node.session_timeout_threshold
+        self.sessions = Sessions(idle_ms / 1000 if idle_ms else None)
 
     # ---- session of the calling connection ----
 
     def session_or_none(self) -> Session | None:
         """Return the session that is logged in on this connection, or None."""
-        session = current_connection().state.get("session")
-        return session if isinstance(session, Session) else None
+        return self.sessions.of(current_connection())
 
     def client_gone(self) -> Callable[[], bool]:
         """Return what tells whether the client of this connection has left."""
         return current_connection().is_gone
 
     def session(self) -> Session:
-        """Return the session; raises ClusterError 601 when nobody is logged in."""
+        """Return the session; raises ClusterError 601 when nobody is logged in, 415 no more."""
         session = self.session_or_none()
         if session is None:
+            self.sessions.check_not_expired(current_connection())
             raise ClusterError(
                 StatusCode.NOT_LOGIN,
                 "Log in failed. Either you are not authorized "
@@ -88,7 +92,10 @@ class HandlerBase:
     def generation(self) -> Generation:
         """Return the generation of the session's client, as far as known."""
         session = self.session_or_none()
-        return session.generation if session is not None else Generation.UNKNOWN
+        if session is not None:
+            return session.generation
+        said = current_connection().state.get("generation")
+        return said if isinstance(said, Generation) else Generation.UNKNOWN
 
     # ---- deadlines and sizes ----
 

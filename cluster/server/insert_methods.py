@@ -21,6 +21,8 @@ from cluster.rpc.gen.client.ttypes import (
     TSInsertTabletsReq,
     TSStatus,
 )
+from cluster.rpc.server import current_connection
+from cluster.rpc.status import to_wire
 from cluster.server.handler_base import HandlerBase, answers_status
 from cluster.sql.statements.literals import Literal
 from cluster.sql.values import literal_of_text
@@ -206,7 +208,27 @@ class InsertMethods(HandlerBase):
         present = [item for item in items if item is not None]
         written = iter(self.coordinator.inserter.insert(present, self.write_deadline()))
         statuses = [OK if item is None else next(written) for item in items]
-        return self.wire_all(statuses, single=single)
+        answer = self.wire_all(statuses, single=single)
+        if answer.code == StatusCode.SUCCESS:
+            return self._with_hints(answer, items, single=single)
+        return answer
+
+    def _with_hints(
+        self, success: TSStatus, items: Sequence[InsertItem | None], *, single: bool
+    ) -> TSStatus:
+        """Add to a success where each item would better have been sent, for who reads that."""
+        session = self.session()
+        if not (single or session.follows_batch_hints):
+            return success
+        peer = current_connection().peer[0]
+        hints = [None if item is None else self.redirects.hint(item, peer) for item in items]
+        if not any(hints):
+            return success
+        generation = session.generation
+        marked = [to_wire(StatusCode.SUCCESS, "", generation, redirect=hint) for hint in hints]
+        if single:
+            return marked[0]
+        return to_wire(StatusCode.NEED_REDIRECTION, "", generation, sub=marked)
 
     def _string_rows(self, rows: Any, *, aligned: bool) -> TSStatus:  # noqa: ANN401
         statuses = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from cluster.auth.users import PasswordVerifier
@@ -61,18 +62,24 @@ class SessionMethods(HandlerBase):
         generation = _generation(configuration)
         session_id = -1
         connection = current_connection()
-        old = connection.state.pop("session", None)
-        if isinstance(old, Session):
-            old.close()
+        self.sessions.end(connection)
+        connection.state["generation"] = generation  # also for who is refused, or logs out
         try:
             status = self._log_in(req, configuration)
             if status.ok:
                 zone = req.zoneId or "Z"
                 parse_zone(zone)
                 session_id = self.ids.next("session")
-                connection.state["session"] = Session(
-                    session_id, req.username or "", zone, generation
+                session = Session(
+                    session_id,
+                    req.username or "",
+                    zone,
+                    generation,
+                    follows_batch_hints=configuration.get("version") == "V_1_0",
+                    login_ms=time.time_ns() // 1_000_000,
+                    peer=connection.peer,
                 )
+                self.sessions.begin(connection, session)
             wire = to_wire(status.code, status.message or "Login successfully", generation)
         except ClusterError as error:
             wire = to_wire(error.status, error.message, generation)
@@ -112,10 +119,9 @@ class SessionMethods(HandlerBase):
     @answers_status
     def closeSession(self, req: TSCloseSessionReq) -> TSStatus:  # noqa: N802
         """Log out and release everything; the connection may log in again."""
-        session = self.session()
+        self.session()
         status = self.wire(OK)
-        session.close()
-        current_connection().state.pop("session", None)
+        self.sessions.end(current_connection())
         return status
 
     def requestStatementId(self, sessionId: int) -> int:  # noqa: N802, N803
@@ -143,15 +149,16 @@ class SessionMethods(HandlerBase):
     def getProperties(self) -> ServerProperties:  # noqa: N802
         """Return what clients ask of the server; needs no login."""
         node = self.settings.node
+        read_only = self.coordinator.meta_state.read_only
         return ServerProperties(
             version=VERSION,
             supportedTimeAggregationOperations=["max_time", "min_time"],
             timestampPrecision=self.settings.cluster.timestamp_precision,
             maxConcurrentClientNum=node.rpc_max_concurrent_client_num,
             thriftMaxFrameSize=node.thrift_max_frame_size,
-            isReadOnly=False,
+            isReadOnly=read_only,
             thriftMaxFrameSizeV013=node.thrift_max_frame_size,
-            isReadOnlyV013=False,
+            isReadOnlyV013=read_only,
         )
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.errors import ClusterError, StatusCode
 from cluster.query.result import ResultSet
+from cluster.rpc.server import Connection
 from cluster.rpc.status import Generation
 from cluster.server.result_pager import ColumnPager, ResultPager
 from cluster.server.running_queries import QueryTicket
@@ -86,13 +88,32 @@ class OpenQuery:
 
 
 class Session:
-    """State of one client connection; only that connection's thread touches it."""
+    """State of one client connection; only that connection's thread changes it.
 
-    def __init__(self, session_id: int, user: str, zone: str, generation: Generation) -> None:
+    Attributes:
+        follows_batch_hints: whether the client said at login what makes hints on batches safe.
+        login_ms: when it logged in, milliseconds since 1970.
+        peer: (host, port) of the client.
+    """
+
+    def __init__(
+        self,
+        session_id: int,
+        user: str,
+        zone: str,
+        generation: Generation,
+        *,
+        follows_batch_hints: bool = False,
+        login_ms: int = 0,
+        peer: tuple[str, int] = ("", 0),
+    ) -> None:
         self.session_id = session_id
         self.user = user
         self.zone = zone
         self.generation = generation
+        self.follows_batch_hints = follows_batch_hints
+        self.login_ms = login_ms
+        self.peer = peer
         self._queries: dict[int, OpenQuery] = {}
 
     @property
@@ -125,6 +146,64 @@ class Session:
         """Release everything."""
         for query_id in list(self._queries):
             self.close_query(query_id)
+
+
+class Sessions:
+    """The sessions of a node, by connection; thread-safe.
+
+    Args:
+        timeout_s: a session that is idle for longer is closed; None: never.
+    """
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._open: dict[int, Session] = {}
+
+    def begin(self, connection: Connection, session: Session) -> None:
+        """Log a session in on a connection, in place of one that may be there."""
+        self.end(connection)
+        connection.state["session"] = session
+        with self._lock:
+            self._open[connection.number] = session
+
+    def end(self, connection: Connection) -> None:
+        """Close the session of a connection, if there is one, and forget that one expired."""
+        connection.state.pop("expired", None)
+        session = connection.state.pop("session", None)
+        if isinstance(session, Session):
+            with self._lock:
+                self._open.pop(connection.number, None)
+            session.close()
+
+    def of(self, connection: Connection) -> Session | None:
+        """Return the session that is logged in on a connection, or None."""
+        if self._timeout_s is not None:
+            self.expire(connection, connection.waited_s)
+        session = connection.state.get("session")
+        return session if isinstance(session, Session) else None
+
+    def check_not_expired(self, connection: Connection) -> None:
+        """Raise ClusterError SESSION_TIMEOUT when a connection's session was idle for too long."""
+        if "expired" in connection.state:
+            raise ClusterError(
+                StatusCode.SESSION_TIMEOUT,
+                f"the session was idle for more than {self._timeout_s:g} s and is closed: "
+                "open a session again",
+            )
+
+    def expire(self, connection: Connection, idle_s: float) -> None:
+        """Close the session of a connection that has been idle for too long."""
+        if self._timeout_s is None or idle_s <= self._timeout_s:
+            return
+        if "session" in connection.state:
+            self.end(connection)
+            connection.state["expired"] = True
+
+    def all(self) -> list[Session]:
+        """Return the open sessions, oldest first."""
+        with self._lock:
+            return sorted(self._open.values(), key=lambda session: session.session_id)
 
 
 class Ids:

@@ -17,8 +17,11 @@ from cluster.rpc.gen.client.ttypes import (
     TSExecuteBatchStatementReq,
     TSExecuteStatementReq,
     TSExecuteStatementResp,
+    TSFastLastDataQueryForOneDeviceReq,
+    TSFastLastDataQueryForOnePrefixPathReq,
     TSFetchResultsReq,
     TSFetchResultsResp,
+    TSGroupByQueryIntervalReq,
     TSLastDataQueryReq,
     TSQueryDataSet,
     TSQueryNonAlignDataSet,
@@ -28,7 +31,10 @@ from cluster.rpc.gen.client.ttypes import (
 from cluster.rpc.status import Generation
 from cluster.server.data_queries import (
     aggregation_query,
+    interval_query,
+    last_below,
     last_data_query,
+    last_of_device,
     raw_data_query,
     text_of,
 )
@@ -46,7 +52,14 @@ logger = logging.getLogger(__name__)
 _TYPE_NAMES = [data_type.name for data_type in DataType]
 _ALL_QUERIES = -1
 
-_DataQueryReq = TSRawDataQueryReq | TSLastDataQueryReq | TSAggregationQueryReq
+_DataQueryReq = (
+    TSRawDataQueryReq
+    | TSLastDataQueryReq
+    | TSAggregationQueryReq
+    | TSFastLastDataQueryForOneDeviceReq
+    | TSFastLastDataQueryForOnePrefixPathReq
+    | TSGroupByQueryIntervalReq
+)
 
 
 def _v2(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +152,27 @@ class StatementMethods(HandlerBase):
         """Aggregate series, over windows where the request has them; as TsBlocks."""
         return self._structured(req, lambda: aggregation_query(req), v2=True)
 
+    @_v2
+    def executeFastLastDataQueryForOneDeviceV2(  # noqa: N802
+        self, req: TSFastLastDataQueryForOneDeviceReq
+    ) -> TSExecuteStatementResp:
+        """Return the last points of measurements of one device; as a TsBlock."""
+        return self._structured(req, lambda: last_of_device(req.deviceId, req.sensors), v2=True)
+
+    @_v2
+    def executeFastLastDataQueryForOnePrefixPath(  # noqa: N802
+        self, req: TSFastLastDataQueryForOnePrefixPathReq
+    ) -> TSExecuteStatementResp:
+        """Return the last points of all series below a node; as a TsBlock."""
+        return self._structured(req, lambda: last_below(req.prefixes), v2=True)
+
+    @_v2
+    def executeGroupByQueryIntervalQuery(  # noqa: N802
+        self, req: TSGroupByQueryIntervalReq
+    ) -> TSExecuteStatementResp:
+        """Aggregate one series over windows; as TsBlocks."""
+        return self._structured(req, lambda: interval_query(req), v2=True)
+
     def _raw(self, req: TSRawDataQueryReq, *, v2: bool) -> TSExecuteStatementResp:
         return self._structured(
             req, lambda: raw_data_query(req.paths, req.startTime, req.endTime), v2=v2
@@ -212,7 +246,7 @@ class StatementMethods(HandlerBase):
 
     def _structured(
         self,
-        req: Any,  # noqa: ANN401 - one of three request structs
+        req: Any,  # noqa: ANN401 - one of several request structs
         make: Callable[[], Select],
         *,
         v2: bool,

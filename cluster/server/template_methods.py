@@ -1,4 +1,4 @@
-"""Template methods of the client protocol (client-protocol 3.6), and small ones about the node."""
+"""Template methods of the client protocol (client-protocol 3.6)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from cluster.errors import OK, ClusterError, StatusCode
 from cluster.rpc.gen.client.ttypes import (
     TCreateTimeseriesUsingSchemaTemplateReq,
     TSAppendSchemaTemplateReq,
-    TSBackupConfigurationResp,
     TSCreateSchemaTemplateReq,
     TSDropSchemaTemplateReq,
-    TSGetSystemStatusResp,
     TSPruneSchemaTemplateReq,
     TSQueryTemplateReq,
     TSQueryTemplateResp,
@@ -30,7 +28,7 @@ _I32 = struct.Struct(">i")
 
 
 class TemplateMethods(HandlerBase):
-    """Schema templates; getSystemStatus, getBackupConfiguration, testConnectionEmptyRPC."""
+    """Schema templates."""
 
     @answers_status
     def createSchemaTemplate(self, req: TSCreateSchemaTemplateReq) -> TSStatus:  # noqa: N802
@@ -143,26 +141,6 @@ class TemplateMethods(HandlerBase):
         except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
             response.status = self.wire_error(error)
         return response
-
-    def getSystemStatus(self, sessionId: int) -> TSGetSystemStatusResp:  # noqa: N802, N803
-        """Say whether the system is read-only."""
-        try:
-            self.session()
-            read_only = self.coordinator.meta_state.read_only
-            return TSGetSystemStatusResp(
-                status=self.wire(OK), systemStatus="READ_ONLY" if read_only else "NORMAL"
-            )
-        except ClusterError as error:
-            return TSGetSystemStatusResp(status=self.wire_error(error), systemStatus="ERROR")
-
-    def getBackupConfiguration(self) -> TSBackupConfigurationResp:  # noqa: N802
-        """Say that there is no second system to be written to; needs no login, as in 0.13."""
-        return TSBackupConfigurationResp(status=self.wire(OK), enableOperationSync=False)
-
-    @answers_status
-    def testConnectionEmptyRPC(self) -> TSStatus:  # noqa: N802
-        """Answer; needs no login."""
-        return self.wire(OK)
 
     # ---- inside ----
 

@@ -1,42 +1,36 @@
-"""The official Python clients of four generations, unmodified, against one node and three."""
+"""The official Python clients of four generations, unmodified, against one node and three.
+
+What they do is in `official_client_life.py`. `python test/harness/rewrite_clients_table.py` writes
+the table of docs/clients.md. COMPAT_PAGED_ROWS sets how many rows are paged.
+"""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import Node, ProcessCluster, process_cluster
+from harness.official_lives import live, marks_of_page
+from harness.process_cluster import ProcessCluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
-LIFE = Path(__file__).with_name("official_client_life.py")
+PAGED_ROWS = int(os.environ.get("COMPAT_PAGED_ROWS", "12000"))
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one-node", "three-nodes"])
-def cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProcessCluster]:
-    with process_cluster(tmp_path_factory.mktemp("nodes"), request.param) as started:
-        yield started
-        started.stop()
-
-
+@pytest.mark.parametrize("size", [1, 3])
 def test_official_client_lives_its_whole_life(
-    official_client: tuple[str, Path], cluster: ProcessCluster
+    official_client: tuple[str, Path],
+    size: int,
+    cluster_of: Callable[[int], ProcessCluster],
 ) -> None:
-    """Each release through another node; the operations are printed as they succeed."""
     release, python = official_client
-    node: Node = cluster.nodes[sum(map(ord, release)) % len(cluster.nodes)]
-    result = subprocess.run(
-        [str(python), "-W", "ignore", str(LIFE), release, str(node.rpc_port)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    print(result.stdout)
-    assert result.returncode == 0, result.stdout + result.stderr + node.log()[-3000:]
-    assert "life complete" in result.stdout
+    nodes = cluster_of(size).nodes
+    node = nodes[sum(map(ord, release)) % size]
+    lived = live(python, release, node.rpc_port, PAGED_ROWS)
+    failures = lived.failures()
+    assert not failures, f"{failures}\n{lived.errors}\n{node.log()[-3000:]}"
+    # what the page says of this release is what has just happened
+    assert lived.marks() == marks_of_page(release)

@@ -49,6 +49,7 @@ class LocalAccess(GroupsAccess):
         self.data: dict[GroupId, DataMachine] = {}
         self._engine = engine
         self._indexes: dict[GroupId, int] = {}
+        self.remote_leaders: dict[GroupId, NodeId] = {}
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -72,6 +73,10 @@ class LocalAccess(GroupsAccess):
     def answering_nodes(self, deadline: Deadline) -> set[int]:
         """This one."""
         return {1}
+
+    def remote_leader(self, group_id: GroupId) -> NodeId:
+        """As a test pretends."""
+        return self.remote_leaders.get(group_id, NodeId(0))
 
     def announce_meta(self, deadline: Deadline) -> None:
         """There is nobody else."""

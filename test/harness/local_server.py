@@ -12,7 +12,7 @@ from cluster.auth.users import hash_password
 from cluster.plan.plans import RegisterNodePlan
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client import IClientRPCService
-from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.rpc.server import Connection, ServerLimits, ThriftServer
 from cluster.server.client_server import ClientHandler
 from cluster.threads import ThreadRegistry
 from harness.local_database import LocalDatabase
@@ -46,6 +46,7 @@ class LocalServer:
             0,
             self._threads,
             ServerLimits(),
+            on_disconnect=self.handler.sessions.end,
         )
 
     def __enter__(self) -> LocalServer:
@@ -55,6 +56,10 @@ class LocalServer:
     def __exit__(self, *_: object) -> None:
         self._server.stop()
         self.database.close()
+
+    def connections(self) -> list[Connection]:
+        """The connections being served."""
+        return self._server.connections()
 
     def client(self, user: str = "root", password: str = "root", **options: str) -> WireClient:
         """Log in."""
