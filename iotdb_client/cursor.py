@@ -189,19 +189,36 @@ class Cursor:
         """Return all rows that were not fetched yet as an Arrow table; see `to_pandas`."""
         return self._table().arrow(times)
 
+    def arrow_batches(self, *, times: Times = "datetime") -> Iterator[pa.Table]:
+        """Yield the rows that were not fetched yet as Arrow tables, a page each.
+
+        At least one table comes, so that the columns are known of an empty result, too.
+        """
+        self._check_table()
+        assert self._shape is not None
+        page, self._page = self._page, None
+        empty = page is None
+        while page is not None or empty:
+            pages = [] if page is None else [page]
+            yield table_of(pages, self._shape, self.connection.timestamp_precision).arrow(times)
+            page, empty = self._fetch_page(_TABLE_PAGE_ROWS), False
+
     def to_polars(self, *, times: Times = "datetime") -> pl.DataFrame:
         """Return all rows that were not fetched yet as a polars DataFrame; see `to_pandas`."""
         return to_polars(self._table(), times)
 
-    def _table(self) -> Table:
+    def _check_table(self) -> None:
         self._check_result()
-        assert self._shape is not None
         if self._unaligned:
             raise NotSupportedError("a table has one time for each row: leave DISABLE ALIGN out")
         if self._next:
             raise ProgrammingError(
                 "some rows were fetched already: run the query again for a table"
             )
+
+    def _table(self) -> Table:
+        self._check_table()
+        assert self._shape is not None
         pages = self._all_pages()
         self._rownumber_at(sum(len(page.times) for page in pages))
         return table_of(pages, self._shape, self.connection.timestamp_precision)

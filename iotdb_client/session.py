@@ -261,6 +261,12 @@ class Session:
             helper._open = True
             helper.close()
 
+    def abandon(self) -> None:
+        """Give the connection up from another thread, though an answer is awaited on it."""
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+
     def execute_batch(self, statements: Sequence[str], *, repeatable: bool = False) -> None:
         """Run non-queries in order, each on its own: one that fails does not undo the others.
 

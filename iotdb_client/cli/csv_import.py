@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, parse_type
+from iotdb_client.cli.transfer import Place
 from iotdb_client.errors import DataError, Error
 from iotdb_client.session import Session
 from iotdb_client.types import DataType
@@ -92,9 +93,10 @@ class CsvImport:
         self._parse_time = parse_time
         self.rows = 0
         self.points = 0
+        self.skipped = 0
 
-    def run(self, session: Session, progress: Progress) -> Imported:
-        """Import the file.
+    def run(self, session: Session, progress: Progress, place: Place) -> Imported:
+        """Import the file, from where `place` says that an earlier run ended.
 
         Raises:
             ImportProblem: a line or option is wrong, or the server refuses; `rows` says how many
@@ -105,20 +107,27 @@ class CsvImport:
         targets = self._targets(header, time_position)
         times: list[int] = []
         rows: list[list[Any]] = []
+        skip = place.rows()
         with self._reader() as (reader, position):
             next(reader)
             for cells in reader:
                 if not cells:
                     continue  # a blank line
+                if skip:
+                    skip -= 1
+                    self.skipped += 1
+                    continue
                 time, values = self._row(cells, reader.line_num, header, time_position, targets)
                 times.append(time)
                 rows.append(values)
                 if len(times) == self._options.batch_rows:
                     self._write(session, targets, times, rows)
                     times, rows = [], []
+                    place.note(self.skipped + self.rows)
                     progress(position(), self.rows)
             self._write(session, targets, times, rows)
             progress(position(), self.rows)
+        place.done()
         return Imported(self.rows, self.points, {item.name: item.kind for item in targets})
 
     # ---- the header ----

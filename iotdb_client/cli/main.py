@@ -1,4 +1,7 @@
-"""Commands of `sbin/start-cli.sh` (and `iotdb-cli`): the shell, `-e`, and `import-csv`."""
+"""Commands of `sbin/start-cli.sh` (and `iotdb-cli`): the shell, `-e`, imports and exports.
+
+Exit codes: 0 all succeeded, 1 a statement or transfer failed, 2 wrong usage, 130 ended by Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ import click
 
 from iotdb_client.cli.csv_import import CsvImport, ImportOptions, ImportProblem
 from iotdb_client.cli.csv_types import time_parser
+from iotdb_client.cli.formats import FORMATS
 from iotdb_client.cli.progress import ProgressBar
-from iotdb_client.cli.shell import Shell, print_error, stdin_is_terminal
+from iotdb_client.cli.shell import Cancelled, Shell, ShellOptions, print_error, stdin_is_terminal
+from iotdb_client.cli.transfer import Place, TransferProblem, export_result, import_parquet
 from iotdb_client.connection import Connection, connect
 from iotdb_client.conninfo import parse_zone
 from iotdb_client.errors import Error, ProgrammingError
@@ -27,7 +32,10 @@ _DEFAULTS: dict[str, Any] = {
     "password": "root",
     "zone": None,
     "timeout": 60.0,
+    "url": None,
+    "compact": None,
 }
+_INTERRUPTED = 130
 
 
 def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,12 +47,16 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("-u", "--user", help="[default: root]"),
         click.option("-p", "--port", type=click.IntRange(1, 65535), help="[default: 6667]"),
         click.option("-h", "--host", help="[default: 127.0.0.1]"),
+        click.option("-c", "compact", is_flag=True, default=None, help="Compact protocol."),
+        click.option(
+            "--url", help="In place of -h and -p: h1:p1,h2:p2, a JDBC URL, or a folder (./db)."
+        ),
     ):
         command = option(command)
     return command
 
 
-def _connector(context: click.Context, given: dict[str, Any]) -> Callable[[], Connection]:
+def _connector(context: click.Context, given: dict[str, Any]) -> Callable[..., Connection]:
     """Return what connects; options of the sub-command win over those before it."""
     outer = context.obj or {}
     chosen = {
@@ -56,10 +68,13 @@ def _connector(context: click.Context, given: dict[str, Any]) -> Callable[[], Co
     host = chosen["host"]
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
+    usual = chosen["url"] or f"{host}:{chosen['port']}"
+    if chosen["compact"] and "://" not in usual:
+        usual = f"jdbc:iotdb://{usual}/?rpc_compress=true"
 
-    def open_connection() -> Connection:
+    def open_connection(target: str = "") -> Connection:
         return connect(
-            f"{host}:{chosen['port']}",
+            target or usual,
             chosen["user"],
             chosen["password"],
             timeout_s=chosen["timeout"],
@@ -72,8 +87,24 @@ def _connector(context: click.Context, given: dict[str, Any]) -> Callable[[], Co
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
 @_connection_options
 @click.option("-e", "statements", help="Run these statements, separated by ';', and leave.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", help="How results are shown."
+)
+@click.option("-disableISO8601", "numbers", is_flag=True, help="Show times as numbers.")
+@click.option("--timing/--no-timing", default=True, help="Say how long a statement took.")
+@click.option("--pager/--no-pager", default=True, help="Long results through $PAGER.")
 @click.pass_context
-def main(context: click.Context, /, statements: str | None, **given: Any) -> None:  # noqa: ANN401
+def main(
+    context: click.Context,
+    /,
+    statements: str | None,
+    *,
+    form: str,
+    numbers: bool,
+    timing: bool,
+    pager: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
     """Talk SQL to a server: interactively, from a pipe, or with -e."""
     logging.getLogger("thrift").setLevel(logging.CRITICAL)  # errors are told once, by us
     if context.invoked_subcommand is not None:
@@ -81,7 +112,8 @@ def main(context: click.Context, /, statements: str | None, **given: Any) -> Non
             raise click.UsageError("-e and a sub-command exclude each other")
         context.obj = given
         return
-    shell = Shell(_connector(context, given))
+    shell = Shell(_connector(context, given), ShellOptions(form, numbers, timing, pager))
+    code = 1
     try:
         shell.open()
         if statements is not None:
@@ -91,13 +123,16 @@ def main(context: click.Context, /, statements: str | None, **given: Any) -> Non
             succeeded = True
         else:
             succeeded = shell.run_lines(sys.stdin)
+        code = 0 if succeeded else 1
     except Error as error:
         print_error(error)
-        succeeded = False
+    except (Cancelled, KeyboardInterrupt):
+        click.echo("Msg: cancelled", err=True)
+        code = _INTERRUPTED
     finally:
         shell.close()
-    if not succeeded:
-        context.exit(1)
+    if code:
+        context.exit(code)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -121,6 +156,7 @@ def _names(text: str | None) -> list[str] | None:
 @click.option("--aligned", is_flag=True, help="Create the device's series aligned.")
 @click.option("--delimiter", default=",", show_default=True, help="One character.")
 @click.option("--progress", is_flag=True, help="Show progress even if stderr is no terminal.")
+@click.option("--resume", is_flag=True, help="Keep the place in FILE.import, and go on from there.")
 @_connection_options
 @click.pass_context
 def import_csv(
@@ -138,6 +174,7 @@ def import_csv(
     aligned: bool,
     delimiter: str,
     progress: bool,
+    resume: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Write the rows of FILE (CSV with a header line) to one device."""
@@ -161,12 +198,20 @@ def import_csv(
                 time_format=time_format,
                 time_zone=time_zone,
                 show_progress=progress,
+                resume=resume,
             )
     except Error as error:
         print_error(error)
         succeeded = False
+    except KeyboardInterrupt:
+        _interrupted(context, "--resume goes on from here" if resume else "")
     if not succeeded:
         context.exit(1)
+
+
+def _interrupted(context: click.Context, hint: str) -> None:
+    click.echo(f"\nMsg: ended{': ' + hint if hint else ''}", err=True)
+    context.exit(_INTERRUPTED)
 
 
 def _import(
@@ -177,6 +222,7 @@ def _import(
     time_format: str,
     time_zone: str | None,
     show_progress: bool,
+    resume: bool,
 ) -> bool:
     zone = connection.zone if time_zone is None else parse_zone(time_zone)
     try:
@@ -188,8 +234,9 @@ def _import(
     shown = show_progress or sys.stderr.isatty()
     start = time.perf_counter()
     try:
-        done = job.run(connection.session, bar.update if shown else lambda *_: None)
-    except ImportProblem as problem:
+        place = Place(file, options.device, keep=resume)
+        done = job.run(connection.session, bar.update if shown else lambda *_: None, place)
+    except (ImportProblem, TransferProblem) as problem:
         bar.end()
         click.echo(f"Msg: {file}: {problem}", err=True)
         click.echo(f"{job.rows} rows were written to {options.device} before that.", err=True)
@@ -197,10 +244,99 @@ def _import(
     bar.end()
     columns = ", ".join(f"{name} {kind.name}" for name, kind in done.types.items())
     click.echo(
-        f"{done.rows} rows ({done.points} points) written to {options.device} in "
+        f"{done.rows} rows ({done.points} points) written to {options.device}"
+        f"{f' after the {job.skipped} of before' if job.skipped else ''} in "
         f"{time.perf_counter() - start:.2f}s: {columns or 'no column has a value'}"
     )
     return True
+
+
+@main.command("import-parquet")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--device", required=True, help="Device to write to, e.g. root.factory.m1.")
+@click.option("--time-column", default="Time", show_default=True, help="Timestamps or integers.")
+@click.option("--aligned", is_flag=True, help="Create the device's series aligned.")
+@click.option("--progress", is_flag=True, help="Show progress even if stderr is no terminal.")
+@click.option("--resume", is_flag=True, help="Keep the place in FILE.import, and go on from there.")
+@_connection_options
+@click.pass_context
+def import_parquet_command(
+    context: click.Context,
+    /,
+    file: Path,
+    *,
+    device: str,
+    time_column: str,
+    aligned: bool,
+    progress: bool,
+    resume: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Write the rows of FILE (Parquet; needs the extra `arrow`) to one device."""
+    shown = progress or sys.stderr.isatty()
+    bar = ProgressBar(100, sys.stderr)
+    start = time.perf_counter()
+    try:
+        with _connector(context, given)() as connection:
+            rows = import_parquet(
+                connection,
+                file,
+                device,
+                time_column=time_column,
+                aligned=aligned,
+                place=Place(file, device, keep=resume),
+                progress=lambda done, of: bar.update(100 * done // of, done) if shown else None,
+            )
+    except (Error, TransferProblem) as problem:
+        bar.end()
+        click.echo(f"Msg: {file}: {problem}", err=True)
+        context.exit(1)
+    except KeyboardInterrupt:
+        _interrupted(context, "--resume goes on from here" if resume else "")
+    bar.end()
+    click.echo(f"{rows} rows written to {device} in {time.perf_counter() - start:.2f}s")
+
+
+@main.command("export")
+@click.argument("query")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--resume", is_flag=True, help="Go on with FILE.part of a run that was ended.")
+@click.option("-disableISO8601", "numbers", is_flag=True, help="Write times as numbers.")
+@click.option("--progress", is_flag=True, help="Show progress even if stderr is no terminal.")
+@_connection_options
+@click.pass_context
+def export_command(
+    context: click.Context,
+    /,
+    query: str,
+    file: Path,
+    *,
+    resume: bool,
+    numbers: bool,
+    progress: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Write the result of QUERY to FILE: Parquet if it is named *.parquet, else CSV."""
+    shown = progress or sys.stderr.isatty()
+    start = time.perf_counter()
+
+    def tell(rows: int) -> None:
+        if shown:
+            click.echo(f"\r{rows:,} rows", err=True, nl=False)
+
+    try:
+        with _connector(context, given)() as connection:
+            rows = export_result(
+                connection, query, file, resume=resume, numbers=numbers, progress=tell
+            )
+    except (Error, TransferProblem) as problem:
+        click.echo(f"Msg: {problem}", err=True)
+        context.exit(1)
+    except KeyboardInterrupt:
+        _interrupted(context, "--resume goes on from here")
+    if shown:
+        click.echo(err=True)
+    click.echo(f"{rows} rows written to {file} in {time.perf_counter() - start:.2f}s")
 
 
 if __name__ == "__main__":

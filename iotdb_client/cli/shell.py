@@ -2,44 +2,92 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.shortcuts import CompleteStyle
 
-from iotdb_client.cli.tables import table_lines
+from iotdb_client.cli.editing import COMMANDS, SqlCompleter, SqlLexer, is_complete
+from iotdb_client.cli.formats import FORMATS, result_lines
+from iotdb_client.cli.plot import plot_lines
 from iotdb_client.connection import Connection
+from iotdb_client.cursor import Cursor
 from iotdb_client.errors import Error
 from iotdb_client.literals import split_statements
+from iotdb_client.types import TIME_COLUMN, iso_time
 
-_LEAVE = {"exit", "quit"}
+T = TypeVar("T")
+
+_LEAVE = {"exit", "quit", "\\q"}
+_PLOT_POINTS = 2000
+_CANCEL_S = 10.0
+_SCHEMA_WORDS = ("create", "delete", "drop", "set", "insert", "alter")
 _HELP = """\
-One statement a line, a ';' at its end may be left out; several are separated by ';'.
-  help           this text
-  exit, quit     leave; so does Ctrl-D
+Enter runs a statement that is complete; while a quote or parenthesis is open, or after a second
+line until a ';', it begins the next line (Alt-Enter always does). Several are separated by ';'.
+Tab completes keywords, functions and paths. Ctrl-C ends a query; Ctrl-D or exit leaves.
 Examples:
   show storage group
-  select * from root.** limit 10"""
+  select * from root.** limit 10
+Commands:
+"""
+
+
+@dataclass
+class ShellOptions:
+    """How results are shown.
+
+    Attributes:
+        form: one of `formats.FORMATS`.
+        numbers: times as numbers.
+        timing: say how long a statement took.
+        pager: on a terminal, results longer than it through $PAGER.
+    """
+
+    form: str = "table"
+    numbers: bool = False
+    timing: bool = True
+    pager: bool = True
+
+
+class Cancelled(Exception):
+    """The user ended a statement with Ctrl-C."""
 
 
 class Shell:
-    """Statements in, tables out; reconnects when the connection was lost.
+    """Statements in, tables out; reconnects when the connection was closed.
 
     Args:
-        connect: makes a connection; raises Error.
+        connect: makes a connection, to a URL or folder if one is given; raises Error.
+        options: how results are shown.
     """
 
-    def __init__(self, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, connect: Callable[..., Connection], options: ShellOptions | None = None
+    ) -> None:
         self._connect = connect
         self._connection: Connection | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        self._interactive = False
+        self.options = options or ShellOptions()
 
     def open(self) -> Connection:
-        """Return the connection, a new one if there is none or it was lost."""
+        """Return the connection, a new one if there is none or it was closed."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
         return self._connection
@@ -48,25 +96,81 @@ class Shell:
         """Log out."""
         if self._connection is not None:
             self._connection.close()
+        if self._worker is not None:
+            self._worker.shutdown()
+
+    # ---- statements ----
 
     def run(self, statement: str) -> None:
-        """Run one statement and print what it gives; raises Error."""
+        """Run one statement and print what it gives; raises Error, or Cancelled."""
         connection = self.open()
         start = time.perf_counter()
         with connection.cursor() as cursor:
-            cursor.execute(statement)
+            self._patiently(connection, lambda: cursor.execute(statement))
             if cursor.description is None:
-                click.echo("Msg: The statement is executed successfully.")
+                if self.options.form == "table":
+                    click.echo("Msg: The statement is executed successfully.")
                 return
-            for line in table_lines(cursor, connection.zone, connection.timestamp_precision):
+            try:
+                self._show(self._lines(cursor, connection))
+            except KeyboardInterrupt:
+                raise Cancelled from None
+        if self.options.timing and self.options.form == "table":
+            click.echo(f"It costs {time.perf_counter() - start:.3f}s")
+
+    def _lines(self, cursor: Cursor, connection: Connection) -> Iterator[str]:
+        options = self.options
+        return result_lines(
+            cursor,
+            options.form,
+            connection.zone,
+            connection.timestamp_precision,
+            numbers=options.numbers,
+        )
+
+    def _show(self, lines: Iterator[str]) -> None:
+        """Print lines; what is longer than the terminal goes to a pager."""
+        if not (self.options.pager and self._interactive and sys.stdout.isatty()):
+            for line in lines:
                 click.echo(line)
-        click.echo(f"It costs {time.perf_counter() - start:.3f}s")
+            return
+        first = list(islice(lines, shutil.get_terminal_size().lines - 1))
+        if len(first) < shutil.get_terminal_size().lines - 1:
+            click.echo("\n".join(first))
+            return
+        os.environ.setdefault("LESS", "-SRFX")  # wide tables are cut, not folded
+        click.echo_via_pager(line + "\n" for line in chain(first, lines))
+
+    def _patiently(self, connection: Connection, run: Callable[[], T]) -> T:
+        """Run something that may take long; a Ctrl-C ends it at the server.
+
+        Raises:
+            Cancelled: it was ended.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="statement")
+        future = self._worker.submit(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            with contextlib.suppress(Error):
+                connection.cancel()
+            try:
+                future.result(_CANCEL_S)
+            except futures.TimeoutError:
+                connection.session.abandon()  # a write, or a server that does not know cancelling
+            except Error:
+                pass
+            raise Cancelled from None
 
     def run_all(self, statements: Iterable[str]) -> bool:
         """Run statements until one fails; return whether all succeeded."""
         for statement in statements:
             try:
-                self.run(statement)
+                if statement.startswith("\\"):
+                    self.command(statement)
+                else:
+                    self.run(statement)
             except Error as error:
                 print_error(error)
                 return False
@@ -81,15 +185,88 @@ class Shell:
                 return False
         return True
 
+    # ---- commands ----
+
+    def command(self, text: str) -> None:
+        """Run a command that begins with a backslash; raises Error."""
+        name, _, rest = text.strip().rstrip(";").partition(" ")
+        rest = rest.strip()
+        match name:
+            case "\\plot" if rest:
+                self.plot(rest)
+            case "\\format" if rest in FORMATS:
+                self.options.form = rest
+            case "\\timing" | "\\pager" if rest in ("on", "off"):
+                setattr(self.options, name[1:], rest == "on")
+            case "\\connect":
+                self._reconnect(rest)
+            case "\\help":
+                click.echo(help_text())
+            case _:
+                known = ", ".join(f"{key} ({meaning})" for key, meaning in COMMANDS.items())
+                click.echo(f"Msg: no such command: {text}. There are {known}", err=True)
+
+    def _reconnect(self, target: str) -> None:
+        made = self._connect(target) if target else self._connect()
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = made
+        click.echo(greeting(made))
+
+    def plot(self, what: str) -> None:
+        """Draw the first column of numbers of a query, or the latest points of a series."""
+        connection = self.open()
+        sql = what
+        if not what.lower().startswith("select"):
+            device, _, measurement = what.rpartition(".")
+            sql = f"select {measurement} from {device} order by time desc limit {_PLOT_POINTS}"
+        with connection.cursor() as cursor:
+            self._patiently(connection, lambda: cursor.execute(sql))
+            description = cursor.description or ()
+            kinds = [column.type_code for column in description]
+            at = next(
+                (
+                    n
+                    for n, kind in enumerate(kinds)
+                    if kind in ("INT32", "INT64", "FLOAT", "DOUBLE")
+                ),
+                None,
+            )
+            if not description or description[0].name != TIME_COLUMN or at is None:
+                click.echo(
+                    "Msg: to plot takes a result with Time and a column of numbers", err=True
+                )
+                return
+            points = sorted((row[0], row[at]) for row in cursor if row[at] is not None)
+        size = shutil.get_terminal_size()
+        lines = plot_lines(
+            [time_ for time_, _ in points],
+            [value for _, value in points],
+            lambda stamp: iso_time(stamp, connection.zone, connection.timestamp_precision),
+            title=f"{description[at].name}, {len(points)} points",
+            width=min(size.columns - 1, 120),
+            height=min(16, max(6, size.lines - 6)),
+        )
+        click.echo("\n".join(lines))
+
+    # ---- the prompt ----
+
     def interact(self) -> None:
         """Read statements from a terminal until the user leaves."""
-        connection = self.open()
-        session = connection.session
-        click.echo(
-            f"Connected to {session.host}:{session.port} as {connection.info.user}, "
-            f"time zone {connection.info.zone}. Type help for help."
+        self._interactive = True
+        click.echo(greeting(self.open()))
+        completer = SqlCompleter(self._children)
+        prompt: PromptSession[str] = PromptSession(
+            history=_history(),
+            lexer=PygmentsLexer(SqlLexer),
+            completer=completer,
+            complete_in_thread=True,
+            complete_while_typing=False,
+            complete_style=CompleteStyle.MULTI_COLUMN,
+            multiline=True,
+            key_bindings=_bindings(),
+            prompt_continuation="     > ",
         )
-        prompt: PromptSession[str] = PromptSession(history=_history())
         while True:
             try:
                 line = prompt.prompt("IoTDB> ")
@@ -101,12 +278,31 @@ class Shell:
             if command in _LEAVE:
                 break
             if command == "help":
-                click.echo(_HELP)
+                click.echo(help_text())
                 continue
             try:
                 self.run_all(split_statements(line))
-            except KeyboardInterrupt:
-                click.echo("Msg: cancelled; the connection is opened anew", err=True)
+            except (Cancelled, KeyboardInterrupt):
+                click.echo("Msg: cancelled", err=True)
+            if command.startswith(_SCHEMA_WORDS):
+                completer.forget()
+
+    def _children(self, path: str) -> list[str]:
+        connection = self.open()
+        with connection.cursor() as cursor:
+            return [str(row[0]) for row in cursor.execute(f"show child paths {path}")]
+
+
+def greeting(connection: Connection) -> str:
+    """Say where one is connected."""
+    info, session = connection.info, connection.session
+    where = info.folder or f"{session.host}:{session.port}"
+    return f"Connected to {where} as {info.user}, time zone {info.zone}. Type help for help."
+
+
+def help_text() -> str:
+    """Return what `help` shows."""
+    return _HELP + "\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())
 
 
 def print_error(error: Error) -> None:
@@ -118,6 +314,28 @@ def print_error(error: Error) -> None:
 
 def _command(line: str) -> str:
     return line.strip().rstrip(";").strip().lower()
+
+
+def _bindings() -> KeyBindings:
+    """Enter runs what is complete; Alt-Enter begins a line."""
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        state = buffer.complete_state
+        if state is not None and state.current_completion is not None:
+            buffer.complete_state = None  # takes what is chosen in the menu
+        elif is_complete(buffer.text):
+            buffer.validate_and_handle()
+        else:
+            buffer.insert_text("\n")
+
+    @bindings.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings
 
 
 def _history() -> History:

@@ -16,14 +16,16 @@ _BLOCK_ROWS = 1000
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
 
-def table_lines(cursor: Cursor, zone: dt.tzinfo, precision: str) -> Iterator[str]:
+def table_lines(
+    cursor: Cursor, zone: dt.tzinfo, precision: str, *, numbers: bool = False
+) -> Iterator[str]:
     """Yield the lines of a result's table and its row count; reads the cursor to its end.
 
     Widths come from the first block of rows; when a later block needs more, the head is written
     again, wider. So a result of any size is shown with the memory of one block.
     """
     description = cursor.description or ()
-    renderers = [_renderer(column, zone, precision) for column in description]
+    renderers = cell_renderers(description, zone, precision, numbers=numbers)
     names = [column.name.translate(_CONTROLS) for column in description]
     widths = [get_cwidth(name) for name in names]
     border = ""
@@ -59,6 +61,20 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
         " " * (width - get_cwidth(cell)) + cell for cell, width in zip(cells, widths, strict=True)
     )
     return "|" + "|".join(padded) + "|"
+
+
+def cell_renderers(
+    description: Sequence[ColumnDescription],
+    zone: dt.tzinfo,
+    precision: str,
+    *,
+    numbers: bool = False,
+) -> list[Callable[[Any], str]]:
+    """Return what turns the cells of each column into text; with `numbers` times stay numbers."""
+    return [
+        _plain if numbers and column.type_code == TIME_TYPE else _renderer(column, zone, precision)
+        for column in description
+    ]
 
 
 def _renderer(column: ColumnDescription, zone: dt.tzinfo, precision: str) -> Callable[[Any], str]:

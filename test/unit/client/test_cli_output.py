@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+
+import iotdb_client
+from cluster.query.function_names import BUILT_IN, NATIVE
+from cluster.sql.parser import keywords
+from harness.fake_database import Table
+from iotdb_client.cli.editing import SqlCompleter, SqlLexer, is_complete
+from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
+from iotdb_client.cli.main import main
+from iotdb_client.cli.plot import plot_lines
+from iotdb_client.errors import ProgrammingError
+
+ROWS = Table(
+    ["root.d.f", "b", "t"],
+    ["FLOAT", "BOOLEAN", "TEXT"],
+    [(0.1, True, 'a|"b",\n'), (None, None, None), (float("nan"), False, "")],
+    times=[0, 1, 2],
+)
+
+
+@pytest.fixture
+def run(port):
+    def invoke(*arguments, stdin=""):
+        return CliRunner().invoke(
+            main, ["-h", "127.0.0.1", "-p", str(port), "-tz", "UTC", *arguments], input=stdin
+        )
+
+    return invoke
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a thousand rows, and what runs the shell on it."""
+    path = tmp_path / "db"
+    with iotdb_client.connect(path, zone="UTC") as connection:
+        connection.cursor().executemany(
+            "insert into root.a.d(time, s, t) values (?, ?, ?)",
+            [(n, n / 2, f"x\n{n}" if n % 7 else None) for n in range(1000)],
+        )
+
+    def invoke(*arguments):
+        return CliRunner().invoke(main, ["--url", str(path), "-tz", "UTC", *arguments])
+
+    return invoke
+
+
+# ---- formats ----
+
+
+def test_csv(database, run):
+    database.results["q"] = ROWS
+    text = run("--format", "csv", "-e", "q").stdout
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["Time", "root.d.f", "b", "t"],
+        ["1970-01-01T00:00:00.000Z", "0.1", "true", 'a|"b",\n'],
+        ["1970-01-01T00:00:00.001Z", "", "", ""],
+        ["1970-01-01T00:00:00.002Z", "nan", "false", ""],
+    ]
+
+
+def test_json(database, run):
+    database.results["q"] = ROWS
+    database.results["none"] = Table(["a", "a"], ["INT64"] * 2, [], times=[])
+    database.results["twice"] = Table(["a", "a"], ["INT64"] * 2, [(2**60, 2**60)])
+    assert json.loads(run("--format", "json", "-e", "q").stdout) == [
+        {"Time": "1970-01-01T00:00:00.000Z", "root.d.f": 0.1, "b": True, "t": 'a|"b",\n'},
+        {"Time": "1970-01-01T00:00:00.001Z", "root.d.f": None, "b": None, "t": None},
+        {"Time": "1970-01-01T00:00:00.002Z", "root.d.f": None, "b": False, "t": ""},
+    ]
+    assert json.loads(run("--format", "json", "-e", "none").stdout) == []
+    assert json.loads(run("--format", "json", "-e", "twice").stdout) == [
+        {"a": 2**60, "a (2)": 2**60}
+    ]
+    numbers = run("--format", "json", "-disableISO8601", "-e", "q").stdout
+    assert [row["Time"] for row in json.loads(numbers)] == [0, 1, 2]
+
+
+def test_markdown(database, run):
+    database.results["q"] = ROWS
+    assert run("--format", "markdown", "-e", "q").stdout.splitlines()[:3] == [
+        "| Time | root.d.f | b | t |",
+        "| --- | ---: | --- | --- |",
+        '| 1970-01-01T00:00:00.000Z | 0.1 | true | a\\|"b",\\\\n |',
+    ]
+
+
+def test_only_tables_talk(run):
+    assert run("--format", "csv", "-e", "insert").stdout == ""
+    assert "It costs" not in run("--no-timing", "-e", "insert").stdout
+
+
+def test_commands(database, run):
+    database.results["q"] = Table(["a"], ["INT64"], [(1,)], times=[5])
+    result = run(stdin="\\format csv\n\\timing off\nq\n\\nonsense\n\\help\n\\q\nq\n")
+    assert result.stdout.startswith("Time,a\n1970-01-01T00:00:00.005Z,1\n")
+    assert "\\plot" in result.stdout
+    assert "no such command" in result.stderr
+    assert database.statements == ["q"]
+
+
+def test_exit_codes(database, run):
+    assert run("-e", "fine").exit_code == 0
+    assert run("--format", "xml").exit_code == 2
+    assert run("--url", "127.0.0.1:1", "-e", "x").exit_code == 1
+
+
+def test_the_shell_of_a_folder(folder):
+    result = folder("--format", "csv", "-e", "select count(s) from root.a.d")
+    assert result.stdout == "count(root.a.d.s)\n1000\n"
+    assert result.exit_code == 0
+
+
+# ---- plot ----
+
+
+def test_a_plot_has_its_extremes_at_its_edges(database, run):
+    database.results["select"] = Table(
+        ["s"], ["DOUBLE"], [(float(n),) for n in range(100)], times=[n * 1000 for n in range(100)]
+    )
+    lines = run("-e", "\\plot select").stdout.splitlines()
+    assert lines[0] == "s, 100 points"
+    assert lines[1].strip().startswith("99")
+    assert lines[-3].strip().startswith("0")
+    assert "1970-01-01T00:00:00.000Z" in lines[-1]
+    assert "1970-01-01T00:01:39.000Z" in lines[-1]
+    firsts = [re.search("[⠁-⣿]", line).start() for line in lines[1:-2]]
+    assert firsts == sorted(firsts, reverse=True)  # it rises
+
+
+def test_plots_of_little():
+    assert "nothing to plot" in plot_lines([], [], str)[0]
+    assert "nothing to plot" in plot_lines([1], [float("nan")], str)[0]
+    assert len(plot_lines([1], [5.0], str, height=8)) == 10
+    assert len(plot_lines([1, 2], [1e308, -1e308], str, height=8)) == 10
+
+
+def test_plot_of_a_series(folder):
+    assert "root.a.d.s, 1000 points" in folder("-e", "\\plot root.a.d.s").stdout
+    assert "takes a result with Time" in folder("-e", "\\plot select t from root.a.d").stderr
+
+
+# ---- editing ----
+
+
+def completions(text, children=lambda path: [], requested=True):
+    completer = SqlCompleter(children)
+    event = CompleteEvent(completion_requested=requested)
+    return [item.text for item in completer.get_completions(Document(text), event)]
+
+
+def test_keywords_and_functions_are_those_of_the_server():
+    assert frozenset(keywords()) == KEYWORDS
+    assert frozenset(name.lower() for name in (*NATIVE, *BUILT_IN)) == FUNCTIONS
+
+
+def test_completion_of_words():
+    assert completions("sel") == ["select"]
+    assert (
+        completions("SHOW TIMES") == ["TIMESERIES", "TIMESTAMP"][: len(completions("SHOW TIMES"))]
+    )
+    assert "max_value(" in completions("select max_v")
+    assert completions("select a from ro")[-1] == "root."
+    assert completions("\\pl") == ["\\plot"]
+    assert completions("select ", requested=False) == []
+
+
+def test_completion_of_paths_asks_the_server_once():
+    asked = []
+
+    def children(path):
+        asked.append(path)
+        return [f"{path}.d1", f"{path}.d2", f"{path}.other"]
+
+    completer = SqlCompleter(children)
+
+    def complete(text):
+        return [c.text for c in completer.get_completions(Document(text), CompleteEvent())]
+
+    assert complete("select * from root.sg.d") == ["d1", "d2"]
+    assert complete("select * from root.sg.o") == ["other"]
+    assert asked == ["root.sg"]
+    completer.forget()
+    complete("select * from root.sg.")
+    assert asked == ["root.sg", "root.sg"]
+
+
+def test_what_can_not_be_asked_completes_nothing():
+    def children(path):
+        raise ProgrammingError("no such path")
+
+    assert completions("select * from root.x.", children) == []
+    assert completions("select * from root.*.") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "complete"),
+    [
+        ("show devices", True),
+        ("select * from root.a;", True),
+        ("select a,", False),
+        ("select a from", False),
+        ("insert into root.d(time, s", False),
+        ("insert into root.d(time, s) values (1, 'it;", False),
+        ("insert into root.d(time, s) values (1, 'a;b')", True),
+        ("select a\nfrom root.d", False),
+        ("select a\nfrom root.d;", True),
+        ("select a from root.d where t = '\nx';", True),
+        ("\\plot root.a", True),
+        ("", True),
+    ],
+)
+def test_when_enter_runs_a_text(text, complete):
+    assert is_complete(text) is complete
+
+
+def test_colours():
+    kinds = {
+        text: str(kind)
+        for kind, text in SqlLexer().get_tokens("select avg(s) from root.a where t='x'")
+    }
+    assert kinds["select"] == "Token.Keyword"
+    assert kinds["avg"] == "Token.Name.Function"
+    assert kinds["root.a"] == "Token.Name.Namespace"
+    assert kinds["'x'"] == "Token.Literal.String"
+
+
+# ---- files ----
+
+
+def test_an_export_comes_back_by_import(folder, tmp_path):
+    out = tmp_path / "out.csv"
+    done = folder("export", "select s, t from root.a.d", str(out))
+    assert done.exit_code == 0, done.output
+    assert "1000 rows" in done.stdout
+    assert not out.with_name("out.csv.part").exists()
+    back = folder("import-csv", str(out), "--device", "root.b.d", "--measurements", "s,t")
+    assert back.exit_code == 0, back.output
+    one = folder("--format", "csv", "-e", "select s, t from root.a.d").stdout
+    assert folder("--format", "csv", "-e", "select s, t from root.b.d").stdout == one.replace(
+        "root.a.d", "root.b.d"
+    )
+
+
+def test_an_export_goes_on_where_it_was_ended(folder, tmp_path):
+    out, part = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    folder("export", "select s, t from root.a.d", str(out))
+    whole = out.read_bytes()
+    part.write_bytes(whole[:5003])  # in the middle of a row
+    out.unlink()
+    assert folder("export", "select s, t from root.a.d", str(out), "--resume").exit_code == 0
+    assert out.read_bytes() == whole
+    part.write_bytes(whole[:5003])
+    result = folder("export", "select s, t from root.a.d where time > 3", str(out), "--resume")
+    assert result.exit_code == 1
+    assert "delete it to start anew" in result.stderr
+
+
+def test_parquet_both_ways(folder, tmp_path):
+    out = tmp_path / "out.parquet"
+    assert folder("export", "select s, t from root.a.d", str(out)).exit_code == 0
+    table = pq.read_table(out)
+    assert table.num_rows == 1000
+    assert table.column("Time").type == pa.timestamp("ms", "UTC")
+    pq.write_table(table.rename_columns(["Time", "s", "t"]), out)
+    back = folder("import-parquet", str(out), "--device", "root.c.d")
+    assert back.exit_code == 0, back.output
+    assert "1000" in folder("-e", "select count(s) from root.c.d").stdout
+    empty = folder("export", "select s from root.a.d where time > 5000", str(out))
+    assert empty.exit_code == 0
+    assert pq.read_table(out).column_names == ["Time", "root.a.d.s"]
+
+
+def test_an_import_goes_on_where_it_was_ended(folder, tmp_path, monkeypatch):
+    path = tmp_path / "in.csv"
+    path.write_text("time,v\n" + "".join(f"{n},{n}\n" for n in range(100)))
+    options = ("--device", "root.i.d", "--time-format", "ms", "--batch", "10", "--resume")
+    insert = iotdb_client.Connection.insert_tablet
+    calls = []
+
+    def failing(self, *arguments, **more):
+        calls.append(len(arguments[3]))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return insert(self, *arguments, **more)
+
+    from iotdb_client.session import Session
+
+    insert = Session.insert_tablet
+    monkeypatch.setattr(Session, "insert_tablet", failing)
+    ended = folder("import-csv", str(path), *options)
+    assert ended.exit_code == 130
+    assert "--resume" in ended.stderr
+    calls[:] = [0] * 10
+    done = folder("import-csv", str(path), *options)
+    assert "70 rows (70 points) written to root.i.d after the 30 of before" in done.stdout
+    assert calls[10:] == [10] * 7
+    assert not (tmp_path / "in.csv.import").exists()
+    assert "100" in folder("-e", "select count(v) from root.i.d").stdout
+
+
+def test_a_place_of_another_import_is_not_taken(folder, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("time,v\n1,1\n")
+    (tmp_path / "in.csv.import").write_text('{"device": "root.x", "bytes": 1, "rows": 5}')
+    result = folder("import-csv", str(path), "--device", "root.i.d", "--resume")
+    assert result.exit_code == 1
+    assert "delete it to start anew" in result.stderr
