@@ -21,7 +21,7 @@ from iotdb_client.types import DataType
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240)]
 
-PROMPT = "IoTDB> "
+PROMPT = "IoTDB>"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\x1b\][^\x07]*\x07")
 
 
@@ -87,22 +87,21 @@ def shell(folder: Path, tmp_path: Path) -> Iterator[Terminal]:
 
 def test_completion_of_words_and_paths(shell: Terminal) -> None:
     shell.type("sel\t")
-    shell.expect("select")
+    shell.expect("ect")
     shell.type(" count(force) from root.fac\t")
-    shell.expect("factory")
+    shell.expect("tory")
     shell.type(".pre\t")
-    shown = shell.expect("pressure")
+    shown = shell.expect("pressure")  # in the menu, as more than one fits
     shell.capture("completion", shown)
-    shell.type("\x15")  # Ctrl-U: forget the line
-    shell.type("show version\r")
-    shell.expect("It costs")
+    shell.type("\r")
+    assert "count(root.factory.press.force)" in shell.expect("Total line number = 1")
 
 
 def test_several_lines_and_history(shell: Terminal) -> None:
     shell.type("select count(force),\r")
-    shell.expect("     > ")
+    shell.expect(">")
     shell.type("max_value(force)\r")
-    shell.expect("     > ")
+    shell.expect(">")
     shell.type("from root.factory.press;\r")
     shown = shell.expect("Total line number = 1")
     assert "300000" in shown
