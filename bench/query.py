@@ -52,7 +52,7 @@ from harness.process_cluster import process_cluster  # noqa: E402
 from harness.wire import WireClient, check  # noqa: E402
 
 FETCH = 100_000
-DTYPES = {"INT32": ">i4", "INT64": ">i8", "FLOAT": ">f4", "DOUBLE": ">f8", "BOOLEAN": "u1"}
+DTYPES = {"INT32": ">i4", "INT64": ">i8", "FLOAT": ">f4", "DOUBLE": ">f8", "BOOLEAN": "|u1"}
 POINT_CLIENTS = 8
 
 Answers = list[Any]

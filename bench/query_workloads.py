@@ -119,7 +119,7 @@ def _load_iot(client: WireClient) -> None:
 
 def _column(kind: int, values: np.ndarray) -> bytes:
     if kind == 5:
-        return b"".join(b"\x00\x00\x00\x02%02d" % int(value) for value in values)
+        return b"".join(b"\x00\x00\x00\x02%02d" % (int(value) % 100) for value in values)
     if kind == 0:
         return (values > 50).astype("u1").tobytes()
     return values.astype({1: ">i4", 2: ">i8", 3: ">f4", 4: ">f8"}[kind]).tobytes()
