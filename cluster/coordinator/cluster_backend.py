@@ -1,11 +1,11 @@
-"""QueryBackend over the cluster: schema and points from the leaders of the groups that own them."""
+"""QueryBackend over the cluster: schema and points from the groups that own them."""
 
 from __future__ import annotations
 
 import heapq
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -45,6 +45,9 @@ from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from iotdb_engine import ColumnBatch, DataType
+from iotdb_engine.errors import Closed
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -68,8 +71,9 @@ class _Place(NamedTuple):
 class ClusterBackend:
     """One query's view; not shared between threads.
 
-    Every read goes to a group's leader after it has confirmed its leadership, so a query sees every
-    write that was acknowledged before the query began (consistency level strong).
+    Every read goes to a group's leader after it has confirmed its leadership, or to this node's
+    replica once it has applied what such a leader had: a query sees every write that was
+    acknowledged before the query began (consistency level strong).
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class ClusterBackend:
         self._now = now
         self._check = check
         self._synced = False
+        self._confirmed: set[GroupId] = set()
 
     def meta(self) -> MetaState:
         """Return this node's meta state, made as new as the query needs."""
@@ -128,6 +133,7 @@ class ClusterBackend:
                     for number, sg_ids in parts
                 ],
                 decode_result,
+                self._confirmed,
             )
 
         found: list[list[SeriesInfo]] = [[] for _ in patterns]
@@ -157,6 +163,7 @@ class ClusterBackend:
                 self._deadline,
                 lambda member: member.machine.schema.devices(pattern, sg_ids),
                 decode_result,
+                self._confirmed,
             )
 
         found: list[DeviceInfo] = self._from_schema_groups(pattern, read)
@@ -232,6 +239,7 @@ class ClusterBackend:
                     member.machine.region, query, slots, self._deadline.check
                 ),
                 lambda data: decode_aggregates(data, query),
+                self._confirmed,
             )
 
         places = self._places(series)
@@ -270,6 +278,7 @@ class ClusterBackend:
                     member.machine.region, read.series, read.slots, self._deadline.check
                 ),
                 decode_last,
+                self._confirmed,
             )
 
         places = self._places(series)
@@ -309,6 +318,7 @@ class ClusterBackend:
                     ).items()
                 ],
                 decode_result,
+                self._confirmed,
             )
 
         found = {path: kind for path, kind in self._from_schema_groups(pattern, read)}  # noqa: C416 - lists, not pairs
@@ -394,18 +404,25 @@ class ClusterBackend:
                     member, query, slots, left, self._deadline.check
                 ),
                 decode_rows_page,
+                self._confirmed,
             )
-            for batch in batches:
-                yield batch
-                if left is not None:
-                    left -= len(batch.times)
-                    if left <= 0:
-                        return
+            last: int | None = None
+            try:
+                for batch in batches:
+                    yield batch
+                    last = int(batch.times[-1])
+                    if left is not None:
+                        left -= len(batch.times)
+                        if left <= 0:
+                            return
+            except Closed as error:
+                # a snapshot takes the place of this node's replica: the rest comes from elsewhere
+                logger.debug("group %d: a scan goes on at the leader: %s", group_id, error)
+                self._confirmed.discard(group_id)
+                resume = query.first if last is None else query.after(last)
             if resume is None:
                 return
-            query = (
-                replace(query, t_max=resume) if query.descending else replace(query, t_min=resume)
-            )
+            query = query.from_(resume)
 
 
 def _place(info: SeriesInfo) -> tuple[str, int]:

@@ -210,6 +210,11 @@ class Forwarder:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
 
+    def follower_here(self, group_id: GroupId) -> RaftMember | None:
+        """Return this node's member of a group unless it leads, None where there is none."""
+        member = self._find_member(group_id)
+        return None if member is None or member.is_leader else member
+
     def read_near(
         self,
         group_id: GroupId,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from cluster.coordinator.forwarder import Forwarder
+from cluster.coordinator.forwarder import Forwarder, Found
 from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
@@ -25,6 +26,7 @@ from cluster.plan.reads import (
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.series import SeriesInfo
+from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,10 @@ T = TypeVar("T")
 
 _FAN_OUT_THREADS = 16
 _ANNOUNCE_S = 1.0
+_CATCH_UP_S = 0.02
+"""Longest wait for a follower on this node before the leader is asked."""
+_LAG_S = 1.0
+"""How long a follower that was not there by then is left alone."""
 
 
 class GroupsAccess:
@@ -47,6 +53,8 @@ class GroupsAccess:
         self._forwarder = forwarder
         self._meta = meta_member
         self._level = level
+        self._lagging: dict[GroupId, float] = {}
+        """Until when this node's replica of a group is not asked."""
         self._pool = pool or ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
 
     def at(self, level: Consistency) -> GroupsAccess:
@@ -99,14 +107,18 @@ class GroupsAccess:
                 logger.debug("meta state: %s: the leader is asked", error)
             else:
                 return
-        index = self._forwarder.read(
-            META_GROUP_ID,
+        self._meta.await_applied(self._applied_index(META_GROUP_ID, deadline), deadline)
+
+    def _applied_index(self, group_id: GroupId, deadline: Deadline) -> int:
+        """Return an index that, once applied somewhere, makes reads there linearizable."""
+        index: int = self._forwarder.read(
+            group_id,
             lambda: encode_read(AppliedIndexRead()),
             deadline,
             lambda member: _applied_index(member, deadline),
             decode_result,
         )
-        self._meta.await_applied(index, deadline)
+        return index
 
     def announce_meta(self, deadline: Deadline) -> None:
         """Return when the reachable nodes have applied what this one has of the meta group.
@@ -154,10 +166,23 @@ class GroupsAccess:
         deadline: Deadline,
         local: Callable[[DataMember], T],
         decode: Callable[[bytes], T],
+        confirmed: set[GroupId] | None = None,
     ) -> T:
-        """Run a read on a data group's leader: `local` after a read barrier when it is here.
+        """Run a read of a data group where it costs least.
 
-        Below STRONG: on a replica that can answer at that level, on this node if there is one.
+        STRONG: on this node's replica once it has applied what the leader says must be seen (thesis
+        6.4: one short question, instead of an answer of any size from there); on the leader where
+        this node has no replica, or one that lags behind. Below STRONG: on a replica that can
+        answer at that level, on this node if there is one.
+
+        Args:
+            group_id: the group.
+            request: what a node that is asked gets.
+            deadline: of the read.
+            local: the read on a replica of this node.
+            decode: of another node's answer.
+            confirmed: groups of which this node's replica was found to have all that the query must
+                see; added to. Replicas never go back, so once is enough for a whole query.
         """
         level = self._level
 
@@ -180,7 +205,37 @@ class GroupsAccess:
             )
             if found is not None:
                 return found.value
+        elif confirmed is not None:
+            here = self._read_here(group_id, deadline, local, confirmed)
+            if here is not None:
+                return here.value
         return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
+
+    def _read_here(
+        self,
+        group_id: GroupId,
+        deadline: Deadline,
+        local: Callable[[DataMember], T],
+        confirmed: set[GroupId],
+    ) -> Found[T] | None:
+        """Read from a follower on this node, None where there is none that is near its leader."""
+        member = self._forwarder.follower_here(group_id)
+        if not isinstance(member, DataMember) or time.monotonic() < self._lagging.get(group_id, 0):
+            return None
+        try:
+            if group_id not in confirmed:
+                index = self._applied_index(group_id, deadline)
+                try:
+                    member.await_applied(index, deadline.earlier(_CATCH_UP_S))
+                except Unavailable:
+                    self._lagging[group_id] = time.monotonic() + _LAG_S
+                    raise
+                confirmed.add(group_id)
+            return Found(local(member))
+        except (NotLeader, Unavailable, Closed) as error:
+            logger.debug("group %d: not read here: %s", group_id, error)
+            confirmed.discard(group_id)
+            return None
 
     def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:
         """Run calls side by side; each result, or the exception it raised, in order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,21 @@ class RowsQuery:
     t_max: int
     descending: bool = False
     row_filter: RowFilter | None = None
+
+    @property
+    def first(self) -> int:
+        """Where the scan begins."""
+        return self.t_max if self.descending else self.t_min
+
+    def after(self, last: int) -> int | None:
+        """Return where the scan goes on after a time, None when that is its end."""
+        if self.descending:
+            return last - 1 if last > self.t_min else None
+        return last + 1 if last < self.t_max else None
+
+    def from_(self, first: int) -> RowsQuery:
+        """Return what is left of the scan from a time on."""
+        return replace(self, t_max=first) if self.descending else replace(self, t_min=first)
 
 
 class RowsPage(NamedTuple):
@@ -189,9 +204,9 @@ def rows_page(
                     rows += count
                     size += _size(batches[-1])
                 if count < len(found.times):
-                    return RowsPage(batches, _after(int(batches[-1].times[-1]), query))
+                    return RowsPage(batches, query.after(int(batches[-1].times[-1])))
             if rows >= max_rows or scanned >= max_scanned:
-                return RowsPage(batches, _after(stretch.last, query))
+                return RowsPage(batches, query.after(stretch.last))
     finally:
         stretches.close()
     return RowsPage(batches, None)
@@ -231,13 +246,6 @@ def close_rows(rows: Iterator[ColumnBatch]) -> None:
     """End a scan before its end, so that it lets go of what it holds."""
     if isinstance(rows, Generator):
         rows.close()
-
-
-def _after(last: int, query: RowsQuery) -> int | None:
-    """Return where a scan goes on after a time, None when that is its end."""
-    if query.descending:
-        return last - 1 if last > query.t_min else None
-    return last + 1 if last < query.t_max else None
 
 
 def _head(batch: ColumnBatch, count: int) -> ColumnBatch:

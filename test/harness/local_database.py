@@ -99,6 +99,7 @@ class LocalAccess(GroupsAccess):
         deadline: Deadline,
         local: Callable[[Any], T],
         decode: Callable[[bytes], T],
+        confirmed: set[GroupId] | None = None,
     ) -> T:
         """Read here; the request's byte form must hold all of it."""
         read: Read = decode_read(encode_read(request))

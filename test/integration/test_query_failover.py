@@ -23,6 +23,9 @@ ROUNDS = int(os.environ.get("TEST_QUERY_KILL_ROUNDS", "4"))
 
 TOGETHER = 4
 
+NODES = 4
+"""One more than there are replicas: each node reads some groups from itself, others from afar."""
+
 ROWS = 150_000
 """More than twice what a coordinator asks a group for at once: it asks again after a kill."""
 
@@ -73,7 +76,7 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster]:
-    with process_cluster(tmp_path_factory.mktemp("nodes"), 3) as started:
+    with process_cluster(tmp_path_factory.mktemp("nodes"), NODES) as started:
         client = WireClient(started.nodes[0].rpc_port, timeout_s=60)
         for number, device in enumerate(DEVICES):
             for start in range(0, ROWS, 10_000):
@@ -149,7 +152,7 @@ def test_a_node_dies_during_fetches(cluster: ProcessCluster) -> None:
     complete = 0
     refused: list[str] = []
     for round_ in range(ROUNDS):
-        node = cluster.nodes[round_ % 3]
+        node = cluster.nodes[round_ % NODES]
         fetches = [Fetch(kind, node) for kind in KINDS[round_ % TOGETHER :: TOGETHER]]
         victim = leader_besides(cluster, node)
         middle = threading.Barrier(len(fetches) + 1)

@@ -25,6 +25,7 @@ from cluster.scan.region_reads import last_points
 from cluster.schema.series import SeriesSpec
 from harness.group_cluster import GROUP, GroupCluster, insert, wait_until
 from iotdb_engine import DataType
+from iotdb_engine.errors import Closed
 from iotdb_engine.reader import no_check
 
 
@@ -319,3 +320,46 @@ def test_mid_reads_fall_back_to_the_leader_where_no_replica_hears_it(tmp_path: P
         # calls of the coordinator still go through, only the member hears nothing
         group.network.cut.clear()
         assert read_counts(group, away.node_id, Consistency.MID)() == 7
+
+
+@pytest.mark.parametrize("way", ["near", "lagging", "closed"])
+def test_strong_reads_are_of_the_replica_here_if_it_has_what_the_leader_had(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the replica, a read sees all that was acknowledged before it began."""
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        follower = next(n for n in group.nodes.values() if n is not leader)
+        series = ((1, DataType.INT64),)
+        access = GroupsAccess(forwarder(group, follower.node_id), None)  # type: ignore[arg-type]
+        here = 0
+
+        def local(member: Any) -> int:
+            nonlocal here
+            assert member is follower.member
+            if way == "closed":
+                raise Closed("a snapshot is being taken over")
+            here += 1
+            return int(last_points(member.machine.region, series, None, no_check)[0][0])  # type: ignore[index]
+
+        if way == "lagging":
+
+            def not_yet(index: int, deadline: Deadline) -> None:
+                raise Unavailable("not applied in time")
+
+            monkeypatch.setattr(follower.member, "await_applied", not_yet)
+        for count in range(1, 30):
+            leader.put(insert(0, count))
+            confirmed: set[Any] = set()
+            for _ in range(2):
+                found = access.read(
+                    GROUP,
+                    LastRead(series, None),
+                    Deadline.after(10.0),
+                    local,
+                    lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]
+                    confirmed,
+                )
+                assert found == count - 1
+            assert confirmed == ({GROUP} if way == "near" else set())
+        assert here == (58 if way == "near" else 0)
