@@ -153,7 +153,9 @@ def test_a_node_dies_during_fetches(cluster: ProcessCluster) -> None:
     refused: list[str] = []
     for round_ in range(ROUNDS):
         node = cluster.nodes[round_ % NODES]
-        fetches = [Fetch(kind, node) for kind in KINDS[round_ % TOGETHER :: TOGETHER]]
+        fetches = [
+            Fetch(kind, node) for kind in KINDS[(round_ + round_ // NODES) % TOGETHER :: TOGETHER]
+        ]
         victim = leader_besides(cluster, node)
         middle = threading.Barrier(len(fetches) + 1)
         threads = [threading.Thread(target=fetch.run, args=(middle,)) for fetch in fetches]
