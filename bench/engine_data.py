@@ -131,6 +131,7 @@ def report(bench: str, figures: dict[str, Any], *, record: bool = False) -> None
         "commit": commit,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
     }
     line = json.dumps({**head, **figures})
     print(line, flush=True)

@@ -16,15 +16,16 @@ import tempfile
 import time
 from multiprocessing import Barrier, Process, Queue
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from engine_data import ROOT, report
 
 sys.path[:0] = [str(ROOT / "test")]
 
 from cluster.rpc.gen.client import ttypes as t  # noqa: E402
-from harness.process_cluster import process_cluster  # noqa: E402
+from harness.process_cluster import Node, process_cluster  # noqa: E402
 from harness.wire import WireClient  # noqa: E402
 from iotdb_engine import Engine  # noqa: E402
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end  # noqa: E402
@@ -86,15 +87,24 @@ def client(port: int, how: str, devices: list[str], batch: int, seconds: float, 
     out.put(count)
 
 
-def drive(port: int, how: str, options: argparse.Namespace) -> tuple[int, int]:
-    """Return points, and points a second, over all clients."""
+class Driven(NamedTuple):
+    """What a run came to: points, points a second, points a CPU second of the node."""
+
+    points: int
+    per_s: int
+    per_cpu_s: int
+
+
+def drive(node: Node, how: str, options: argparse.Namespace) -> Driven:
+    assert node.process is not None
+    server = psutil.Process(node.process.pid)
     share = options.devices // options.clients
-    ready, out = Barrier(options.clients), Queue()
+    ready, out = Barrier(options.clients + 1), Queue()
     processes = [
         Process(
             target=client,
             args=(
-                port,
+                node.rpc_port,
                 how,
                 paths(n * share, (n + 1) * share),
                 options.batch,
@@ -107,10 +117,13 @@ def drive(port: int, how: str, options: argparse.Namespace) -> tuple[int, int]:
     ]
     for process in processes:
         process.start()
+    ready.wait(600)
+    before = sum(server.cpu_times()[:2])
     total = sum(out.get(timeout=600) for _ in processes)
     for process in processes:
         process.join()
-    return total, round(total / options.seconds)
+    busy = sum(server.cpu_times()[:2]) - before
+    return Driven(total, round(total / options.seconds), round(total / busy))
 
 
 def count_records(folder: Path) -> dict[str, int]:
@@ -135,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--batch", type=int, default=500, help="devices of a request")
+    parser.add_argument("--path", default=None)
     parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     options = parser.parse_args()
     figures: dict[str, Any] = {
@@ -144,23 +158,27 @@ def main() -> None:
         "devices_a_request": options.batch,
         "raft_log_sync": "always",
     }
-    with tempfile.TemporaryDirectory(dir=ROOT) as name, process_cluster(Path(name), 1) as cluster:
+    with (
+        tempfile.TemporaryDirectory(dir=options.path) as name,
+        process_cluster(Path(name), 1) as cluster,
+    ):
         (node,) = cluster.nodes
         for how in ("insertTablets", "insertRecords"):
-            total, mean = drive(node.rpc_port, how, options)
-            figures[f"{how}_points"] = total
-            figures[f"{how}_points_s"] = mean
+            found = drive(node, how, options)
+            figures[f"{how}_points"] = found.points
+            figures[f"{how}_points_s"] = found.per_s
+            figures[f"{how}_points_server_cpu_s"] = found.per_cpu_s
         with WireClient(node.rpc_port, timeout_s=600) as asking:
             asking.execute("FLUSH")
-        cluster.stop()
+        node.stop(600)
         folder = node.data_folder / "engine"
         figures["records_before"] = count_records(folder)
         with Engine(folder) as engine:
             for number in engine.regions():
                 engine.compact(number, full=True, wait=True)
-        found = count_records(folder)
-        figures["records_after_full_merge"] = found
-        figures["records_per_series"] = round(sum(found.values()) / figures["series"], 2)
+        records = count_records(folder)
+        figures["records_after_full_merge"] = records
+        figures["records_per_series"] = round(sum(records.values()) / figures["series"], 2)
     report("wide", figures, record=options.record)
 
 
