@@ -1,7 +1,6 @@
-"""The official Java Session and JDBC driver of 0.13 and 2.0, taken from Maven Central.
+"""The official Java clients of 0.13 and 2.0 (JDBC driver and Session), unmodified.
 
-Run where COMPAT_JAVA=1, as Maven fetches some 50 MB at first; skipped with the reason where there
-is no JDK or Maven. COMPAT_JAVA_ROWS sets how many rows the JDBC driver writes one by one and reads.
+They need a JDK and Maven, and are fetched when IOTDB_COMPAT_ALL=1 is set or they are there already.
 """
 
 from __future__ import annotations
@@ -9,113 +8,90 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import ProcessCluster
+from harness.process_cluster import ROOT, ProcessCluster, process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SOURCE = Path(__file__).with_name("java") / "Life.java.txt"
-ROWS = os.environ.get("COMPAT_JAVA_ROWS", "3000")
-STEPS = ["Session, binary", "Session, compact", "JDBC, binary", "JDBC, compact"]
-
-OLD = {
-    "@NUMBER@": "13",
-    "@IMPORTS@": """
-import org.apache.iotdb.session.SessionDataSet;
-import org.apache.iotdb.tsfile.file.metadata.enums.*;
-import org.apache.iotdb.tsfile.read.common.*;
-import org.apache.iotdb.tsfile.write.record.Tablet;
-import org.apache.iotdb.tsfile.write.schema.MeasurementSchema;
-""",
-    "@SCHEMA@": "MeasurementSchema",
-    "@SIZE@": "tablet.rowSize = CELLS.length;",
-    "@ALIASES@": "null",
-    # its prepared statements take texts as they are to stand in the statement
-    "@PREPARED_TEXT@": "'it is'",
-    "@SERIES@": "timeseries",
-    "@MORE@": 'same(session.getSystemStatus().toString(), "NORMAL");',
-}
-NEW = {
-    "@NUMBER@": "20",
-    "@IMPORTS@": """
-import org.apache.iotdb.common.rpc.thrift.TAggregationType;
-import org.apache.iotdb.isession.SessionDataSet;
-import org.apache.tsfile.enums.TSDataType;
-import org.apache.tsfile.file.metadata.enums.*;
-import org.apache.tsfile.read.common.*;
-import org.apache.tsfile.write.record.Tablet;
-import org.apache.tsfile.write.schema.*;
-""",
-    "@SCHEMA@": "IMeasurementSchema",
-    "@SIZE@": "tablet.setRowSize(CELLS.length);",
-    "@ALIASES@": "null, null, null",
-    "@PREPARED_TEXT@": "it is",
-    "@SERIES@": "Timeseries",
-    "@MORE@": """
-    List<String> one = Arrays.asList(at + ".rec.l");
-    List<TAggregationType> count = Arrays.asList(TAggregationType.COUNT);
-    same(rows(session.executeAggregationQuery(one, count)).get(0).get(1), "2");
-    same(rows(session.executeAggregationQuery(one, count, 0, 4, 2)).size(), 2);
-    same(rows(session.executeLastDataQueryForOneDevice(
-        SG, at + ".rec", Arrays.asList("l"), false)).get(0).get(2), "9223372036854775807");
-    List<String> nodes = Arrays.asList(at.split("[.]"));
-    check(rows(session.executeFastLastDataQueryForOnePrefixPath(nodes)).size() > 10, "below");
-""",
-}
-RELEASES = {"0.13.4": OLD, "2.0.5": NEW}
+SOURCES = Path(__file__).with_name("java")
+RELEASES = {"0.13": "0.13.4", "2.0": "2.0.5"}
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>compat</groupId><artifactId>compat</artifactId><version>1</version><dependencies>{}</dependencies>
+</project>
+"""
+DEPENDENCY = """<dependency><groupId>org.apache.iotdb</groupId><artifactId>{}</artifactId>
+<version>{}</version></dependency>"""
+QUIET = """<configuration><root level="WARN"/></configuration>"""
 
 
-def classpath(release: str, folder: Path) -> str:
-    """What Maven finds for a release; skips when it can't be had."""
-    if os.environ.get("COMPAT_JAVA") != "1":
-        pytest.skip("COMPAT_JAVA=1 is not set")
-    missing = [tool for tool in ("java", "javac", "mvn") if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"not on this machine: {', '.join(missing)}")
-    dependencies = "".join(
-        f"<dependency><groupId>org.apache.iotdb</groupId><artifactId>{name}</artifactId>"
-        f"<version>{release}</version></dependency>"
-        for name in ("iotdb-session", "iotdb-jdbc")
+def classes_of_0_13(source: str) -> str:
+    """The Session of 0.13 has its classes in other packages, and counts rows itself."""
+    return (
+        source.replace("org.apache.tsfile.enums", "org.apache.iotdb.tsfile.file.metadata.enums")
+        .replace("org.apache.tsfile.", "org.apache.iotdb.tsfile.")
+        .replace("org.apache.iotdb.isession", "org.apache.iotdb.session")
+        .replace("IMeasurementSchema", "MeasurementSchema")
+        .replace("// 0.13: ", "")
     )
-    (folder / "pom.xml").write_text(
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>compat</groupId><artifactId>compat</artifactId><version>1</version>"
-        f"<dependencies>{dependencies}</dependencies></project>"
-    )
-    result = subprocess.run(
-        ["mvn", "-q", "-B", "dependency:build-classpath", "-Dmdep.outputFile=classpath"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    if result.returncode:
-        pytest.skip(f"Maven can't get {release} here: {result.stdout[-500:]}")
-    return (folder / "classpath").read_text()
 
 
-@pytest.mark.parametrize("release", RELEASES)
-def test_official_java_clients(
-    release: str, tmp_path: Path, cluster_of: Callable[[int], ProcessCluster]
+def libraries(release: str) -> Path:
+    """The folder with the client's jars; skips when they can't be had."""
+    if shutil.which("javac") is None or shutil.which("mvn") is None:
+        pytest.skip("there is no JDK, or no Maven, on this machine")
+    base = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
+    folder = base / f"iotdb-java-{release}"
+    if not (folder / "fetched").exists():
+        if not os.environ.get("IOTDB_COMPAT_ALL"):
+            pytest.skip(f"the Java client {release} is fetched with IOTDB_COMPAT_ALL=1 only")
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = [DEPENDENCY.format(name, release) for name in ("iotdb-jdbc", "iotdb-session")]
+        (folder / "pom.xml").write_text(POM.format("".join(wanted)))
+        result = subprocess.run(
+            ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}/lib"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if result.returncode:
+            pytest.skip(f"the Java client {release} can't be fetched: {result.stdout[-300:]}")
+        (folder / "fetched").touch()
+    return folder / "lib"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster]:
+    with process_cluster(tmp_path_factory.mktemp("node"), 1) as started:
+        yield started
+        started.stop()
+
+
+@pytest.mark.parametrize("life", ["JdbcLife", "SessionLife"])
+@pytest.mark.parametrize("line", sorted(RELEASES))
+def test_java_client_lives_its_whole_life(
+    line: str, life: str, cluster: ProcessCluster, tmp_path: Path
 ) -> None:
-    found = classpath(release, tmp_path)
-    source = SOURCE.read_text(encoding="utf-8")
-    for placeholder, text in RELEASES[release].items():
-        source = source.replace(placeholder, text)
-    (tmp_path / "Life.java").write_text(source, encoding="utf-8")
-    node = cluster_of(1).nodes[0]
-    result = subprocess.run(
-        ["java", "-Dfile.encoding=UTF-8", "-cp", found, "Life.java", str(node.rpc_port), ROWS],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+    jars = libraries(RELEASES[line])
+    source = (SOURCES / f"{life}.java").read_text(encoding="utf-8")
+    (tmp_path / f"{life}.java").write_text(
+        classes_of_0_13(source) if line == "0.13" else source, encoding="utf-8"
     )
-    for step in STEPS:
-        assert f"STEP {step}: ok" in result.stdout, result.stdout[-6000:] + result.stderr[-3000:]
+    (tmp_path / "logback.xml").write_text(QUIET)
+    class_path = f"{tmp_path}:{jars}/*"
+    arguments = [str(cluster.nodes[0].rpc_port), f"root.{life.lower()}{line.replace('.', '_')}"]
+    for command in (
+        ["javac", "-nowarn", "-encoding", "UTF-8", "-cp", class_path, f"{life}.java"],
+        ["java", "-Dfile.encoding=UTF-8", "-cp", class_path, life, *arguments],
+    ):
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "life complete" in result.stdout
+    print(result.stdout)
