@@ -432,6 +432,10 @@ class Reader:
                 return
 
     def _is_large(self, series: Sequence[Series], t_min: int, t_max: int) -> bool:
+        if 8 * self._snapshot.page_points * sum([len(one.top) for one in series]) <= (
+            self._snapshot.cache.limit_bytes // 2
+        ):
+            return False  # in any case, and nearly always
         cells = sum(
             int(one.pages["count"][one.touching(t_min, t_max)].sum())
             for one in series

@@ -210,10 +210,14 @@ class Forwarder:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
 
-    def follower_here(self, group_id: GroupId) -> RaftMember | None:
-        """Return this node's member of a group unless it leads, None where there is none."""
-        member = self._find_member(group_id)
-        return None if member is None or member.is_leader else member
+    def member_here(self, group_id: GroupId) -> RaftMember | None:
+        """Return this node's member of a group, None where there is none."""
+        return self._find_member(group_id)
+
+    def leads_here(self, group_id: GroupId) -> None:
+        """This node's member was found to lead a group: it is not lost."""
+        if self._lost:
+            self._lost.pop(group_id, None)
 
     def read_near(
         self,

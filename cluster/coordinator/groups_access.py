@@ -181,8 +181,9 @@ class GroupsAccess:
             deadline: of the read.
             local: the read on a replica of this node.
             decode: of another node's answer.
-            confirmed: groups of which this node's replica was found to have all that the query must
-                see; added to. Replicas never go back, so once is enough for a whole query.
+            confirmed: groups of which this node's replica, the leader or not, was found to have all
+                that the query must see; added to. Replicas never go back, so once is enough for a
+                whole query, whoever leads later.
         """
         level = self._level
 
@@ -218,24 +219,37 @@ class GroupsAccess:
         local: Callable[[DataMember], T],
         confirmed: set[GroupId],
     ) -> Found[T] | None:
-        """Read from a follower on this node, None where there is none that is near its leader."""
-        member = self._forwarder.follower_here(group_id)
-        if not isinstance(member, DataMember) or time.monotonic() < self._lagging.get(group_id, 0):
+        """Read from this node's replica, None where there is none that is near its leader."""
+        member = self._forwarder.member_here(group_id)
+        if not isinstance(member, DataMember):
             return None
         try:
             if group_id not in confirmed:
-                index = self._applied_index(group_id, deadline)
-                try:
-                    member.await_applied(index, deadline.earlier(_CATCH_UP_S))
-                except Unavailable:
-                    self._lagging[group_id] = time.monotonic() + _LAG_S
-                    raise
+                if member.is_leader:
+                    member.read_barrier(deadline)
+                    self._forwarder.leads_here(group_id)
+                elif not self._catches_up(member, deadline):
+                    return None
                 confirmed.add(group_id)
             return Found(local(member))
         except (NotLeader, Unavailable, Closed) as error:
             logger.debug("group %d: not read here: %s", group_id, error)
             confirmed.discard(group_id)
             return None
+
+    def _catches_up(self, follower: DataMember, deadline: Deadline) -> bool:
+        """Whether a follower soon has what its leader had when it was asked."""
+        group_id = follower.group_id
+        if time.monotonic() < self._lagging.get(group_id, 0):
+            return False
+        index = self._applied_index(group_id, deadline)
+        try:
+            follower.await_applied(index, deadline.earlier(_CATCH_UP_S))
+        except Unavailable as error:
+            logger.debug("group %d: the leader is asked: %s", group_id, error)
+            self._lagging[group_id] = time.monotonic() + _LAG_S
+            return False
+        return True
 
     def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:
         """Run calls side by side; each result, or the exception it raised, in order."""
