@@ -168,6 +168,7 @@ def main() -> None:
             figures[f"{how}_points"] = found.points
             figures[f"{how}_points_s"] = found.per_s
             figures[f"{how}_points_server_cpu_s"] = found.per_cpu_s
+        print(figures, file=sys.stderr, flush=True)  # merging takes a while
         with WireClient(node.rpc_port, timeout_s=600) as asking:
             asking.execute("FLUSH")
         node.stop(600)
