@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import pytest
 from thrift.Thrift import TException
 
 from harness import namespaces
+from harness.faults.nemeses import restart_dead
 from harness.faults.serving import Prober, storage_groups
 from harness.faults.workloads import Registers, SetCheck, Sets
 from harness.history import longest_gap_s, now_ns
 from harness.linearizable import Verdict, check
 from harness.namespaces import Network
 from harness.node_status import node_status
-from harness.process_cluster import Node, process_cluster
+from harness.process_cluster import Node, ProcessCluster, process_cluster
 from harness.replicas import assert_replicas_equal
 from harness.wire import StatusError, WireClient
 
@@ -34,6 +35,23 @@ NO_ANSWER = (OSError, TException, EOFError)
 needs_network = pytest.mark.skipif(
     bool(namespaces.unavailable()), reason=namespaces.unavailable() or "-"
 )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster]:
+    """Three nodes for all tests that need no network of their own: a start takes seconds."""
+    with process_cluster(tmp_path_factory.mktemp("shared"), 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared: ProcessCluster) -> ProcessCluster:
+    """The shared nodes, all up, whatever an earlier test left behind."""
+    for node in shared.nodes:
+        if node.process is not None and node.process.poll() is None:
+            node.resume()
+    restart_dead(shared)
+    return shared
 
 
 def insert_rows(node: Node, device: str, first: int, count: int) -> None:
@@ -63,78 +81,80 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def test_01_kill_all_nodes_right_after_10000_acknowledged_inserts(tmp_path: Path) -> None:
+def test_01_kill_all_nodes_right_after_10000_acknowledged_inserts(cluster: ProcessCluster) -> None:
     """All rows are present at every node, and the replicas' digests are equal."""
-    clients, each = 10, 1000
-    with process_cluster(tmp_path, 3) as cluster:
-        names = [name for [name] in storage_groups(cluster, per_group=1).values()]
-        devices = [f"{names[number % len(names)]}.d{number}" for number in range(clients)]
-        in_threads(
-            [
-                lambda n=number: insert_rows(  # type: ignore[misc]
-                    cluster.nodes[n % 3], devices[n], 0, each
-                )
-                for number in range(clients)
-            ]
-        )
-        cluster.kill_all()
-        for node in cluster.nodes:
-            node.start()
-        for node in cluster.nodes:
-            node.wait_ready()
-        for node in cluster.nodes:
-            with WireClient(node.rpc_port, node.host, timeout_s=60) as client:
-                for device in devices:
-                    rows = client.query(f"select v from {device}")
-                    assert rows == [[row, float(row)] for row in range(each)], (node.number, device)
-        assert_replicas_equal(cluster)
-        cluster.stop()
+    clients, each = 40, 250
+    names = [name for [name] in storage_groups(cluster, per_group=1).values()]
+    devices = [f"{names[number % len(names)]}.first{number}" for number in range(clients)]
+    in_threads(
+        [
+            lambda n=number: insert_rows(cluster.nodes[n % 3], devices[n], 0, each)  # type: ignore[misc]
+            for number in range(clients)
+        ]
+    )
+    cluster.kill_all()
+    for node in cluster.nodes:
+        node.start()
+    for node in cluster.nodes:
+        node.wait_ready()
+    for node in cluster.nodes:
+        with WireClient(node.rpc_port, node.host, timeout_s=60) as client:
+            for device in devices:
+                rows = client.query(f"select v from {device}")
+                assert rows == [[row, float(row)] for row in range(each)], (node.number, device)
+    assert_replicas_equal(cluster)
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_03_a_node_is_lost_under_load(tmp_path: Path, how: str) -> None:
+def test_03_a_node_is_lost_under_load(cluster: ProcessCluster, how: str) -> None:
     """The write gap is below 5 s if it led, and there is none (< 0.2 s) otherwise.
 
-    Writes go on about as before. That it is 90 % of the rate is for `bench/failover.py` to measure:
-    here other work on the machine decides.
+    Throughput afterwards is at least 90 % of what it was.
     """
-    with process_cluster(tmp_path, 3) as cluster:
-        group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
-        leader = cluster.leader_of(group_id)
-        follower = next(node for node in cluster.nodes if node is not leader)
-        stay = [node for node in cluster.nodes if node is not follower]
-        # so many that some are surely at another node than the one that will hang
-        load = Sets(stay, name, 1, seed=3, clients=9, pause_s=0.002)
-        load.start()
-        time.sleep(1.5 * SCALE)  # until caches are warm
-        for victim, limit_s in ((follower, 0.2 * SCALE), (leader, 5.0)):
-            began = now_ns()
-            time.sleep(3)
-            lost = now_ns()
-            victim.kill() if how == "kill" else victim.pause()
-            time.sleep(3 if victim is follower else 5)
-            until = now_ns()
-            acknowledged = list(load.acknowledged_ns)
-            assert longest_gap_s(acknowledged, lost, until) < limit_s, victim.number
-            if victim is follower:
-                before = sum(began < at < lost for at in acknowledged) / (lost - began)
-                after = sum(lost < at < until for at in acknowledged) / (until - lost)
-                assert after > 0.5 * before
-            if how == "kill":
-                victim.start()
-                victim.wait_ready()
-            else:
-                victim.resume()
-            Prober(cluster.nodes, {group_id: name}).probe()
-        load.stop()
-        assert not load.crashes
-        assert not load.stale, load.stale[:3]
-        found = SetCheck()
-        for node in cluster.nodes:
-            found.at(node, load)
-        assert not found.lost
-        assert not found.invented
-        assert found.read >= 3 * sum(len(times) for times in load.acknowledged.values()) > 0
+    group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
+    leader = cluster.leader_of(group_id)
+    follower = next(node for node in cluster.nodes if node is not leader)
+    stay = [node for node in cluster.nodes if node is not follower]
+    # so many that some are surely at another node than the one that will hang
+    first = {"kill": 1, "pause": 101}[how]  # the nodes are shared, the devices are not
+    load = Sets(stay, name, first, seed=3, clients=9, pause_s=0.002)
+    load.start()
+    time.sleep(1.5 * SCALE)  # until caches are warm
+
+    def lose(victim: Node, limit_s: float, for_s: float) -> float:
+        """Lose a node for a while and get it back; what is left of the throughput."""
+        began = now_ns()
+        time.sleep(2.5)
+        lost = now_ns()
+        victim.kill() if how == "kill" else victim.pause()
+        time.sleep(for_s)
+        until = now_ns()
+        acknowledged = list(load.acknowledged_ns)
+        assert longest_gap_s(acknowledged, lost, until) < limit_s, victim.number
+        if how == "kill":
+            victim.start()
+            victim.wait_ready()
+        else:
+            victim.resume()
+        Prober(cluster.nodes, {group_id: name}).probe()
+        before = sum(began < at < lost for at in acknowledged) / (lost - began)
+        return sum(lost < at < until for at in acknowledged) / (until - lost) / before
+
+    # somebody else may take the machine just then: a real loss would show three times
+    ratios = [lose(follower, 0.2 * SCALE, 2.5)]
+    while ratios[-1] <= 0.9 and len(ratios) < 3:
+        ratios.append(lose(follower, 0.2 * SCALE, 2.5))
+    assert max(ratios) > 0.9, ratios
+    lose(cluster.leader_of(group_id), 5.0, 5.0)
+    load.stop()
+    assert not load.crashes
+    assert not load.stale, load.stale[:3]
+    found = SetCheck()
+    for node in cluster.nodes:
+        found.at(node, load)
+    assert not found.lost
+    assert not found.invented
+    assert found.read >= 3 * sum(len(times) for times in load.acknowledged.values()) > 0
 
 
 class Insistent:
@@ -285,72 +305,70 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("fetch", [200])
-def test_12_a_data_source_is_killed_mid_fetch(tmp_path: Path, fetch: int) -> None:
+def test_12_a_data_source_is_killed_mid_fetch(cluster: ProcessCluster, fetch: int) -> None:
     """Every kind of query answers completely and correctly, or with an explicit error.
 
     The source hangs first, so that every query surely waits for it, and is then killed.
     """
     rows = list(range(2000))
-    with process_cluster(tmp_path, 3) as cluster:
-        names = [name for [name] in storage_groups(cluster, per_group=1).values()]
-        asked, *others = cluster.nodes
-        with WireClient(asked.rpc_port, asked.host, timeout_s=60) as client:
-            for name in names:
-                columns = [[float(row) for row in rows], [row * 0.5 for row in rows]]
-                client.insert_tablet(f"{name}.d", ["v", "w"], rows, columns)
-        devices = ", ".join(f"{name}.d" for name in names)
-        queries = {kind: sql.format(devices=devices) for kind, sql in QUERIES.items()}
-        expected = {kind: run(asked, sql, fetch) for kind, sql in queries.items()}
-        refused = {kind: answer for kind, answer in expected.items() if isinstance(answer, str)}
-        assert not refused
-        outcomes: dict[str, list[Any]] = {kind: [] for kind in queries}
-        for victim in others:
-            victim.pause()
-            began = time.monotonic()
-            threads = [
-                threading.Thread(
-                    target=lambda k=kind: outcomes[k].append(run(asked, queries[k], fetch)),
-                    daemon=True,
-                )
-                for kind in queries
-            ]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.5)
-            victim.kill()
-            for thread in threads:
-                thread.join(60)
-                assert not thread.is_alive()
-            assert time.monotonic() - began < 30
-            victim.start()
-            victim.wait_ready()
-        for kind, answers in outcomes.items():
-            assert len(answers) == len(others), kind
-            for answer in answers:
-                assert isinstance(answer, str) or answer == expected[kind], kind
-        complete = sum(not isinstance(a, str) for answers in outcomes.values() for a in answers)
-        assert complete >= len(queries), outcomes
+    names = [name for [name] in storage_groups(cluster, per_group=1).values()]
+    asked, *others = cluster.nodes
+    with WireClient(asked.rpc_port, asked.host, timeout_s=60) as client:
+        for name in names:
+            columns = [[float(row) for row in rows], [row * 0.5 for row in rows]]
+            client.insert_tablet(f"{name}.d", ["v", "w"], rows, columns)
+    devices = ", ".join(f"{name}.d" for name in names)
+    queries = {kind: sql.format(devices=devices) for kind, sql in QUERIES.items()}
+    expected = {kind: run(asked, sql, fetch) for kind, sql in queries.items()}
+    refused = {kind: answer for kind, answer in expected.items() if isinstance(answer, str)}
+    assert not refused
+    outcomes: dict[str, list[Any]] = {kind: [] for kind in queries}
+    for victim in others:
+        victim.pause()
+        began = time.monotonic()
+        threads = [
+            threading.Thread(
+                target=lambda k=kind: outcomes[k].append(run(asked, queries[k], fetch)),
+                daemon=True,
+            )
+            for kind in queries
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        victim.kill()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert time.monotonic() - began < 30
+        victim.start()
+        victim.wait_ready()
+    for kind, answers in outcomes.items():
+        assert len(answers) == len(others), kind
+        for answer in answers:
+            assert isinstance(answer, str) or answer == expected[kind], kind
+    complete = sum(not isinstance(a, str) for answers in outcomes.values() for a in answers)
+    assert complete >= len(queries), outcomes
 
 
-def test_12_a_data_source_is_killed_between_pages(tmp_path: Path) -> None:
+def test_12_a_data_source_is_killed_between_pages(cluster: ProcessCluster) -> None:
     """A scan whose source dies after the first page goes on at another node, without a seam."""
     rows = list(range(30_000))
-    with process_cluster(tmp_path, 3) as cluster:
-        groups = storage_groups(cluster, per_group=1)
-        group_id, [name] = next(
-            item for item in groups.items() if cluster.leader_of(item[0]) is not cluster.nodes[0]
-        )
+    group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
+    victim = cluster.leader_of(group_id)
+    asked = next(node for node in cluster.nodes if node is not victim)
+    with WireClient(asked.rpc_port, asked.host, timeout_s=60) as client:
+        for at in range(0, len(rows), 5000):
+            part = rows[at : at + 5000]
+            client.insert_tablet(f"{name}.pages", ["v"], part, [[float(row) for row in part]])
         victim = cluster.leader_of(group_id)
-        with WireClient(cluster.nodes[0].rpc_port, timeout_s=60) as client:
-            for at in range(0, len(rows), 5000):
-                part = rows[at : at + 5000]
-                client.insert_tablet(f"{name}.d", ["v"], part, [[float(row) for row in part]])
-            pages = client.pages(f"select v from {name}.d", fetch=500)
-            read = next(pages)
-            victim.kill()
-            for page in pages:
-                read += page
-        assert read == [[row, float(row)] for row in rows]
+        assert victim is not asked
+        pages = client.pages(f"select v from {name}.pages", fetch=500)
+        read = next(pages)
+        victim.kill()
+        for page in pages:
+            read += page
+    assert read == [[row, float(row)] for row in rows]
 
 
 def run(node: Node, sql: str, fetch: int) -> Any:
