@@ -128,10 +128,9 @@ class ClusterBackend:
                 group_id,
                 MatchSeriesRead(queries),
                 self._deadline,
-                lambda member: [
-                    member.machine.schema.match(patterns[number], sg_ids)
-                    for number, sg_ids in parts
-                ],
+                lambda member: member.machine.schema.match_all(
+                    [(patterns[number], sg_ids) for number, sg_ids in parts]
+                ),
                 decode_result,
                 self._confirmed,
             )

@@ -56,10 +56,12 @@ def serve_read(
             return encode_result([aligned, found])
         case MatchSeriesRead():
             return encode_result(
-                [
-                    schema.match(PathPattern(pattern, prefix=prefix), sg_ids)
-                    for sg_ids, pattern, prefix in read.queries
-                ]
+                schema.match_all(
+                    [
+                        (PathPattern(pattern, prefix=prefix), sg_ids)
+                        for sg_ids, pattern, prefix in read.queries
+                    ]
+                )
             )
         case MatchDevicesRead():
             pattern = PathPattern(read.pattern, prefix=read.prefix)

@@ -154,20 +154,37 @@ class SchemaTree:
         """
         if pattern.is_literal:
             return self._named(pattern.nodes, sg_ids)
+        with self._lock:
+            return self._match_locked(pattern, sg_ids)
+
+    def match_all(
+        self, queries: Iterable[tuple[PathPattern, Collection[int] | None]]
+    ) -> list[list[SeriesInfo]]:
+        """Return what `match` returns for each, all as of one moment.
+
+        Series that are created, or deleted, by one request are there all or not at all.
+        """
+        with self._lock:
+            return [self._match_locked(pattern, sg_ids) for pattern, sg_ids in queries]
+
+    def _match_locked(
+        self, pattern: PathPattern, sg_ids: Collection[int] | None
+    ) -> list[SeriesInfo]:
+        if pattern.is_literal:
+            return self._named(pattern.nodes, sg_ids)
         found: list[SeriesInfo] = []
         last = pattern.last_literal
-        with self._lock:
-            for device, state in self._walk(pattern, sg_ids):
-                if pattern.accepts_all_below(state):
-                    found.extend(device.series.values())
-                elif last is not None:
-                    info = device.names.get(last)
-                    if info is not None and pattern.accepts(pattern.step(state, last)):
-                        found.append(info)
-                elif pattern.may_match_below(state):
-                    found.extend(
-                        info for info in device.series.values() if _matches(pattern, state, info)
-                    )
+        for device, state in self._walk(pattern, sg_ids):
+            if pattern.accepts_all_below(state):
+                found.extend(device.series.values())
+            elif last is not None:
+                info = device.names.get(last)
+                if info is not None and pattern.accepts(pattern.step(state, last)):
+                    found.append(info)
+            elif pattern.may_match_below(state):
+                found.extend(
+                    info for info in device.series.values() if _matches(pattern, state, info)
+                )
         return found
 
     def _named(self, nodes: Sequence[str], sg_ids: Collection[int] | None) -> list[SeriesInfo]:

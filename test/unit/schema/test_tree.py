@@ -438,3 +438,27 @@ def test_equals_a_plain_dictionary(
         assert [item.path for item in tree.devices(pattern)] == sorted(
             {info.device for info in model.values() if pattern.matches(split_path(info.device))}
         )
+
+
+def test_paths_that_are_looked_up_together_see_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Stored()
+    tree = stored.tree
+    names = ("a", "b", "c", "d")
+    creator = threading.Thread(target=lambda: stored.create("root.sg.d", *names))
+    look_up = tree._named
+
+    def slow(nodes: Sequence[str], sg_ids: object) -> list[SeriesInfo]:
+        found = look_up(nodes, sg_ids)  # type: ignore[arg-type]
+        if nodes[-1] == "a":
+            creator.start()
+            creator.join(0.2)  # it gets no further while these look-ups last
+        return found
+
+    monkeypatch.setattr(tree, "_named", slow)
+    patterns = [PathPattern(("root", "sg", "d", name)) for name in names]
+    found = tree.match_all([(pattern, (SG,)) for pattern in patterns])
+    creator.join(10)
+    assert [len(series) for series in found] == [0, 0, 0, 0]
+    monkeypatch.undo()
+    found = tree.match_all([(pattern, (SG,)) for pattern in patterns])
+    assert [len(series) for series in found] == [1, 1, 1, 1]
