@@ -20,6 +20,7 @@ from cluster.sql.statements.select import Select
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 _HEADER = ["timeseries", "value", "dataType"]
+_MODERN_HEADER = ["Timeseries", "Value", "DataType"]
 
 
 def select_last(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
@@ -51,7 +52,7 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     if select.order_given:
         rows.sort(key=lambda row: row[0], reverse=select.order_descending)
     return ResultSet(
-        columns=list(_HEADER),
+        columns=list(_MODERN_HEADER if context.modern else _HEADER),
         types=[DataType.TEXT] * len(_HEADER),
         column_index=list(range(len(_HEADER))),
         batches=limited(_batches(rows), select.offset, select.limit),

@@ -95,3 +95,78 @@ def test_java_client_lives_its_whole_life(
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "life complete" in result.stdout
     print(result.stdout)
+
+
+# ---- more of both, step by step, in both protocols ----
+
+ROWS = "1000"
+STEPS = ["Session, binary", "Session, compact", "JDBC, binary", "JDBC, compact"]
+
+OF_0_13 = {
+    "@NUMBER@": "13",
+    "@IMPORTS@": """
+import org.apache.iotdb.session.SessionDataSet;
+import org.apache.iotdb.tsfile.file.metadata.enums.*;
+import org.apache.iotdb.tsfile.read.common.*;
+import org.apache.iotdb.tsfile.write.record.Tablet;
+import org.apache.iotdb.tsfile.write.schema.MeasurementSchema;
+""",
+    "@SCHEMA@": "MeasurementSchema",
+    "@SIZE@": "tablet.rowSize = CELLS.length;",
+    "@ALIASES@": "null",
+    # its prepared statements take texts as they are to stand in the statement
+    "@PREPARED_TEXT@": "'it is'",
+    "@SERIES@": "timeseries",
+    "@MORE@": 'same(session.getSystemStatus().toString(), "NORMAL");',
+}
+OF_2_0 = {
+    "@NUMBER@": "20",
+    "@IMPORTS@": """
+import org.apache.iotdb.common.rpc.thrift.TAggregationType;
+import org.apache.iotdb.isession.SessionDataSet;
+import org.apache.tsfile.enums.TSDataType;
+import org.apache.tsfile.file.metadata.enums.*;
+import org.apache.tsfile.read.common.*;
+import org.apache.tsfile.write.record.Tablet;
+import org.apache.tsfile.write.schema.*;
+""",
+    "@SCHEMA@": "IMeasurementSchema",
+    "@SIZE@": "tablet.setRowSize(CELLS.length);",
+    "@ALIASES@": "null, null, null",
+    "@PREPARED_TEXT@": "it is",
+    "@SERIES@": "Timeseries",
+    "@MORE@": """
+    List<String> one = Arrays.asList(at + ".rec.l");
+    List<TAggregationType> count = Arrays.asList(TAggregationType.COUNT);
+    same(rows(session.executeAggregationQuery(one, count)).get(0).get(1), "2");
+    same(rows(session.executeAggregationQuery(one, count, 0, 4, 2)).size(), 2);
+    same(rows(session.executeLastDataQueryForOneDevice(
+        SG, at + ".rec", Arrays.asList("l"), false)).get(0).get(2), "9223372036854775807");
+    List<String> nodes = Arrays.asList(at.split("[.]"));
+    check(rows(session.executeFastLastDataQueryForOnePrefixPath(nodes)).size() > 10, "below");
+""",
+}
+
+
+@pytest.mark.parametrize(("line", "differences"), [("0.13", OF_0_13), ("2.0", OF_2_0)])
+def test_java_client_step_by_step(
+    line: str, differences: dict[str, str], cluster: ProcessCluster, tmp_path: Path
+) -> None:
+    """Nulls, templates, queries by paths, prepared statements and batches, binary and compact."""
+    jars = libraries(RELEASES[line])
+    source = (SOURCES / "Life.java.txt").read_text(encoding="utf-8")
+    for placeholder, text in differences.items():
+        source = source.replace(placeholder, text)
+    (tmp_path / "Life.java").write_text(source, encoding="utf-8")
+    (tmp_path / "logback.xml").write_text(QUIET)
+    port, class_path = str(cluster.nodes[0].rpc_port), f"{tmp_path}:{jars}/*"
+    result = subprocess.run(
+        ["java", "-Dfile.encoding=UTF-8", "-cp", class_path, "Life.java", port, ROWS],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    for step in STEPS:
+        assert f"STEP {step}: ok" in result.stdout, result.stdout[-6000:] + result.stderr[-3000:]

@@ -152,10 +152,26 @@ def test_last_points_of_one_device(client: WireClient) -> None:
         t.TSFastLastDataQueryForOneDeviceReq(0, "root.sg", "root.sg.d", ["s", "none", "t"], 10, 1)
     )
     check(answer.status)
-    assert (answer.moreData, answer.columns) == (False, ["timeseries", "value", "dataType"])
+    assert (answer.moreData, answer.columns) == (False, ["Timeseries", "Value", "DataType"])
     times, columns = block(answer.queryResult[0])
     assert times == [12, 12]
     assert columns == [["root.sg.d.s", "root.sg.d.t"], ["20", "é"], ["INT64", "TEXT"]]
+
+
+@pytest.mark.parametrize(
+    ("version", "columns"),
+    [
+        ("V_0_12", ["timeseries", "value", "dataType"]),
+        ("V_0_13", ["timeseries", "value", "dataType"]),
+        ("V_1_0", ["Timeseries", "Value", "DataType"]),
+    ],
+)
+def test_columns_of_last_points_are_those_of_the_release(
+    version: str, columns: list[str], server: LocalServer, client: WireClient
+) -> None:
+    with server.client(version=version) as other:
+        found = other.run("SELECT LAST s FROM root.sg.d")
+        assert found == (["Time", *columns], [[12, "root.sg.d.s", "20", "INT64"]])
 
 
 def test_last_points_below_a_node(client: WireClient) -> None:
