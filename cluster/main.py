@@ -36,6 +36,7 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import MemberDeps, RaftMember
 from cluster.member.services import MemberServices
+from cluster.open_files import allow_connections
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
@@ -645,6 +646,8 @@ def run_node(
         node_control.write_pid_file(settings.node.data_dir)
     except (ConfigError, node_control.AlreadyRunning, OSError) as error:
         return _failed(error, ready_fd)
+    limits = settings.node
+    allow_connections(limits.rpc_max_concurrent_client_num + 2 * limits.internal_max_connections)
     # a flushed table's memory is that of the next one: the system need not find it anew
     tune_allocator(settings.node.memtable_bytes)
     try:

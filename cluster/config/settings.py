@@ -294,7 +294,7 @@ class NodeLocal:
         "root", _text, "text", "Password of the user root when the cluster is founded."
     )
     rpc_max_concurrent_client_num: int = _key(
-        1024, _int(1, 65535), "connections", "Client connections; more are closed at once."
+        10_000, _int(1, 65535), "connections", "Client connections; more are closed at once."
     )
     internal_max_connections: int = _key(
         1024, _int(16, 65535), "connections", "Connections of other nodes, on each internal port."

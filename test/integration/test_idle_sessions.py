@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.process_cluster import process_cluster
+from harness.process_cluster import ProcessCluster
 from harness.wire import WireClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -20,8 +20,12 @@ KB_PER_SESSION = 100
 
 
 def test_idle_sessions_are_cheap_and_slow_peers_hold_nobody_up(tmp_path: Path) -> None:
-    with process_cluster(tmp_path, 1) as cluster:
-        node = cluster.nodes[0]
+    cluster = ProcessCluster(tmp_path, 1)
+    node = cluster.nodes[0]
+    # what a shell hands out is not enough for so many: the node asks for more itself
+    node.prefix = ["sh", "-c", f'ulimit -S -n {IDLE}; exec "$@"', "sh"]
+    try:
+        cluster.start()
         assert node.process is not None
         process = psutil.Process(node.process.pid)
         with WireClient(node.rpc_port, timeout_s=60) as client:
@@ -50,3 +54,5 @@ def test_idle_sessions_are_cheap_and_slow_peers_hold_nobody_up(tmp_path: Path) -
             for peer in peers:
                 peer.close()
         cluster.stop()
+    finally:
+        cluster.kill_all()
