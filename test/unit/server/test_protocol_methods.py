@@ -13,12 +13,14 @@ from cluster.plan.plans import RegisterNodePlan
 from cluster.raft.types import NodeId
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client import ttypes as t
+from cluster.sql.parser import warm_up
 from harness.local_server import LocalServer
 from harness.wire import StatusError, WireClient, check, tablet
 
 
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
+    warm_up()  # the grammar: not in the time of the first request
     with LocalServer() as started:
         yield started
 
