@@ -176,7 +176,7 @@ def main() -> None:
         figures["records_before"] = count_records(folder)
         with Engine(folder) as engine:
             for number in engine.regions():
-                engine.compact(number, full=True, wait=True)
+                engine.region(number).compact(full=True)
         records = count_records(folder)
         figures["records_after_full_merge"] = records
         figures["records_per_series"] = round(sum(records.values()) / figures["series"], 2)
