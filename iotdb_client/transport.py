@@ -67,14 +67,15 @@ class WireTransport:
         self.where = f"{host}:{port}"
         wait = info.timeout_s
         connect_s = _CONNECT_TIMEOUT_S if wait is None else min(_CONNECT_TIMEOUT_S, wait)
+        context = None if info.tls is None else tls_context(info.tls)
         try:
             handle = socket.create_connection((host, port), timeout=connect_s)
         except OSError as error:
             raise Lost(f"{self.where}: {error.strerror or error}", sent=False) from error
         try:
             handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if info.tls is not None:
-                handle = tls_context(info.tls).wrap_socket(handle, server_hostname=host)
+            if context is not None:
+                handle = context.wrap_socket(handle, server_hostname=host)
         except OSError as error:
             handle.close()
             raise Lost(f"{self.where}: {error.strerror or error}", sent=False) from error
