@@ -33,6 +33,8 @@ from iotdb_engine import Engine
 
 TICK_S = 0.1
 ELECTION_TICKS = 30
+HEARTBEAT_TICKS = 5
+"""As who runs so many groups would have it: every half second; elections after three."""
 NODES = (NodeId(1), NodeId(2), NodeId(3))
 
 
@@ -97,7 +99,9 @@ def main() -> None:
         tick_s=TICK_S,
         raft_config=lambda favoured: RaftConfig(
             node_id=own,
+            heartbeat_ticks=HEARTBEAT_TICKS,
             election_ticks=ELECTION_TICKS,
+            max_clock_drift_ticks=ELECTION_TICKS // 3 - 1,
             first_campaign_ticks=2 if favoured else 0,
             quiesce_after_ticks=30,
             lease_reads=True,
