@@ -129,9 +129,8 @@ def test_long_results_are_paged(shell: Terminal) -> None:
 def test_ctrl_c_ends_a_query_and_the_shell_lives_on(shell: Terminal) -> None:
     shell.type("\\pager off\r")
     shell.expect(PROMPT)
-    slow = " + ".join(f"sin(force + {n})" for n in range(60))
-    shell.type(f"select {slow} from root.factory.press order by time desc\r")
-    shell.expect(r"\x1b\[\?2004l")  # the prompt is left: the statement is under way
+    shell.type("select sin(force) + cos(force) as wave from root.factory.press\r")
+    shell.expect("1970-01-01T00:00:00.00")  # rows are coming, and will for a while
     shell.child.sendintr()
     shown = shell.expect("Msg: cancelled")
     shell.expect(PROMPT)

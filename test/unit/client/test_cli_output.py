@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import signal
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +22,7 @@ from iotdb_client.cli.editing import SqlCompleter, SqlLexer, is_complete
 from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.cli.main import main
 from iotdb_client.cli.plot import plot_lines
+from iotdb_client.cli.shell import Cancelled, Shell
 from iotdb_client.errors import ProgrammingError
 
 ROWS = Table(
@@ -120,6 +123,24 @@ def test_the_shell_of_a_folder(folder):
     result = folder("--format", "csv", "-e", "select count(s) from root.a.d")
     assert result.stdout == "count(root.a.d.s)\n1000\n"
     assert result.exit_code == 0
+
+
+def test_ctrl_c_cancels_at_the_server(database, port):
+    database.hang = threading.Event()
+    shell = Shell(lambda: iotdb_client.connect(f"127.0.0.1:{port}", zone="UTC"))
+    shell.open()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(Cancelled):
+            shell.run("hang")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(database.cancelled) == 1
+    assert shell.run_all(["next"])
+    assert database.statements == ["hang", "next"]
+    shell.close()
 
 
 # ---- plot ----
