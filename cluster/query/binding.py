@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cluster.errors import ClusterError
 from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
@@ -20,20 +20,27 @@ from cluster.query.expressions import (
     SeriesLeaf,
     binary,
     negated,
+    operand_name,
+    operation_name,
 )
 from cluster.query.functions.function import Bind, FunctionError
-from cluster.query.functions.registry import BUILT_IN
+from cluster.query.functions.operators import Operand, bind_operator, constant_operand
+from cluster.query.functions.registry import KNOWN
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
+from cluster.sql.modern_expressions import constant_or_none
 from cluster.sql.statements.expressions import (
     BinaryExpression,
     ConstantExpression,
     Expression,
     FunctionCall,
     Negation,
+    Operation,
+    Operator,
     PathExpression,
+    TimeExpression,
 )
-from cluster.sql.statements.literals import LiteralKind
+from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.statements.select import (
     And,
     Condition,
@@ -85,10 +92,14 @@ class SeriesResolver:
 def _series_paths(select: Select) -> Iterator[str]:
     """Yield the full paths of a SELECT and its WHERE clause."""
     for item in select.items:
-        for path in _paths_of(item.expression):
+        for path in paths_of(item.expression):
             for prefix in select.prefixes:
                 yield f"{prefix}.{path}"
-    for path in _paths_in(select.where):
+    others = [part for part in (select.rest, select.having) if part is not None]
+    for path in [
+        *condition_paths(select.where),
+        *(path for part in others for path in paths_of(part)),
+    ]:
         if path == "root" or path.startswith("root."):
             yield path
         else:
@@ -96,29 +107,34 @@ def _series_paths(select: Select) -> Iterator[str]:
                 yield f"{prefix}.{path}"
 
 
-def _paths_of(expression: Expression) -> Iterator[str]:
+def paths_of(expression: Expression) -> Iterator[str]:
+    """Yield the paths of an expression."""
     match expression:
         case PathExpression():
             yield expression.path
         case Negation():
-            yield from _paths_of(expression.operand)
+            yield from paths_of(expression.operand)
         case BinaryExpression():
-            yield from _paths_of(expression.left)
-            yield from _paths_of(expression.right)
+            yield from paths_of(expression.left)
+            yield from paths_of(expression.right)
         case FunctionCall():
             for argument in expression.arguments:
-                yield from _paths_of(argument)
+                yield from paths_of(argument)
+        case Operation():
+            for operand in expression.operands:
+                yield from paths_of(operand)
 
 
-def _paths_in(condition: Condition | None) -> Iterator[str]:
+def condition_paths(condition: Condition | None) -> Iterator[str]:
+    """Yield the paths of a WHERE clause."""
     match condition:
         case None | TimeCompare() | TimeIn():
             return
         case Not():
-            yield from _paths_in(condition.operand)
+            yield from condition_paths(condition.operand)
         case And() | Or():
             for operand in condition.operands:
-                yield from _paths_in(operand)
+                yield from condition_paths(operand)
         case _:
             yield condition.path
 
@@ -178,6 +194,10 @@ def _kinds(expression: Expression) -> list[ItemKind]:
             if aggregate_of(expression) is not None:
                 return [ItemKind.AGGREGATE]
             return [kind for argument in expression.arguments for kind in _kinds(argument)]
+        case Operation():
+            return [kind for operand in expression.operands for kind in _kinds(operand)]
+        case TimeExpression():
+            raise metadata_error("time is no column: it can be compared with constants in WHERE")
 
 
 def _first_constant(expression: Expression) -> str:
@@ -194,6 +214,10 @@ def _first_constant(expression: Expression) -> str:
             return expression.name
         case PathExpression():
             return expression.path
+        case Operation():
+            return _first_constant(expression.operands[0])
+        case TimeExpression():
+            return "time"
 
 
 class Binder:
@@ -225,12 +249,30 @@ class Binder:
                 ]
             case FunctionCall():
                 return self._call(expression)
+            case Operation():
+                return self._operations(expression)
+            case TimeExpression():
+                raise metadata_error(
+                    "time is no column: it can be compared with constants in WHERE"
+                )
+
+    def _operations(self, operation: Operation) -> list[Bound]:
+        """Bind an operator of 1.x; constants among its operands are no columns of the rows."""
+        constants = [constant_or_none(operand) for operand in operation.operands]
+        choices = _combinations(
+            *(
+                self.bind(operand)
+                for operand, constant in zip(operation.operands, constants, strict=True)
+                if constant is None
+            )
+        )
+        return [_bound_operation(operation, constants, columns) for columns in choices]
 
     def _call(self, call: FunctionCall) -> list[Bound]:
         aggregate = aggregate_of(call)
         if aggregate is not None:
             return self._aggregates(call, aggregate)
-        bind = BUILT_IN.get(call.name.lower())
+        bind = KNOWN.get(call.name.lower())
         if bind is None:
             raise query_error(
                 f"Failed to reflect UDF instance, because UDF {call.name} has not been registered."
@@ -276,13 +318,55 @@ def _constant(expression: ConstantExpression) -> ConstantLeaf:
     return ConstantLeaf(0.0, expression.text, data_type=data_type)
 
 
+def _bound_operation(
+    operation: Operation, constants: Sequence[Literal | None], columns: Sequence[Bound]
+) -> Call:
+    """Return an operator over columns, and constants in the places that have them."""
+    if not columns:
+        raise metadata_error(f"Constant operand is not allowed: {_first_constant(operation)}")
+    left = iter(enumerate(columns))
+    operands: list[Operand] = []
+    names: list[str] = []
+    keys: list[tuple[str, str]] = []
+    try:
+        for number, constant in enumerate(constants):
+            if constant is None:
+                place, column = next(left)
+                operands.append(Operand(column.data_type, place))
+                case = operation.operator is Operator.CASE
+                names.append(column.name if case else operand_name(column))
+            else:
+                operands.append(constant_operand(constant))
+                text = constant.text
+                names.append(f'"{text}"' if constant.kind is LiteralKind.STRING else text)
+                keys.append((f"{number} {constant.kind.name}", text))
+        function = bind_operator(
+            operation.operator, operands, operation.pattern, negated=operation.negated
+        )
+    except FunctionError as error:
+        raise query_error(str(error)) from error
+    keys.append(("pattern", operation.pattern))
+    keys.append(("negated", str(operation.negated)))
+    return Call(
+        key=f"operator {operation.operator.value}",
+        arguments=tuple(columns),
+        attributes=tuple(keys),
+        function=function,
+        name=operation_name(
+            operation.operator, names, operation.pattern, negated=operation.negated
+        ),
+    )
+
+
 def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> Call:
     try:
         function = bind([argument.data_type for argument in arguments], dict(call.attributes))
     except FunctionError as error:
         raise query_error(f"{call.name}: {error}") from error
     texts = [argument.name for argument in arguments]
-    texts += [f'"{key}"="{value}"' for key, value in call.attributes]
+    texts += [attribute_name(key, value) for key, value in call.attributes]
+    if call.name.lower() == "cast" and call.as_type:
+        texts = [f"{texts[0]} AS {call.attributes[0][1]}"]
     return Call(
         key=call.name.lower(),
         arguments=tuple(arguments),
@@ -292,6 +376,11 @@ def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> C
     )
 
 
+def attribute_name(key: str, value: str) -> str:
+    """Return how the header shows an attribute: a constant argument of 1.x as itself."""
+    return value if key.isdigit() else f'"{key}"="{value}"'
+
+
 def from_prefixes(prefixes: Sequence[str], *, prefix_dialect: bool) -> tuple[str, ...]:
     """Return the FROM paths as patterns: in 0.12 a `*` at their end means any depth."""
     if not prefix_dialect:
@@ -299,7 +388,15 @@ def from_prefixes(prefixes: Sequence[str], *, prefix_dialect: bool) -> tuple[str
     return tuple(f"{path}*" if path.endswith(".*") else path for path in prefixes)
 
 
-def match_over(prefixes: Sequence[str], resolver: SeriesResolver) -> PathMatcher:
+class SeriesMatcher(Protocol):
+    """Finds series: a SeriesResolver, or what stands for one."""
+
+    def match(self, pattern: str) -> Sequence[SeriesInfo]:
+        """Return the series that match."""
+        ...
+
+
+def match_over(prefixes: Sequence[str], resolver: SeriesMatcher) -> PathMatcher:
     """Return the matcher of paths relative to FROM prefixes."""
 
     def match(path: str) -> Sequence[MatchedSeries]:

@@ -38,6 +38,8 @@ def select_kind(select: Select) -> ItemKind:
     if select.windows is not None or select.levels:
         raise query_error(_MIXED)
     kind = ItemKind.FUNCTION if ItemKind.FUNCTION in kinds else ItemKind.SERIES
+    if select.modern:
+        return kind
     if kind is ItemKind.FUNCTION and select.alignment is Alignment.DEVICE:
         raise query_error("ALIGN BY DEVICE clause is not supported in UDF queries.")
     if select.fill is not None:
@@ -75,6 +77,14 @@ def last_filter(condition: Condition | None) -> TimeCompare | None:
     raise query_error("Only '>' and '>=' are supported in LAST query")
 
 
+def has_nested_aggregates(select: Select) -> bool:
+    """Return whether some item of an aggregation is more than one aggregate over a path."""
+    return any(
+        kind_of(item) is ItemKind.AGGREGATE and not _is_plain_call(item.expression)
+        for item in select.items
+    )
+
+
 def _check_aggregation(select: Select) -> None:
     nested = not all(_is_plain_call(item.expression) for item in select.items)
     if select.alignment is Alignment.NONE:
@@ -83,13 +93,13 @@ def _check_aggregation(select: Select) -> None:
     if select.alignment is Alignment.DEVICE:
         if select.levels:
             raise query_error("group by level does not support align by device now.")
-        if nested:
+        if nested and not select.modern:
             raise query_error("ALIGN BY DEVICE clause is not supported in UDF queries.")
     if select.levels and nested:
         raise query_error(
             "UDF nesting aggregations in GROUP BY query does not support grouping by level now."
         )
-    if select.fill is not None:
+    if select.fill is not None and not select.modern:
         if nested:
             raise query_error(
                 "UDF nesting aggregations in GROUP BY query does not support FILL now."

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from cluster.errors import ClusterError, StatusCode
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import from_prefixes
+from cluster.query.binding import ItemKind, from_prefixes
 from cluster.query.by_device import DeviceSelection
-from cluster.query.checks import select_kind
+from cluster.query.checks import has_nested_aggregates, select_kind
 from cluster.query.context import QueryContext
 from cluster.query.group_by import WindowSeries
 from cluster.query.last import select_last
+from cluster.query.modern_by_device import ModernDeviceSelection
+from cluster.query.modern_selection import ModernSelection, is_modern
 from cluster.query.point_fill import select_filled
 from cluster.query.result import ResultSet
 from cluster.query.selection import Selection
@@ -35,6 +37,12 @@ def execute_query(statement: Statement, backend: QueryBackend, context: QueryCon
     raise ClusterError(StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is not a query statement.")
 
 
+def _by_device_of_functions(select: Select, kind: ItemKind) -> bool:
+    return select.alignment is Alignment.DEVICE and (
+        kind is ItemKind.FUNCTION or has_nested_aggregates(select)
+    )
+
+
 def execute_select(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
     """Plan a SELECT, whatever its INTO says; see `execute_query`."""
     kind = select_kind(select)
@@ -45,6 +53,10 @@ def execute_select(select: Select, backend: QueryBackend, context: QueryContext)
         WindowSeries(select.windows, context).check_order(descending=select.order_descending)
     if select.last:
         return select_last(select, backend, context)
+    if is_modern(select) or (select.modern and _by_device_of_functions(select, kind)):
+        if select.alignment is Alignment.DEVICE:
+            return ModernDeviceSelection(select, kind, backend, context).result()
+        return ModernSelection(select, kind, backend, context).result()
     if select.alignment is Alignment.DEVICE:
         return DeviceSelection(select, kind, backend, context).result()
     if select.fill is not None and select.windows is None:

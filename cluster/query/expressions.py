@@ -5,7 +5,7 @@ Immutable; equal expressions compute the same. Leaves are what is read: series, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.query.aggregates import AggregateFunction
@@ -13,7 +13,7 @@ from cluster.query.errors import query_error
 from cluster.query.functions.function import BoundFunction, DelayedFunction
 from cluster.scan.windows import NUMERIC_TYPES
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements.expressions import Arithmetic
+from cluster.sql.statements.expressions import Arithmetic, Operator
 from iotdb_engine.types import DataType
 
 
@@ -103,6 +103,13 @@ class Call:
         return self.function.data_type
 
 
+_COMPOUND = frozenset(
+    f"operator {operator.value}"
+    for operator in Operator
+    if operator not in (Operator.NOT, Operator.CASE)
+)
+"""Keys of calls whose names need parentheses inside of others."""
+
 Leaf = SeriesLeaf | AggregateLeaf
 Bound = SeriesLeaf | AggregateLeaf | ConstantLeaf | ColumnLeaf | Negated | Binary | Call
 
@@ -136,9 +143,42 @@ def binary(op: Arithmetic, left: Bound, right: Bound) -> Bound:
     return Binary(op, left, right, f"{_inside(left)} {op.value} {_inside(right)}")
 
 
+def operand_name(operand: Bound) -> str:
+    """Return the name of an operand as it stands inside of an operator of 1.x."""
+    return _inside(operand)
+
+
+def operation_name(
+    operator: Operator, names: Sequence[str], pattern: str, *, negated: bool = False
+) -> str:
+    """Return how the header calls an operator of 1.x over operands."""
+    first, *others = names
+    no = "NOT " if negated else ""
+    match operator:
+        case Operator.NOT:
+            return f"!{first}"
+        case Operator.IS_NULL:
+            return f"{first} IS {no}NULL"
+        case Operator.IN:
+            return f"{first} {no}IN ({', '.join(others)})"
+        case Operator.BETWEEN:
+            return f"{first} {no}BETWEEN {' AND '.join(others)}"
+        case Operator.LIKE | Operator.REGEXP | Operator.CONTAINS:
+            return f"{first} {no}{operator.value} '{pattern}'"
+        case Operator.CASE:
+            pairs = zip(names[0::2], names[1::2], strict=False)
+            parts = [f"WHEN {condition} THEN {value}" for condition, value in pairs]
+            parts += [f"ELSE {names[-1]}"] if len(names) % 2 else []
+            return f"CASE {' '.join(parts)} END"
+        case _:
+            return f" {operator.value} ".join(names)
+
+
 def _inside(operand: Bound) -> str:
-    compound = isinstance(operand, Binary) or (
-        isinstance(operand, ConstantLeaf) and operand.compound
+    compound = (
+        isinstance(operand, Binary)
+        or (isinstance(operand, ConstantLeaf) and operand.compound)
+        or (isinstance(operand, Call) and operand.key in _COMPOUND)
     )
     return f"({operand.name})" if compound else operand.name
 

@@ -11,16 +11,30 @@ from cluster.query.backend import QueryBackend
 from cluster.query.binding import SeriesResolver, bind_items, cut_columns, match_over
 from cluster.query.checks import last_filter
 from cluster.query.context import QueryContext
+from cluster.query.errors import query_error
 from cluster.query.expressions import SeriesLeaf
 from cluster.query.result import ResultSet, limited
 from cluster.query.text_values import text_of
 from cluster.schema.series import SeriesInfo
 from cluster.sql.conditions import interval_of
-from cluster.sql.statements.select import Select
+from cluster.sql.statements.select import Select, SortBy
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 _HEADER = ["timeseries", "value", "dataType"]
 _MODERN_HEADER = ["Timeseries", "Value", "DataType"]
+
+_Row = tuple[int, str, str, str]
+_PLACES = {SortBy.TIME: 0, SortBy.TIMESERIES: 1, SortBy.VALUE: 2, SortBy.DATATYPE: 3}
+
+
+def _sorted(rows: list[_Row], select: Select) -> list[_Row]:
+    """Sort by the keys that 1.x has for LAST, the least important first."""
+    for key in reversed(select.sort_keys):
+        place = _PLACES.get(key.by) if isinstance(key.by, SortBy) else None
+        if place is None:
+            raise query_error("ORDER BY of LAST is by TIME, TIMESERIES, VALUE or DATATYPE")
+        rows = sorted(rows, key=lambda row, place=place: row[place], reverse=key.descending)  # type: ignore[misc]
+    return rows
 
 
 def select_last(select: Select, backend: QueryBackend, context: QueryContext) -> ResultSet:
@@ -51,6 +65,7 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
             rows.append((point[0], name, text_of(point[1], kind), type_names[kind]))
     if select.order_given:
         rows.sort(key=lambda row: row[0], reverse=select.order_descending)
+    rows = _sorted(rows, select)
     return ResultSet(
         columns=list(_MODERN_HEADER if context.modern else _HEADER),
         types=[DataType.TEXT] * len(_HEADER),

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from cluster.query.errors import query_error
+from cluster.query.expressions import operation_name
 from cluster.scan.filters import kept
 from cluster.sql.statements.expressions import (
     BinaryExpression,
@@ -15,7 +16,9 @@ from cluster.sql.statements.expressions import (
     Expression,
     FunctionCall,
     Negation,
+    Operation,
     PathExpression,
+    TimeExpression,
 )
 from cluster.sql.statements.select import WithoutNull
 from iotdb_engine.types import ColumnBatch
@@ -97,8 +100,17 @@ def listed_text(column: Expression | str) -> str:
             return f"{_operand(column.left)} {column.op.value} {_operand(column.right)}"
         case FunctionCall():
             texts = [listed_text(argument) for argument in column.arguments]
-            texts += [f'"{key}"="{value}"' for key, value in column.attributes]
+            if column.as_type:
+                return f"{column.name}({texts[0]} AS {column.attributes[0][1]})"
+            texts += [
+                value if key.isdigit() else f'"{key}"="{value}"' for key, value in column.attributes
+            ]
             return f"{column.name}({', '.join(texts)})"
+        case Operation():
+            texts = [listed_text(operand) for operand in column.operands]
+            return operation_name(column.operator, texts, column.pattern, negated=column.negated)
+        case TimeExpression():
+            return "Time"
 
 
 def _operand(expression: Expression) -> str:

@@ -97,6 +97,7 @@ class StatementExecutor:
                 now=self.now(),
                 precision=self._settings.cluster.timestamp_precision,
                 prefix_dialect=session.prefix_dialect,
+                modern=session.generation is Generation.V1,
             ),
         )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from cluster.sql.auth_builder import AuthBuilder
 from cluster.sql.context import ParseContext
 from cluster.sql.data_builder import DataBuilder
+from cluster.sql.modern_select import ModernSelectBuilder
 from cluster.sql.nodes import Node, subtrees
 from cluster.sql.registry_builder import RegistryBuilder
 from cluster.sql.schema_builder import SchemaBuilder
@@ -40,5 +42,8 @@ def build_statement(tree: Node, context: ParseContext) -> Statement:
     """Return the statement of a `start` tree."""
     (node,) = subtrees(tree)
     rule = str(node.data)
-    method: Callable[[Node], Statement] = getattr(_BUILDER_OF[rule](context), f"build_{rule}")
+    builder: type[Any] = _BUILDER_OF[rule]
+    if context.modern and builder is SelectBuilder:
+        builder = ModernSelectBuilder
+    method: Callable[[Node], Statement] = getattr(builder(context), f"build_{rule}")
     return method(node)

@@ -18,12 +18,14 @@ class ParseContext:
         now: what `now()` is, in units of `precision`.
         precision: "ms", "us" or "ns".
         prefix_dialect: whether the session speaks the 0.12 dialect (sql.md 1.6).
+        modern: whether it speaks that of 1.0 and later (sql.md 7.3, 7.4).
     """
 
     zone: str | tzinfo = "Z"
     now: int = 0
     precision: str = "ms"
     prefix_dialect: bool = False
+    modern: bool = False
 
     @property
     def time_zone(self) -> tzinfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lark import Token
+
 from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.names import path_text
 from cluster.sql.nodes import Node, subtrees, tokens_of
@@ -41,8 +43,7 @@ class ExpressionBuilder:
         Raises:
             ClusterError: METADATA_ERROR: it is nested too deeply.
         """
-        if depth > _MAX_DEPTH:
-            raise semantic_error(f"an expression has more than {_MAX_DEPTH} operators in a row")
+        self.check_depth(depth)
         match node.data:
             case "binary":
                 return self._binary(node, depth)
@@ -56,6 +57,16 @@ class ExpressionBuilder:
                 return PathExpression(path_text(tokens_of(node)))
             case _:
                 return self._constant(node)
+
+    @staticmethod
+    def check_depth(depth: int) -> None:
+        """Refuse what is nested too deeply."""
+        if depth > _MAX_DEPTH:
+            raise semantic_error(f"an expression has more than {_MAX_DEPTH} operators in a row")
+
+    def attribute_text(self, token: Token) -> str:
+        """Return key or value of a function's attribute: raw, as 0.13 shows it."""
+        return str(token)[1:-1]
 
     def _binary(self, node: Node, depth: int) -> Expression:
         """Build a chain of operators; a long one leans left, so it is taken apart in a loop."""
@@ -77,7 +88,7 @@ class ExpressionBuilder:
         attributes = []
         for child in subtrees(node):
             if child.data == "function_attribute":
-                key, value = (str(token)[1:-1] for token in tokens_of(child))
+                key, value = map(self.attribute_text, tokens_of(child))
                 attributes.append((key, value))
             else:
                 arguments.append(self.build(child, depth + 1))

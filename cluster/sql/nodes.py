@@ -8,8 +8,11 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.sql.constants import count_of, number_text
 from cluster.sql.names import identifier_text, path_text
 from cluster.sql.tokens import unquote
+from iotdb_engine.types import DataType
 
 EVERYTHING = "root.**"
+
+_TYPES_OF_1_X = {"STRING": DataType.TEXT, "BLOB": DataType.TEXT, "DATE": DataType.INT32}
 
 Node = Tree[Token]
 
@@ -95,3 +98,9 @@ def limit_of(node: Node, prefix: str = "") -> tuple[int | None, int]:
                 offset = count_of(counts[1], f"{prefix}OFFSET", symbol, zero=True)
             return limit, offset
     return None, 0
+
+
+def data_type_of(word: str) -> DataType:
+    """Return the type that a word names; those of 1.x as the type that they are kept as."""
+    upper = word.upper()
+    return _TYPES_OF_1_X.get(upper) or DataType[upper]

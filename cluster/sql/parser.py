@@ -31,6 +31,7 @@ from cluster.sql.tokens import (
     TOKEN,
     display_name,
     keywords_of,
+    with_backslashes,
 )
 
 __all__ = ["ParseContext", "keywords", "parse", "warm_up"]
@@ -48,6 +49,8 @@ _TERMINAL_OF_KIND = {"PARTIAL_END": "PARTIAL", "PARTIAL_START": "PARTIAL", "END"
 _MODIFIERS = ("LAST", "TOP")
 _NAME_BEFORE = re.compile(r"[ \t\r\n]*(?:[,.]|(?:from|as|into)[ \t\r\n])", re.IGNORECASE)
 """What follows SELECT LAST when a series is called so."""
+
+_OPENS = re.compile(r"[ \t\r\n]*\(")
 
 _TERMINAL = re.compile(r"\b_?[A-Z][A-Z0-9_]*\b")
 
@@ -69,9 +72,15 @@ class _Grammar(NamedTuple):
 
 
 class _LazyGrammar:
-    """The grammar's parse table: built at first use, once; then shared by all threads."""
+    """The grammar's parse table: built at first use, once; then shared by all threads.
 
-    def __init__(self) -> None:
+    Args:
+        generation: folder of the rules that differ between generations of the dialect.
+    """
+
+    def __init__(self, generation: str) -> None:
+        self.shapes = ShapeCache()
+        self._generation = generation
         self._lock = threading.Lock()
         self._grammar: _Grammar | None = None
 
@@ -80,23 +89,28 @@ class _LazyGrammar:
         if self._grammar is None:
             with self._lock:
                 if self._grammar is None:
-                    self._grammar = _build_grammar()
+                    self._grammar = _build_grammar(self._generation)
         return self._grammar
 
 
-_GRAMMAR = _LazyGrammar()
-_SHAPES = ShapeCache()
+_GRAMMAR = _LazyGrammar("v0")
+_GRAMMAR_V1 = _LazyGrammar("v1")
 
 
-def grammar_text() -> str:
-    """Return the rules of all families."""
-    folder = files("cluster.sql").joinpath("grammar")
-    pages = sorted(page.name for page in folder.iterdir() if page.name.endswith(".lark"))
-    return "\n".join(folder.joinpath(page).read_text(encoding="utf-8") for page in pages)
+def grammar_text(generation: str = "v0") -> str:
+    """Return the rules of all families: `v0` up to 0.13, `v1` for 1.0 and later."""
+    shared = files("cluster.sql").joinpath("grammar")
+    pages = [
+        page
+        for folder in (shared, shared.joinpath(generation))
+        for page in sorted(folder.iterdir(), key=lambda page: page.name)
+        if page.name.endswith(".lark")
+    ]
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages)
 
 
-def _build_grammar() -> _Grammar:
-    rules = "\n".join(line.split("//")[0] for line in grammar_text().splitlines())
+def _build_grammar(generation: str) -> _Grammar:
+    rules = "\n".join(line.split("//")[0] for line in grammar_text(generation).splitlines())
     terminals = set(_TERMINAL.findall(rules))
     twice = sorted(name for name in terminals if f"_{name}" in terminals)
     assert not twice, f"used with and without underscore: {twice}"
@@ -106,12 +120,13 @@ def _build_grammar() -> _Grammar:
     if parser is None:
         parser = Lark(text, parser="lalr", lexer=_FedLexer, maybe_placeholders=False)
         parse_tables.store(text, parser)
-    return _Grammar(parser, keywords_of(terminals))
+    return _Grammar(parser, keywords_of(terminals, modern=generation == "v1"))
 
 
 def warm_up() -> None:
-    """Build the grammar now, e.g. while a server starts, instead of in the first request."""
+    """Build the grammars now, e.g. while a server starts, instead of in the first request."""
     _GRAMMAR.get()
+    _GRAMMAR_V1.get()
 
 
 def keywords() -> frozenset[str]:
@@ -119,15 +134,15 @@ def keywords() -> frozenset[str]:
     return frozenset(_GRAMMAR.get().keywords)
 
 
-def grammar_rules() -> list[tuple[str, list[tuple[bool, str]]]]:
-    """Return the rules in plain form, for tests that derive texts.
+def grammar_rules(generation: str = "v0") -> list[tuple[str, list[tuple[bool, str]]]]:
+    """Return the rules of a generation in plain form, for tests that derive texts.
 
     Returns:
         The rule's name and one of its expansions: symbols as (whether it is a terminal, name).
     """
     return [
         (str(rule.origin.name), [(symbol.is_term, str(symbol.name)) for symbol in rule.expansion])
-        for rule in _GRAMMAR.get().parser.rules
+        for rule in (_GRAMMAR_V1 if generation == "v1" else _GRAMMAR).get().parser.rules
     ]
 
 
@@ -144,6 +159,8 @@ def parse(sql: str, context: ParseContext) -> Statement:
 
     Thread-safe.
     """
+    if context.modern:
+        sql = with_backslashes(sql)
     statement = fast_insert(sql)
     if statement is not None:
         return statement
@@ -152,13 +169,13 @@ def parse(sql: str, context: ParseContext) -> Statement:
 
 def parse_with_grammar(sql: str, context: ParseContext) -> Statement:
     """Do what `parse` does, without the shortcut for INSERT."""
-    return build_statement(_parse_tree(sql), context)
+    return build_statement(_parse_tree(sql, _GRAMMAR_V1 if context.modern else _GRAMMAR), context)
 
 
-def _parse_tree(sql: str) -> Tree[Token]:
+def _parse_tree(sql: str, grammar: _LazyGrammar) -> Tree[Token]:
     """Parse, deciding each token's terminal by what the parser can take next."""
-    parser, keywords = _GRAMMAR.get()
-    known = _SHAPES.tree_of(sql, keywords)
+    parser, keywords = grammar.get()
+    known = grammar.shapes.tree_of(sql, keywords)
     if known is not None:
         return known
     state = parser.parse_interactive("")
@@ -181,6 +198,8 @@ def _parse_tree(sql: str) -> Tree[Token]:
         terminal = _terminal(kind, text, keywords, choices)
         if terminal in _MODIFIERS and _NAME_BEFORE.match(sql, position):
             terminal = "ID"
+        if terminal == "NOW" and "ID" in choices and not _OPENS.match(sql, position):
+            terminal = "ID"
         token = Token(terminal, text)
         depth += _NESTING.get(token.type, 0)
         if len(fed) >= _MAX_TOKENS:
@@ -192,7 +211,7 @@ def _parse_tree(sql: str) -> Tree[Token]:
                 tree = state.feed_token(token)
                 if token.type == "$END":
                     result: Tree[Token] = tree
-                    _SHAPES.remember(sql, steps, fed, result)
+                    grammar.shapes.remember(sql, steps, fed, result)
                     return result
                 fed.append(token)
                 steps.append(Step(plain, kind, terminal, _keyword(kind, text, keywords)))

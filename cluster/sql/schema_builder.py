@@ -17,6 +17,7 @@ from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.names import check_measurement, measurement_text, node_text
 from cluster.sql.nodes import (
     Node,
+    data_type_of,
     full_path_of,
     option_text,
     pair_of,
@@ -197,7 +198,7 @@ def _series_options(node: Node) -> _SeriesOptions:
     for option in parts(node, "compressor_option"):
         compressor = compressor_by_name(str(option.children[0]))
     return _SeriesOptions(
-        DataType[str(type_token).upper()],
+        data_type_of(str(type_token)),
         encoding,
         compressor,
         None if alias is None else measurement_text(tokens_of(alias)[0]),

@@ -9,7 +9,16 @@ from cluster.sql.constants import literal_of, number_text, time_of
 from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.expression_builder import ExpressionBuilder
 from cluster.sql.names import identifier_text, path_text
-from cluster.sql.nodes import Node, limit_of, part, parts, patterns_of, subtrees, tokens_of
+from cluster.sql.nodes import (
+    Node,
+    data_type_of,
+    limit_of,
+    part,
+    parts,
+    patterns_of,
+    subtrees,
+    tokens_of,
+)
 from cluster.sql.statements.expressions import Expression
 from cluster.sql.statements.literals import LiteralKind
 from cluster.sql.statements.select import (
@@ -36,7 +45,7 @@ class SelectBuilder:
 
     def __init__(self, context: ParseContext) -> None:
         self._context = context
-        self._expressions = ExpressionBuilder(context)
+        self._expressions: ExpressionBuilder = ExpressionBuilder(context)
 
     def build_select(self, node: Node) -> Select:
         """Build rule `select`."""
@@ -52,16 +61,16 @@ class SelectBuilder:
             offset=offset,
             series_limit=series_limit,
             series_offset=series_offset,
-            order_descending=order is not None and _has(order, "DESC"),
-            last=modifier is not None and _has(modifier, "LAST"),
+            order_descending=order is not None and has_token(order, "DESC"),
+            last=modifier is not None and has_token(modifier, "LAST"),
             windows=self._windows(part(node, "group_by_time")),
-            levels=_levels(node),
+            levels=levels_of(node),
             fill=self._fill(node),
             without_null=self._without_null(part(node, "without_null")),
-            alignment=_alignment(part(node, "alignment")),
+            alignment=alignment_of(part(node, "alignment")),
             into=_into(part(node, "into")),
             order_given=order is not None,
-            tracing=_has(node, "TRACING"),
+            tracing=has_token(node, "TRACING"),
         )
 
     def _select_item(self, node: Node) -> SelectItem:
@@ -122,7 +131,7 @@ class SelectBuilder:
             if mode.method in (FillMethod.LINEAR, FillMethod.VALUE):
                 raise semantic_error(f"fill all doesn't support {mode.method.value} fill")
             return None, mode
-        data_type = DataType[str(word).upper()]
+        data_type = data_type_of(str(word))
         if mode.method is FillMethod.LINEAR and data_type in _NOT_LINEAR:
             raise semantic_error(f"type {data_type.name} cannot use linear fill function")
         return data_type, mode
@@ -146,7 +155,7 @@ class SelectBuilder:
         columns = tuple(
             self._null_column(subtrees(child)[0]) for child in parts(node, "null_column")
         )
-        return WithoutNull(_has(node, "ANY"), columns)
+        return WithoutNull(has_token(node, "ANY"), columns)
 
     def _null_column(self, node: Node) -> Expression | str:
         tokens = tokens_of(node)
@@ -155,7 +164,8 @@ class SelectBuilder:
         return self._expressions.build(node)
 
 
-def _has(node: Node, terminal: str) -> bool:
+def has_token(node: Node, terminal: str) -> bool:
+    """Return whether a token of a kind is among the children."""
     return any(token.type == terminal for token in tokens_of(node))
 
 
@@ -166,7 +176,8 @@ def _written(node: Node) -> str:
     return "".join(str(token) for token in node.scan_values(lambda _: True))
 
 
-def _levels(node: Node) -> tuple[int, ...]:
+def levels_of(node: Node) -> tuple[int, ...]:
+    """Return the levels of GROUP BY."""
     levels = []
     for clause in (part(node, "group_by_time"), part(node, "group_by_level")):
         for child in parts(clause, "level") if clause is not None else ():
@@ -184,7 +195,8 @@ def _shorter(sliding: Duration, interval: Duration) -> bool:
     return sliding.units < interval.units
 
 
-def _alignment(node: Node | None) -> Alignment:
+def alignment_of(node: Node | None) -> Alignment:
+    """Return what the `alignment` clause says, by time when there is none."""
     if node is None:
         return Alignment.TIME
     words = [token.type for token in tokens_of(node)]
@@ -195,4 +207,4 @@ def _into(node: Node | None) -> Into | None:
     if node is None:
         return None
     targets = tuple(path_text(tokens_of(target)) for target in parts(node, "into_target"))
-    return Into(targets, aligned=_has(node, "ALIGNED"))
+    return Into(targets, aligned=has_token(node, "ALIGNED"))

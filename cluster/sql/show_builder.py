@@ -9,6 +9,7 @@ from cluster.sql.context import ParseContext, semantic_error
 from cluster.sql.names import identifier_text, path_text
 from cluster.sql.nodes import (
     Node,
+    data_type_of,
     full_path_of,
     limit_of,
     option_text,
@@ -30,7 +31,6 @@ from cluster.sql.statements.show_filters import (
     TypeEquals,
 )
 from cluster.sql.values import integer_or_none
-from iotdb_engine.types import DataType
 
 
 class ShowBuilder:
@@ -236,7 +236,7 @@ def _series_filter(node: Node) -> SeriesFilter | None:
             case "path_contains":
                 return PathContains(*texts)
             case "type_equals":
-                return TypeEquals(DataType[texts[0].upper()])
+                return TypeEquals(data_type_of(texts[0]))
     return None
 
 

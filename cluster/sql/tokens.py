@@ -8,7 +8,7 @@ decided by what the parser can take next, in `cluster.sql.parser`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 ID_CHARACTERS = r"A-Za-z0-9_:@#${}\u2E80-\u9FFF"
 """Characters of an identifier, for use inside a character class."""
@@ -92,8 +92,10 @@ _CLASSED_WORDS = {
     "_OR": "OR",
     "NOT": "NOT",
 }
-_CLASS_OF_WORD = {
-    word: terminal for terminal, words in _CLASSED_WORDS.items() for word in words.split()
+_CLASSED_WORDS_OF_V1 = {
+    "DATATYPE_VALUE": "STRING BLOB DATE",
+    "ENCODING_VALUE": "ZIGZAG CHIMP SPRINTZ RLBE",
+    "COMPRESSOR_VALUE": "ZSTD LZMA2",
 }
 _NO_WORDS = (
     frozenset(OPERATORS.values())
@@ -102,14 +104,19 @@ _NO_WORDS = (
 )
 
 
-def keywords_of(terminals: Collection[str]) -> dict[str, str]:
+def _class_of_word(classes: Mapping[str, str]) -> dict[str, str]:
+    return {word: terminal for terminal, words in classes.items() for word in words.split()}
+
+
+def keywords_of(terminals: Collection[str], *, modern: bool = False) -> dict[str, str]:
     """Return upper-case word → terminal for the terminals that a grammar uses.
 
     A terminal that is no operator, no kind of token and no class of words is a keyword: the word
     itself, after the underscore that keeps it out of the tree.
     """
     words = {name.lstrip("_"): name for name in terminals if name not in _NO_WORDS}
-    return words | _CLASS_OF_WORD
+    words |= _class_of_word(_CLASSED_WORDS)
+    return words | _class_of_word(_CLASSED_WORDS_OF_V1) if modern else words
 
 
 RESERVED = frozenset({"ROOT", "TIME", "TIMESTAMP"})
@@ -160,3 +167,27 @@ def _resolve(match: re.Match[str]) -> str:
     if escape[0].isdecimal():
         return chr(int(escape, 8)) if escape[0] in "01234567" else escape
     return _SIMPLE_ESCAPES.get(escape, escape)
+
+
+_QUOTED = re.compile(r"`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
+_NEEDS_ESCAPE = re.compile(r"[\\'\"]")
+
+
+def with_backslashes(sql: str) -> str:
+    r"""Return a text of 1.x with its strings written as 0.13 writes them.
+
+    1.x doubles a quote inside of a string (`'it''s'`) and takes backslashes as they are; 0.13 puts
+    a backslash before both.
+    """
+    if "\\" not in sql and "''" not in sql and '""' not in sql:
+        return sql
+    return _QUOTED.sub(_rewritten, sql)
+
+
+def _rewritten(match: re.Match[str]) -> str:
+    token = match[0]
+    quote = token[0]
+    if quote == "`":
+        return token
+    text = token[1:-1].replace(quote * 2, quote)
+    return quote + _NEEDS_ESCAPE.sub(lambda found: "\\" + found[0], text) + quote

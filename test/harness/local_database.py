@@ -7,6 +7,7 @@ an engine in memory. Not thread-safe; to be closed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -24,14 +25,14 @@ from cluster.plan.reads import Read, decode_read, encode_read
 from cluster.query.result import ResultSet, slice_batch
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
-from cluster.rpc.status import Generation
+from cluster.rpc.status import Generation, to_wire
 from cluster.server.node_report import NodeReport
 from cluster.server.running_queries import RunningQueries
 from cluster.server.sessions import Session
 from cluster.server.statement_executor import StatementExecutor
 from cluster.sql.statements.families import is_query
 from cluster.sql.statements.schema import DeleteTimeseries
-from harness.sql_cases import Answer
+from harness.sql_cases import Answer, StatementFailedError, version_of
 from iotdb_engine import Engine
 from iotdb_engine.types import ColumnBatch
 
@@ -153,11 +154,16 @@ class LocalDatabase:
     Args:
         batch_rows: most rows in a batch of what queries read.
         root_hash: of root's password, for tests that log in.
+        generation: of the session's client.
         overrides: properties.
     """
 
     def __init__(
-        self, batch_rows: int = 8192, root_hash: str = "no hash", **overrides: str
+        self,
+        batch_rows: int = 8192,
+        root_hash: str = "no hash",
+        generation: Generation = Generation.V0_13,
+        **overrides: str,
     ) -> None:
         self.settings = settings = Settings.load(None, overrides)
         self._engine = Engine(":memory:")
@@ -176,7 +182,7 @@ class LocalDatabase:
             lambda *arguments: SmallBatches(real_backend(*arguments), batch_rows)  # type: ignore[assignment,return-value]
         )
         self.executor = StatementExecutor(settings, self.coordinator, self.node_report)
-        self.session = Session(1, "root", "+08:00", Generation.V0_13)
+        self.session = Session(1, "root", "+08:00", generation)
 
     def close(self) -> None:
         """Release the engine."""
@@ -202,6 +208,16 @@ class LocalDatabase:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def answer(self, sql: str) -> Answer:
+        """Run one statement; StatementFailedError with what the session's client is told."""
+        try:
+            return self.execute(sql)
+        except ClusterError as error:
+            code = int(error.status)
+            if self.session.generation is Generation.V1:
+                code = to_wire(error.status, error.message, Generation.V1).code
+            raise StatementFailedError(code, error.message) from error
+
     def execute(self, sql: str) -> Answer:
         """Run one statement; ClusterError when it fails."""
         deadline = Deadline.after(_DEADLINE_S)
@@ -221,6 +237,12 @@ class LocalDatabase:
                 cells.insert(0, batch.times.tolist())
             rows.extend(list(row) for row in zip(*cells, strict=True))
         return (result.columns if result.ignore_time else ["Time", *result.columns]), rows
+
+
+def local_database_for(path: Path, batch_rows: int = 8192) -> LocalDatabase:
+    """Return a database with a session as a case file wants it."""
+    modern = version_of(path) == "V_1_0"
+    return LocalDatabase(batch_rows, generation=Generation.V1 if modern else Generation.V0_13)
 
 
 def not_aligned(result: ResultSet) -> Answer:

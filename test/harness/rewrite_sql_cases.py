@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.local_database import LocalDatabase
+from harness.local_database import local_database_for
 from harness.sql_cases import rewritten
 
 
@@ -17,8 +17,8 @@ def main(names: list[str]) -> None:
     """Rewrite each file."""
     for name in names:
         path = Path(name)
-        with LocalDatabase() as database:
-            text = rewritten(path.read_text(encoding="utf-8"), database.execute)
+        with local_database_for(path) as database:
+            text = rewritten(path.read_text(encoding="utf-8"), database.answer)
         path.write_text(text, encoding="utf-8")
 
 

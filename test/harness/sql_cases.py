@@ -21,6 +21,7 @@
 
 An error line gives the status code and a part of the message. Cells are compared as text, or
 numerically with a tolerance when both sides are numbers; blanks around cells don't matter.
+Files whose names begin with `v1_` are for sessions of 1.0 and later, the others for those of 0.13.
 Statements run in order; a failed expectation does not stop the file, and all of them are reported
 as one diff of the file against what it would have to say.
 """
@@ -43,6 +44,11 @@ Execute = Callable[[str], Answer]
 
 ANY_ORDER = "any order"
 ANY_ROWS = "any rows"
+
+
+def version_of(path: Path) -> str:
+    """Return the version that the client of a file's session says it is."""
+    return "V_1_0" if path.stem.startswith("v1_") else "V_0_13"
 
 
 class StatementFailedError(Exception):

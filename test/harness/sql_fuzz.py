@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.rpc.status import Generation
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import grammar_rules, parse
 from cluster.sql.tokens import OPERATORS, PLAIN_TOKEN
@@ -36,6 +37,7 @@ MAX_S = 20.0
 
 CONTEXTS = [
     ParseContext(zone="+08:00", now=1_700_000_000_000),
+    ParseContext(zone="Z", now=1, modern=True),
     ParseContext(zone="Europe/Berlin", now=0, precision="ns", prefix_dialect=True),
 ]
 
@@ -82,9 +84,9 @@ _JUNK = [
 class Grammar:
     """Derives texts of a rule at random, no deeper than it has to be."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: str = "v0") -> None:
         self._rules: dict[str, list[list[tuple[bool, str]]]] = defaultdict(list)
-        for origin, symbols in grammar_rules():
+        for origin, symbols in grammar_rules(generation):
             self._rules[origin].append(symbols)
         self._depths = self._measured()
 
@@ -226,9 +228,13 @@ PREPARED = [
 ]
 
 
-def prepared() -> LocalDatabase:
+def _prepared_for_both() -> list[LocalDatabase]:
+    return [prepared(), prepared(Generation.V1)]
+
+
+def prepared(generation: Generation = Generation.V0_13) -> LocalDatabase:
     """Return a database in which some of the paths that are made exist."""
-    database = LocalDatabase()
+    database = LocalDatabase(generation=generation)
     for sql in PREPARED:
         database.execute(sql)
     return database
@@ -245,28 +251,31 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--execute", action="store_true")
     asked = options.parse_args(arguments)
-    grammar, real = Grammar(), real_statements()
+    grammars, real = [Grammar("v0"), Grammar("v1")], real_statements()
     outcomes: Counter[str] = Counter()
     failures = 0
     started = time.monotonic()
-    database = prepared()
+    databases = _prepared_for_both()
     for number in range(asked.statements):
         source = random.Random(f"{asked.seed}/{number}")
         if number % 2:
             sql = mutated(real[source.randrange(len(real))], real, source.randrange)
         else:
-            sql = grammar.text(source.randrange)
+            sql = grammars[number // 2 % 2].text(source.randrange)
         try:
             outcomes[check(sql, parse_all)] += 1
             if asked.execute and not DANGEROUS.search(sql):
+                database = databases[number // 2 % 2]
                 outcomes[f"run: {check(sql, database.execute)}"] += 1
         except Exception as error:  # noqa: BLE001 - whatever leaves is a finding
             failures += 1
             sys.stdout.write(f"{number}: {sql!r}\n    {type(error).__name__}: {error}\n")
         if asked.execute and number % 1000 == 999:
-            database.close()
-            database = prepared()
-    database.close()
+            for database in databases:
+                database.close()
+            databases = _prepared_for_both()
+    for database in databases:
+        database.close()
     taken = time.monotonic() - started
     sys.stdout.write(f"{asked.statements} statements in {taken:.0f} s, {failures} failures\n")
     for outcome, count in outcomes.most_common():

@@ -12,21 +12,17 @@ from pathlib import Path
 import pytest
 
 from harness.process_cluster import ROOT, ProcessCluster, process_cluster
-from harness.sql_cases import Answer, StatementFailedError, run_case_file
+from harness.sql_cases import Answer, StatementFailedError, run_case_file, version_of
 from harness.wire import StatusError, WireClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 _FOLDER = ROOT / "test" / "cases" / "sql"
-_QUICK = ["auth", "continuous", "delete", "insert", "registry", "select_align", "select_into"]
-_QUICK += [
-    "select_last",
-    "select_levels",
-    "select_raw",
-    "templates",
-    "timeseries",
+_QUICK = {
+    *("auth", "continuous", "delete", "insert", "registry", "select_align", "select_into"),
+    *("select_last", "select_levels", "select_raw", "templates", "timeseries", "v1_select"),
     "worked_examples",
-]
+}
 """What differs most between one process and several: everything that writes or asks many groups."""
 
 FILES = sorted(
@@ -58,7 +54,10 @@ def cluster(
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_case_file(path: Path, cluster: ProcessCluster) -> None:
     """Statements go to the nodes in turn, so that each sees what was done through the others."""
-    clients = [WireClient(node.rpc_port, zone="+08:00", timeout_s=30) for node in cluster.nodes]
+    clients = [
+        WireClient(node.rpc_port, zone="+08:00", timeout_s=30, version=version_of(path))
+        for node in cluster.nodes
+    ]
     turn = 0
 
     def execute(sql: str) -> Answer:

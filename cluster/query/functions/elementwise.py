@@ -17,11 +17,13 @@ from cluster.query.functions.function import (
     RowStep,
     Times,
     Values,
+    integer,
     number,
     over_points,
     required,
     single_argument,
 )
+from cluster.query.functions.texts import round_to_digits
 from cluster.scan.regexps import Regexp
 from iotdb_engine.types import BATCH_DTYPES, Column, DataType
 
@@ -143,7 +145,14 @@ def _some_argument(types: Sequence[DataType]) -> None:
         raise FunctionError("at least one input series is needed")
 
 
+def _round(types: Sequence[DataType], attributes: Attributes) -> BoundFunction:
+    if "1" in attributes:  # of 1.x: the number of digits
+        return round_to_digits(single_argument(types, NUMERIC), integer(attributes, "1"))
+    return _math(_MATH["round"])(types, attributes)
+
+
 ELEMENTWISE: dict[str, Bind] = {name: _math(ufunc) for name, ufunc in _MATH.items()} | {
+    "round": _round,
     "abs": _abs,
     "in_range": _in_range,
     "on_off": _on_off,

@@ -40,6 +40,8 @@ class FunctionCall:
     name: str
     arguments: tuple[Expression, ...]
     attributes: tuple[tuple[str, str], ...] = ()
+    as_type: bool = False
+    """Written as CAST(… AS type)."""
 
 
 @dataclass(frozen=True)
@@ -58,4 +60,56 @@ class BinaryExpression:
     right: Expression
 
 
-Expression = PathExpression | ConstantExpression | FunctionCall | Negation | BinaryExpression
+class Operator(str, Enum):
+    """What 1.x has in expressions besides arithmetic; values are how names show it."""
+
+    EQ = "="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+    AND = "&"
+    OR = "|"
+    NOT = "!"
+    IS_NULL = "IS NULL"
+    IN = "IN"
+    LIKE = "LIKE"
+    REGEXP = "REGEXP"
+    CONTAINS = "CONTAINS"
+    BETWEEN = "BETWEEN"
+    CASE = "CASE"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operator of 1.x over expressions.
+
+    Attributes:
+        operator: which.
+        operands: of CASE: condition, value, condition, value, …, and what else there is; of
+            BETWEEN: value, low, high; of IN: value, then the list.
+        pattern: of LIKE, REGEXP and CONTAINS.
+        negated: of tests: IS NOT NULL, NOT IN, NOT LIKE …
+    """
+
+    operator: Operator
+    operands: tuple[Expression, ...]
+    pattern: str = ""
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class TimeExpression:
+    """The timestamp of the row; only WHERE of 1.x has it."""
+
+
+Expression = (
+    PathExpression
+    | ConstantExpression
+    | FunctionCall
+    | Negation
+    | BinaryExpression
+    | Operation
+    | TimeExpression
+)

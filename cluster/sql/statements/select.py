@@ -178,6 +178,25 @@ class WithoutNull:
     columns: tuple[Expression | str, ...] = ()
 
 
+class SortBy(Enum):
+    """What rows are sorted by, besides expressions; of 1.x but for TIME."""
+
+    TIME = "time"
+    DEVICE = "device"
+    TIMESERIES = "timeseries"
+    VALUE = "value"
+    DATATYPE = "datatype"
+
+
+@dataclass(frozen=True)
+class SortKey:
+    """One key of ORDER BY; nulls come last unless it says otherwise."""
+
+    by: SortBy | Expression
+    descending: bool = False
+    nulls_first: bool = False
+
+
 class Alignment(Enum):
     """What the rows of an answer are."""
 
@@ -201,7 +220,16 @@ class Into:
 
 @dataclass(frozen=True)
 class Select:
-    """SELECT. `limit`, `series_limit` None: no limit; no `levels`: no GROUP BY LEVEL."""
+    """SELECT. `limit`, `series_limit` None: no limit; no `levels`: no GROUP BY LEVEL.
+
+    Of 1.x only:
+
+    Attributes:
+        modern: written in that dialect: FILL is of the rows of the answer, whatever WHERE says.
+        rest: what WHERE says besides `where`: both must hold.
+        having: which rows of aggregates stay.
+        sort_keys: of ORDER BY, where it is more than TIME.
+    """
 
     items: tuple[SelectItem, ...]
     prefixes: tuple[str, ...]
@@ -220,3 +248,7 @@ class Select:
     into: Into | None = None
     order_given: bool = False
     tracing: bool = False
+    modern: bool = False
+    rest: Expression | None = None
+    having: Expression | None = None
+    sort_keys: tuple[SortKey, ...] = ()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.local_database import LocalDatabase
+from harness.local_database import local_database_for
 from harness.sql_cases import StatementFailedError, run_case_file
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "sql").glob("*.txt"))
@@ -13,8 +13,8 @@ CASES = sorted((Path(__file__).parents[2] / "cases" / "sql").glob("*.txt"))
 @pytest.mark.parametrize("batch_rows", [1, 3, 5000])
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case_file(path, batch_rows):
-    with LocalDatabase(batch_rows) as database:
-        assert run_case_file(path, database.execute) > 5
+    with local_database_for(path, batch_rows) as database:
+        assert run_case_file(path, database.answer) > 5
 
 
 def test_runner_reports_what_differs_as_a_diff(tmp_path):

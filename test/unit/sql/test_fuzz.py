@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError
+from cluster.rpc.status import Generation
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
 from harness.sql_fuzz import (
@@ -19,13 +20,13 @@ from harness.sql_fuzz import (
     real_statements,
 )
 
-GRAMMAR = Grammar()
+GRAMMARS = [Grammar("v0"), Grammar("v1")]
 REAL = real_statements()
 
 
-@pytest.fixture(scope="module")
-def database():
-    with prepared() as made:
+@pytest.fixture(scope="module", params=[Generation.V0_13, Generation.V1], ids=["0.13", "1.x"])
+def database(request):
+    with prepared(request.param) as made:
         yield made
 
 
@@ -36,13 +37,14 @@ def tried(sql, database):
 
 
 @given(st.data())
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_what_the_grammar_allows(database, data):
-    tried(GRAMMAR.text(lambda n: data.draw(st.integers(0, n - 1))), database)
+    grammar = GRAMMARS[database.session.generation is Generation.V1]
+    tried(grammar.text(lambda n: data.draw(st.integers(0, n - 1))), database)
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 def test_real_statements_broken(database, source):
     tried(mutated(REAL[source.randrange(len(REAL))], REAL, source.randrange), database)
 

@@ -267,12 +267,12 @@ def test_grammar_is_built_once_for_all_threads(monkeypatch):
     built = []
     real = parser_module._build_grammar
 
-    def build():
+    def build(generation):
         built.append(threading.current_thread())
-        return real()
+        return real(generation)
 
     monkeypatch.setattr(parser_module, "_build_grammar", build)
-    lazy = parser_module._LazyGrammar()
+    lazy = parser_module._LazyGrammar("v0")
     start = threading.Barrier(4)
     seen = []
 

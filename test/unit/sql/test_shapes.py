@@ -29,7 +29,7 @@ TEXTS = [
 @pytest.fixture
 def cache(monkeypatch):
     fresh = ShapeCache()
-    monkeypatch.setattr(parser_module, "_SHAPES", fresh)
+    monkeypatch.setattr(parser_module._GRAMMAR, "shapes", fresh)
     return fresh
 
 
@@ -55,9 +55,9 @@ def test_same_as_without(text, fillings):
         texts.append(filled)
     fresh = []
     for sql in texts:
-        parser_module._SHAPES = ShapeCache()
+        parser_module._GRAMMAR.shapes = ShapeCache()
         fresh.append(outcome(sql))
-    parser_module._SHAPES = ShapeCache()
+    parser_module._GRAMMAR.shapes = ShapeCache()
     assert [outcome(sql) for sql in texts] == fresh
 
 

@@ -1,0 +1,237 @@
+"""SELECT with what only 1.x has: any condition in WHERE, HAVING, sorted and filled rows.
+
+A SELECT of 1.x that has none of it is planned as those of 0.13 are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cluster.query.backend import QueryBackend
+from cluster.query.binding import Binder, ItemKind, MatchedSeries, Output, PathMatcher, match_over
+from cluster.query.context import QueryContext
+from cluster.query.errors import query_error
+from cluster.query.evaluate import compute_of, evaluated
+from cluster.query.expressions import AggregateLeaf, Bound, Leaf, is_delayed, leaves
+from cluster.query.modern_rows import RowOrder, filled_rows, first_only, sorted_rows, where_true
+from cluster.query.result import ResultSet, limited
+from cluster.query.rows import RowSource, reordered
+from cluster.query.selection import Selection, check_series_count
+from cluster.query.where import PlannedWhere, SeriesColumns, unknown_in_where
+from cluster.query.without_null import listed_text, null_filter, without_null
+from cluster.scan.filters import first_columns
+from cluster.schema.series import SeriesInfo
+from cluster.sql.statements.expressions import PathExpression
+from cluster.sql.statements.select import Alignment, Fill, Select, SortBy, SortKey
+from iotdb_engine.types import ColumnBatch, DataType
+
+
+def is_modern(select: Select) -> bool:
+    """Return whether a SELECT has what 0.13 does not know."""
+    return select.modern and (
+        select.rest is not None
+        or select.having is not None
+        or bool(select.sort_keys)
+        or select.fill is not None
+    )
+
+
+class ModernSelection(Selection):
+    """One such SELECT, aligned by time; see the base."""
+
+    def __init__(
+        self, select: Select, kind: ItemKind, backend: QueryBackend, context: QueryContext
+    ) -> None:
+        super().__init__(replace(select, fill=None), kind, backend, context)
+        self._fill: Fill | None = select.fill
+        self._tests: list[Bound] = []
+
+    def result(self) -> ResultSet:
+        """Plan, and return the result to be computed."""
+        select = self._select
+        if select.levels or select.alignment is Alignment.NONE:
+            raise query_error(
+                "HAVING, FILL, ORDER BY expressions and conditions other than comparisons of "
+                "series with constants do not go with GROUP BY LEVEL and DISABLE ALIGN"
+            )
+        self._resolver.prefetch(select)
+        outputs = self._outputs()
+        if not outputs:
+            self._where(SeriesColumns())
+            return ResultSet([], [], [], iter(()))
+        self._tests = self._bound_rest()
+        having = self._bound_having()
+        sorting = [self._sorted_by(key, outputs) for key in select.sort_keys]
+        distinct: dict[Bound, int] = {}
+        index = [distinct.setdefault(output.expression, len(distinct)) for output in outputs]
+        visible = len(distinct)
+        masks = [distinct.setdefault(mask, len(distinct)) for mask in having]
+        order = [
+            RowOrder(
+                None if found is None else distinct.setdefault(found, len(distinct)),
+                key.descending,
+                key.nulls_first,
+            )
+            for key, found in zip(select.sort_keys, sorting, strict=True)
+        ]
+        expressions = list(distinct)
+        batches = self._rows(expressions)
+        if masks:
+            batches = where_true(batches, masks)
+        if self._fill is not None:
+            types = [expression.data_type for expression in expressions]
+            batches = filled_rows(batches, self._fill, types, self._context)
+        if order:
+            batches = sorted_rows(batches, order, self._context)
+        if len(expressions) > visible:
+            batches = self._visible(batches, visible)
+        keep = null_filter(select.without_null, outputs, index, self._listed_names)
+        if keep is not None:
+            batches = without_null(batches, keep)
+        return ResultSet(
+            columns=[output.name for output in outputs],
+            types=[output.expression.data_type for output in outputs],
+            column_index=index,
+            batches=limited(batches, select.offset, select.limit),
+            ignore_time=self._kind is ItemKind.AGGREGATE and select.windows is None,
+        )
+
+    # ---- binding ----
+
+    def _binder(self) -> Binder:
+        return Binder(_anywhere(self._select.prefixes, self))
+
+    def match(self, pattern: str) -> Sequence[SeriesInfo]:
+        """Return the series of a full path or pattern."""
+        return self._resolver.match(pattern)
+
+    def _bound_rest(self) -> list[Bound]:
+        """Return what WHERE tests besides what can be tested where the points are."""
+        rest = self._select.rest
+        if rest is None:
+            return []
+        if self._kind is ItemKind.AGGREGATE:
+            raise query_error(
+                "the WHERE clause of a query with aggregates can only compare series and time with "
+                "constants"
+            )
+        bound = self._binder().bind(rest)
+        if not bound:
+            raise unknown_in_where(listed_text(rest))
+        for test in bound:
+            _check_boolean(test, "WHERE")
+            if is_delayed(test) or any(isinstance(leaf, AggregateLeaf) for leaf in leaves(test)):
+                raise query_error(f"{test.name} can't be computed row by row in WHERE")
+        return bound
+
+    def _bound_having(self) -> list[Bound]:
+        having = self._select.having
+        if having is None:
+            return []
+        bound = self._binder().bind(having)
+        for test in bound:
+            _check_boolean(test, "HAVING")
+            if not all(isinstance(leaf, AggregateLeaf) for leaf in leaves(test)):
+                raise query_error("HAVING is about aggregates, such as HAVING count(s1) > 1")
+        if self._kind is not ItemKind.AGGREGATE:
+            raise query_error("HAVING needs a query with aggregates")
+        return bound
+
+    def _sorted_by(self, key: SortKey, outputs: Sequence[Output]) -> Bound | None:
+        """Return what a key of ORDER BY is computed from, None for the time."""
+        if key.by is SortBy.TIME:
+            return None
+        if isinstance(key.by, SortBy):
+            raise query_error(f"ORDER BY {key.by.value.upper()} needs rows that have it")
+        if isinstance(key.by, PathExpression):
+            for output in outputs:
+                if output.name == key.by.path:
+                    return output.expression
+        bound = self._binder().bind(key.by)
+        if len(bound) != 1:
+            raise query_error(
+                f"ORDER BY {listed_text(key.by)} stands for {len(bound)} columns, it has to be one"
+            )
+        return bound[0]
+
+    # ---- rows ----
+
+    def _rows(self, expressions: Sequence[Bound]) -> Iterator[ColumnBatch]:
+        columns = SeriesColumns()
+        for expression in [*expressions, *self._tests]:
+            for leaf in leaves(expression):
+                columns.number_of(leaf.series)
+        selected = len(columns.series)
+        where = self._where(columns)
+        check_series_count(len(columns.series), self._context)
+        if self._kind is ItemKind.AGGREGATE:
+            return self._aggregates(expressions, columns.series, selected, where)
+        return self._tested_points(expressions, columns.series, selected, where)
+
+    def _tested_points(
+        self,
+        expressions: Sequence[Bound],
+        series: Sequence[SeriesInfo],
+        selected: int,
+        where: PlannedWhere,
+    ) -> Iterator[ColumnBatch]:
+        numbers = {info.series_id: number for number, info in enumerate(series[:selected])}
+        tests = self._tests
+
+        def read(wanted: Sequence[Leaf]) -> Iterator[ColumnBatch]:
+            source = RowSource(self._backend, self._context, series, selected, where)
+            rows = source.stream()
+            if tests:
+                rows = _passing(rows, tests, numbers, selected)
+            return reordered(rows, [numbers[leaf.series.series_id] for leaf in wanted])
+
+        rows = evaluated(expressions, read, keep_empty_rows=False)
+        if self._select.order_descending:
+            keys = [RowOrder(None, descending=True, nulls_first=False)]
+            return sorted_rows(rows, keys, self._context)
+        return rows
+
+    def _visible(self, batches: Iterator[ColumnBatch], width: int) -> Iterator[ColumnBatch]:
+        """Yield rows without the columns that only decided about them."""
+        if self._kind is ItemKind.AGGREGATE:
+            yield from first_only(batches, width)
+            return
+        for batch in batches:
+            found = first_columns(batch, width)
+            if found is not None:
+                yield found
+
+
+def _check_boolean(test: Bound, clause: str) -> None:
+    if test.data_type is not DataType.BOOLEAN:
+        raise query_error(
+            f"{clause} needs a condition; {test.name} is of type {test.data_type.name}"
+        )
+
+
+def _passing(
+    rows: Iterator[ColumnBatch], tests: Sequence[Bound], numbers: dict[int, int], width: int
+) -> Iterator[ColumnBatch]:
+    """Yield the rows for which all tests are true."""
+    of_leaf: dict[Leaf, int] = {
+        leaf: numbers[leaf.series.series_id] for test in tests for leaf in leaves(test)
+    }
+    computes = [compute_of(test, of_leaf) for test in tests]
+    tested = (
+        ColumnBatch(batch.times, (*batch.columns, *(compute(batch) for compute in computes)))
+        for batch in rows
+    )
+    return first_only(where_true(tested, range(width, width + len(tests))), width)
+
+
+def _anywhere(prefixes: Sequence[str], selection: ModernSelection) -> PathMatcher:
+    """Return the matcher of paths that may be absolute, as in WHERE, HAVING and ORDER BY."""
+    relative = match_over(prefixes, selection)
+
+    def match(path: str) -> Sequence[MatchedSeries]:
+        if path.startswith("root."):
+            return [(series, series.path) for series in selection.match(path)]
+        return relative(path)
+
+    return match

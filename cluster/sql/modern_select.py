@@ -1,0 +1,146 @@
+"""SELECT of 1.x from parse trees (sql.md 7.4)."""
+
+from __future__ import annotations
+
+from cluster.sql.constants import count_of
+from cluster.sql.context import ParseContext, semantic_error
+from cluster.sql.modern_expressions import ModernExpressionBuilder, split_where
+from cluster.sql.names import identifier_text, path_text
+from cluster.sql.nodes import Node, part, parts, patterns_of, subtrees, tokens_of
+from cluster.sql.select_builder import SelectBuilder, alignment_of, has_token, levels_of
+from cluster.sql.statements.expressions import (
+    Expression,
+    PathExpression,
+    TimeExpression,
+)
+from cluster.sql.statements.select import Alignment, Into, Select, SelectItem, SortBy, SortKey
+
+_ONCE = (
+    "order_by",
+    "fill",
+    "limit_only",
+    "offset_only",
+    "slimit_only",
+    "soffset_only",
+    "without_null",
+    "alignment",
+)
+
+
+class ModernSelectBuilder(SelectBuilder):
+    """Builds what `v1/select.lark` parses."""
+
+    def __init__(self, context: ParseContext) -> None:
+        super().__init__(context)
+        self._expressions = ModernExpressionBuilder(context)
+
+    def build_select(self, node: Node) -> Select:
+        """Build rule `select`."""
+        for clause in _ONCE:
+            if len(parts(node, clause)) > 1:
+                words = clause.removesuffix("_only").replace("_", " ").upper()
+                raise semantic_error(f"{words} stands twice")
+        items = tuple(self._select_item(item) for item in parts(node, "select_item"))
+        where, rest = None, None
+        clause_of_where = part(node, "where_any")
+        if clause_of_where is not None:
+            where, rest = split_where(self._expressions.build(subtrees(clause_of_where)[0]))
+        alignment = alignment_of(part(node, "alignment"))
+        keys = self._sort_keys(part(node, "order_by"))
+        by_time, left = _time_order(keys, alignment)
+        modifier = part(node, "select_modifier")
+        having = part(node, "having")
+        return Select(
+            items=items,
+            prefixes=patterns_of(node),
+            where=where,
+            limit=_count(node, "limit_only", "LIMIT", "N", zero=False),
+            offset=_count(node, "offset_only", "OFFSET", "OFFSETValue") or 0,
+            series_limit=_count(node, "slimit_only", "SLIMIT", "SN", zero=False),
+            series_offset=_count(node, "soffset_only", "SOFFSET", "SOFFSETValue") or 0,
+            order_descending=by_time is not None and by_time.descending,
+            last=modifier is not None and has_token(modifier, "LAST"),
+            windows=self._windows(part(node, "group_by_time")),
+            levels=levels_of(node),
+            fill=self._fill(node),
+            without_null=self._without_null(part(node, "without_null")),
+            alignment=alignment,
+            into=_into(part(node, "into"), items),
+            order_given=by_time is not None,
+            tracing=has_token(node, "TRACING"),
+            modern=True,
+            rest=rest,
+            having=None if having is None else self._expressions.build(subtrees(having)[0]),
+            sort_keys=left,
+        )
+
+    def _sort_keys(self, node: Node | None) -> tuple[SortKey, ...]:
+        return () if node is None else tuple(map(self._sort_key, parts(node, "sort_key")))
+
+    def _sort_key(self, node: Node) -> SortKey:
+        expression = self._expressions.build(subtrees(node)[0])
+        nulls = part(node, "nulls_first")
+        return SortKey(
+            _sort_by(expression),
+            descending=has_token(node, "DESC"),
+            nulls_first=nulls is not None and has_token(nulls, "FIRST"),
+        )
+
+
+def _sort_by(expression: Expression) -> SortBy | Expression:
+    if isinstance(expression, TimeExpression):
+        return SortBy.TIME
+    if isinstance(expression, PathExpression) and "." not in expression.path:
+        word = expression.path.lower()
+        if word in {by.value for by in SortBy}:
+            return SortBy(word)
+    return expression
+
+
+def _time_order(
+    keys: tuple[SortKey, ...], alignment: Alignment
+) -> tuple[SortKey | None, tuple[SortKey, ...]]:
+    """Return the order of time that rows can be read in, and the keys to sort by then.
+
+    Rows aligned by time have a timestamp once, so what follows TIME decides nothing.
+    """
+    if not keys:
+        return None, ()
+    if alignment is not Alignment.DEVICE:
+        return (keys[0], ()) if keys[0].by is SortBy.TIME else (None, keys)
+    first, *others = keys
+    if first.by is SortBy.DEVICE and not first.descending:
+        if not others:
+            return None, ()
+        if others[0].by is SortBy.TIME:
+            return others[0], ()
+    return None, keys
+
+
+def _count(node: Node, rule: str, clause: str, symbol: str, *, zero: bool = True) -> int | None:
+    found = part(node, rule)
+    return None if found is None else count_of(subtrees(found)[0], clause, symbol, zero=zero)
+
+
+def _into(node: Node | None, items: tuple[SelectItem, ...]) -> Into | None:
+    """Return the targets of INTO; `::` as a name stands for the measurement that is selected."""
+    if node is None:
+        return None
+    targets: list[str] = []
+    for group in parts(node, "into_group"):
+        path = path_text(tokens_of(parts(group, "into_target")[0]))
+        names = part(group, "into_names")
+        if names is None:
+            targets.append(path)
+            continue
+        for token in tokens_of(names):
+            name = identifier_text(token) if token.type == "BACKQUOTED" else str(token)
+            targets.append(f"{path}.{_measurement(items, len(targets)) if name == '::' else name}")
+    return Into(tuple(targets), any(has_token(g, "ALIGNED") for g in parts(node, "into_group")))
+
+
+def _measurement(items: tuple[SelectItem, ...], number: int) -> str:
+    expression = items[number].expression if number < len(items) else None
+    if not isinstance(expression, PathExpression) or "*" in expression.path:
+        raise semantic_error("select into: `::` stands for the name of one series that is selected")
+    return expression.path.rpartition(".")[2]
