@@ -16,6 +16,7 @@ from cluster.query.context import QueryContext
 from cluster.query.result import Cell, ResultSet, table
 from cluster.query.show_meta import show_meta
 from cluster.schema.encodings import compressor_name, encoding_name
+from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from cluster.sql.statements.families import Statement
@@ -86,6 +87,12 @@ def show(statement: Statement, backend: QueryBackend, context: QueryContext) -> 
     return _Show(backend, context).table(statement)
 
 
+def _ttl_of(meta: MetaState, storage_group: str) -> int:
+    """Return the time to live of a storage group's points in ms, 0 when they stay."""
+    found = meta.storage_group_of(split_path(storage_group))
+    return 0 if found is None else meta.ttl(found[1])
+
+
 class _Show:
     def __init__(self, backend: QueryBackend, context: QueryContext) -> None:
         self._backend = backend
@@ -153,8 +160,7 @@ class _Show:
         )
         rows: list[list[Cell]] = []
         for path in groups:
-            found = meta.storage_group_of(split_path(path))
-            ttl_ms = meta.ttl(found[1]) if found is not None else 0
+            ttl_ms = _ttl_of(meta, path)
             if modern:
                 rows.append([f"{path}.**", str(ttl_ms) if ttl_ms else "INF"])
             else:
@@ -176,7 +182,8 @@ class _Show:
         for device in _cut(found, statement):
             row: list[Cell] = [device.path, "true" if device.aligned else "false"]
             if modern:
-                row += [device.template or None, "INF"]
+                ttl_ms = _ttl_of(self._backend.meta(), device.storage_group)
+                row += [device.template or None, str(ttl_ms) if ttl_ms else "INF"]
             if statement.with_storage_group:
                 row.insert(1, device.storage_group)
             rows.append(row)
