@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import time
 from collections.abc import Callable, Mapping
 
+from cluster.auth.privileges import ADMINISTRATOR
+from cluster.auth.users import verify_password
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.rpc.gen.client import IClientRPCService
@@ -21,6 +25,11 @@ from cluster.server.statement_methods import StatementMethods
 from cluster.server.template_methods import TemplateMethods
 from cluster.sql.parser import warm_up
 from cluster.threads import ThreadRegistry
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PASSWORD = "root"
+"""Of the user root, unless `initial_root_password` says otherwise or it was changed."""
 
 
 class ClientHandler(
@@ -52,6 +61,8 @@ class ClientServer:
                 engine_stats=engine_stats,
             )
 
+        self._address = node.rpc_address
+        self._coordinator = coordinator
         handler = ClientHandler(settings, coordinator, report)
         self._running = handler.executor.running
         self._threads = threads
@@ -81,12 +92,32 @@ class ClientServer:
         """Listen; return the port."""
         warm_up()  # or the first statement would wait for the grammar
         self._server.start()
+        self._warn_of_default_password()
         self._continuous.start(self._threads)
         self._threads.spawn("query-watch", self._running.watch)
         return self._server.port
+
+    def _warn_of_default_password(self) -> None:
+        if is_loopback(self._address):
+            return
+        stored = self._coordinator.meta_state.password_hash(ADMINISTRATOR)
+        if stored is not None and verify_password(DEFAULT_PASSWORD, stored):
+            logger.warning(
+                "the user root still has its default password, and clients on other machines can "
+                "reach %s: run ALTER USER root SET PASSWORD '…'",
+                self._address,
+            )
 
     def stop(self) -> None:
         """Close every connection and stop."""
         self._continuous.stop()
         self._running.stop()
         self._server.stop()
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only programs of this machine can connect to an address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

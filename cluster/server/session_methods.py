@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from cluster.auth.login_throttle import LoginThrottle
 from cluster.auth.users import PasswordVerifier
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
@@ -54,7 +55,7 @@ class SessionMethods(HandlerBase):
         super().__init__(settings, coordinator, node)
         self._trusts_callers = trusts_callers
         self._verifier = PasswordVerifier()
-        self._login_lock = threading.Lock()
+        self._throttle = LoginThrottle(time.monotonic)
 
     def openSession(self, req: TSOpenSessionReq) -> TSOpenSessionResp:  # noqa: N802
         """Log in; a refused login leaves the connection open and unauthenticated."""
@@ -99,13 +100,24 @@ class SessionMethods(HandlerBase):
                 "the table model is not served here; open the session with sql_dialect=tree",
             )
         user = req.username or ""
+        host = current_connection().peer[0]
+        wait_s = self._throttle.wait_s(host, user)
+        if wait_s is None:
+            return Status(
+                StatusCode.WRONG_LOGIN_PASSWORD,
+                "Authentication failed. There were too many wrong passwords; wait some seconds.",
+            )
+        if wait_s:
+            time.sleep(wait_s)  # the connection's own thread; nobody else waits for it
         stored = self.coordinator.meta_state.password_hash(user)
         if stored is None:
             # created through another node a moment ago?
             self.coordinator.sync_meta(Deadline.after(_LOGIN_SYNC_S))
             stored = self.coordinator.meta_state.password_hash(user)
         if stored is None or not self._fits(user, stored, req.password or ""):
+            self._throttle.wrong(host, user)
             return Status(StatusCode.WRONG_LOGIN_PASSWORD, "Authentication failed.")
+        self._throttle.right(host, user)
         if req.client_protocol is not None and req.client_protocol != _PROTOCOL_V3:
             return Status(
                 StatusCode.INCOMPATIBLE_VERSION,

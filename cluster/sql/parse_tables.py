@@ -37,7 +37,7 @@ _PROBLEMS = (
 
 def load(grammar: str) -> Lark | None:
     """Return the parser of a grammar, or None when its tables are not kept."""
-    path = _path()
+    path = _path(grammar)
     try:
         data = path.read_bytes()
         if data[:32] != _key(grammar):
@@ -54,7 +54,7 @@ def store(grammar: str, parser: Lark) -> None:
     """Keep the tables of a parser, where byte code may be kept."""
     if sys.dont_write_bytecode:
         return
-    path = _path()
+    path = _path(grammar)
     made = path.with_suffix(f".{os.getpid()}")
     try:
         tables = io.BytesIO()
@@ -66,8 +66,14 @@ def store(grammar: str, parser: Lark) -> None:
         logger.debug("parse tables are not kept in %s: %s", path, error)
 
 
-def _path() -> Path:
-    return Path(cache_from_source(__file__)).with_name(f"grammar.{sys.implementation.cache_tag}")
+def _path(grammar: str) -> Path:
+    name = f"grammar-{_kind(grammar)}.{sys.implementation.cache_tag}"
+    return Path(cache_from_source(__file__)).with_name(name)
+
+
+def _kind(grammar: str) -> str:
+    """Return which of the dialects' grammars it is: each has a file of its own."""
+    return "v1" if "having" in grammar else "v0"
 
 
 def _key(grammar: str) -> bytes:
