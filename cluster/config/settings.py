@@ -290,6 +290,15 @@ class NodeLocal:
     long_string_infer_type: str = _key("DOUBLE", _INFER, "type", "Type of large whole numbers.")
     floating_string_infer_type: str = _key("FLOAT", _INFER, "type", "Type of decimal numbers.")
     nan_string_infer_type: str = _key("DOUBLE", _INFER, "type", "Type of NaN.")
+    udf_dir: str = _key(
+        "",
+        _text,
+        "path",
+        "Folder of Python modules with functions of users; empty: switched off (docs/udf.md).",
+    )
+    udf_timeout_ms: int = _key(
+        10_000, _int(10, 3_600_000), "ms", "Longest that a function of users takes for a batch."
+    )
     initial_root_password: str = _key(
         "root", _text, "text", "Password of the user root when the cluster is founded."
     )

@@ -25,7 +25,7 @@ from cluster.query.expressions import (
 )
 from cluster.query.functions.function import Bind, FunctionError
 from cluster.query.functions.operators import Operand, bind_operator, constant_operand
-from cluster.query.functions.registry import KNOWN
+from cluster.query.functions.registry import BUILT_IN, KNOWN
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
 from cluster.sql.modern_expressions import constant_or_none
@@ -221,10 +221,13 @@ def _first_constant(expression: Expression) -> str:
 
 
 class Binder:
-    """Binds expressions; `match` says what paths stand for."""
+    """Binds expressions; `match` says what paths stand for, `functions` finds those of users."""
 
-    def __init__(self, match: PathMatcher) -> None:
+    def __init__(
+        self, match: PathMatcher, functions: Callable[[str], Bind | None] | None = None
+    ) -> None:
         self._match = match
+        self._functions = functions
 
     def bind(self, expression: Expression) -> list[Bound]:
         """Return all bound forms: the product over the matches of its paths, the left outermost.
@@ -272,7 +275,11 @@ class Binder:
         aggregate = aggregate_of(call)
         if aggregate is not None:
             return self._aggregates(call, aggregate)
-        bind = KNOWN.get(call.name.lower())
+        name = call.name.lower()
+        bind = BUILT_IN.get(name)
+        if bind is None and self._functions is not None:
+            bind = self._functions(name)
+        bind = bind or KNOWN.get(name)
         if bind is None:
             raise query_error(
                 f"Failed to reflect UDF instance, because UDF {call.name} has not been registered."
@@ -425,13 +432,17 @@ class Output(NamedTuple):
     expression: Bound
 
 
-def bind_items(items: Sequence[SelectItem], match: PathMatcher) -> list[Output]:
+def bind_items(
+    items: Sequence[SelectItem],
+    match: PathMatcher,
+    functions: Callable[[str], Bind | None] | None = None,
+) -> list[Output]:
     """Return the output columns before SLIMIT: item after item, prefix after prefix.
 
     Raises:
         ClusterError: QUERY_PROCESS_ERROR, as `Binder.bind`; an AS name for several columns.
     """
-    binder = Binder(match)
+    binder = Binder(match, functions)
     outputs: list[Output] = []
     for item in items:
         bound = binder.bind(item.expression)

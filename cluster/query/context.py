@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timezone, tzinfo
 from typing import Protocol
 
 from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
+from cluster.query.functions.function import Bind
 from cluster.query.node_view import NodeView
 
 
@@ -37,6 +39,7 @@ class QueryContext:
         node: the node that answers, None where there is no server.
         replica_count: replicas of each group.
         partition_interval: length of a time partition, in units of the precision.
+        functions: finds the functions of users by name.
     """
 
     deadline: HasRemaining
@@ -51,6 +54,7 @@ class QueryContext:
     node: NodeView | None = None
     replica_count: int = 1
     partition_interval: int = 0
+    functions: Callable[[str], Bind | None] | None = None
 
     def check(self) -> None:
         """Raise ClusterError if the query must end."""

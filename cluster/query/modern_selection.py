@@ -100,7 +100,7 @@ class ModernSelection(Selection):
     # ---- binding ----
 
     def _binder(self) -> Binder:
-        return Binder(_anywhere(self._select.prefixes, self))
+        return Binder(_anywhere(self._select.prefixes, self), self._context.functions)
 
     def match(self, pattern: str) -> Sequence[SeriesInfo]:
         """Return the series of a full path or pattern."""

@@ -109,7 +109,7 @@ class Selection:
     def _outputs(self) -> list[Output]:
         select = self._select
         match = match_over(select.prefixes, self._resolver)
-        outputs = bind_items(select.items, match)
+        outputs = bind_items(select.items, match, self._context.functions)
         return cut_columns(outputs, select.series_limit, select.series_offset)
 
     def _where(self, columns: SeriesColumns) -> PlannedWhere:
@@ -124,7 +124,8 @@ class Selection:
         if isinstance(column, str):
             known = column.startswith("root.") and self._resolver.match(column)
             return [column] if known else []
-        binder = Binder(match_over(self._select.prefixes, self._resolver))
+        match = match_over(self._select.prefixes, self._resolver)
+        binder = Binder(match, self._context.functions)
         return [bound.name for bound in binder.bind(column)]
 
     # ---- points and functions of them ----

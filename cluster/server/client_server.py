@@ -63,7 +63,7 @@ class ClientServer:
 
         self._address = node.rpc_address
         self._coordinator = coordinator
-        handler = ClientHandler(settings, coordinator, report)
+        handler = self._handler = ClientHandler(settings, coordinator, report)
         self._running = handler.executor.running
         self._threads = threads
         self._continuous = ContinuousQueries(
@@ -113,6 +113,7 @@ class ClientServer:
         self._continuous.stop()
         self._running.stop()
         self._server.stop()
+        self._handler.executor.functions.close()
 
 
 def is_loopback(address: str) -> bool:

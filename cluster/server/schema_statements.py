@@ -15,6 +15,7 @@ from cluster.plan.plans import (
     TriggerPlan,
 )
 from cluster.query.function_names import BUILT_IN, NATIVE
+from cluster.query.udf.runtime import UdfError, UdfRuntime
 from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.paths import PathPattern, join_path, split_path
@@ -130,11 +131,12 @@ def run_registry_statement(
     deadline: Deadline,
     *,
     zone: str,
+    functions: UdfRuntime,
 ) -> Status:
-    """Run one; `zone` is the session's."""
+    """Run one; `zone` is the session's, `functions` runs those of users on this node."""
     match statement:
         case registry.CreateFunction():
-            _check_new_function(statement)
+            _check_new_function(statement, functions)
             plan: Any = FunctionPlan(RegistryAction.CREATE, statement.name, statement.class_name)
         case registry.DropFunction():
             if statement.name.upper() in BUILT_IN or statement.name.upper() in NATIVE:
@@ -174,7 +176,7 @@ def _new_query(statement: registry.CreateContinuousQuery, now: int, zone: str) -
     )
 
 
-def _check_new_function(statement: registry.CreateFunction) -> None:
+def _check_new_function(statement: registry.CreateFunction, functions: UdfRuntime) -> None:
     name, class_name = statement.name.upper(), statement.class_name
     if name in BUILT_IN or name in NATIVE:
         raise ClusterError(
@@ -182,11 +184,19 @@ def _check_new_function(statement: registry.CreateFunction) -> None:
             f"Failed to register UDF {name}({class_name}), because the given function name is the "
             "same as a built-in UDF function name.",
         )
-    raise ClusterError(
-        StatusCode.QUERY_PROCESS_ERROR,
-        f"Failed to register UDF {name}({class_name}), because user-defined functions are switched "
-        "off on this server.",
-    )
+    if not functions.enabled:
+        raise ClusterError(
+            StatusCode.QUERY_PROCESS_ERROR,
+            f"Failed to register UDF {name}({class_name}), because user-defined functions are "
+            "switched off on this server.",
+        )
+    try:
+        functions.check(class_name)
+    except UdfError as error:
+        raise ClusterError(
+            StatusCode.QUERY_PROCESS_ERROR,
+            f"Failed to register UDF {name}({class_name}), because {error}",
+        ) from error
 
 
 def _new_trigger(

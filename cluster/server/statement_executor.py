@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cluster.auth.privileges import Privilege
 from cluster.config.settings import Settings
@@ -14,9 +15,11 @@ from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import MergeKind, SystemModePlan
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query, execute_select
+from cluster.query.functions.function import Bind
 from cluster.query.into import check_columns, into_targets, source_of
 from cluster.query.node_view import NodeView
 from cluster.query.result import ResultSet
+from cluster.query.udf.runtime import UdfRuntime
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
 from cluster.server.auth_statements import run_auth_statement
@@ -75,6 +78,8 @@ class StatementExecutor:
         self._coordinator = coordinator
         self.authorizer = Authorizer(coordinator)
         self.running = RunningQueries()
+        folder = Path(settings.node.udf_dir) if settings.node.udf_dir else None
+        self.functions = UdfRuntime(folder, settings.node.udf_timeout_ms / 1000)
         self._node = node(self.running) if node is not None else None
         self._inference = InferenceSettings(
             boolean=DataType[settings.node.boolean_string_infer_type],
@@ -144,7 +149,13 @@ class StatementExecutor:
             node=self._node,
             replica_count=cluster.default_replica_num,
             partition_interval=cluster.partition_interval * 1000,
+            functions=self._function,
         )
+
+    def _function(self, name: str) -> Bind | None:
+        """Return what binds a registered function of users, None when there is none."""
+        class_name = self._coordinator.meta_state.registry.function(name)
+        return None if class_name is None else self.functions.bind(name, class_name)
 
     def update(self, statement: Statement, session: Session, deadline: Deadline) -> list[Status]:
         """Run a non-query; one status, or one for each of several parts."""
@@ -178,7 +189,11 @@ class StatementExecutor:
         if isinstance(statement, TemplateStatement):
             return [run_template_statement(statement, coordinator, deadline, prefix=prefix)]
         if isinstance(statement, RegistryStatement):
-            return [run_registry_statement(statement, coordinator, deadline, zone=session.zone)]
+            return [
+                run_registry_statement(
+                    statement, coordinator, deadline, zone=session.zone, functions=self.functions
+                )
+            ]
         if isinstance(statement, AuthStatement):
             return [run_auth_statement(statement, coordinator, deadline)]
         if isinstance(statement, UtilityStatement):

@@ -1,0 +1,283 @@
+"""Runs functions of users in processes of their own, with a time limit.
+
+    udf_dir           folder of their modules; empty: there are none
+    udf_timeout_ms    of each batch
+
+A process is made when a query begins to use a function, and goes when the query has ended. A few
+wait for the next query.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.errors import ClusterError, StatusCode
+from cluster.query.functions.function import (
+    Attributes,
+    Bind,
+    BoundFunction,
+    FunctionError,
+    ImmediateFunction,
+    RowStep,
+    Times,
+)
+from cluster.query.udf import wire, worker
+from iotdb_engine.types import BATCH_DTYPES, Column, DataType
+
+logger = logging.getLogger(__name__)
+
+_MAX_IDLE = 2
+_MAX_PROCESSES = 16
+_START_S = 20.0
+
+
+_Code = tuple[str, int]
+"""A class, and when its module was last written: a process that has it must be of that time."""
+
+
+class UdfError(Exception):
+    """A function of a user failed; the text says how."""
+
+
+class _Process:
+    """One worker; used by one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", worker.__name__, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "PYTHONPATH": str(Path(__file__).parents[3]),
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            cwd=folder,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input = self._process.stdin.fileno()
+        self._output = self._process.stdout.fileno()
+        os.set_blocking(self._input, False)
+        os.set_blocking(self._output, False)
+
+    def ask(self, request: bytes, timeout_s: float) -> wire.Message:
+        """Send a request and return its answer.
+
+        Raises:
+            UdfError: the function failed, took too long, or ended its process. The last two end
+                this worker.
+        """
+        end = time.monotonic() + timeout_s
+        try:
+            self._send(request, end)
+            message = wire.decode(lambda count: self._receive(count, end))
+        except UdfError:
+            self.close()
+            raise
+        except (OSError, ValueError) as error:
+            self.close()
+            raise UdfError(f"its process ended: {error}") from error
+        if "error" in message.head:
+            raise UdfError(str(message.head["error"]))
+        return message
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError as error:
+                    logger.debug("pipe of a function's process: %s", error)
+
+    def _send(self, request: bytes, end: float) -> None:
+        left = memoryview(request)
+        while left:
+            self._wait(self._input, selectors.EVENT_WRITE, end)
+            left = left[os.write(self._input, left[: 1 << 16]) :]
+
+    def _receive(self, count: int, end: float) -> bytes:
+        parts = []
+        while count:
+            self._wait(self._output, selectors.EVENT_READ, end)
+            part = os.read(self._output, min(count, 1 << 20))
+            if not part:
+                raise UdfError("its process ended")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    @staticmethod
+    def _wait(descriptor: int, event: int, end: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, event)
+            if not selector.select(max(0.0, end - time.monotonic())):
+                raise UdfError("it took too long (udf_timeout_ms)")
+
+
+class UdfRuntime:
+    """The functions of one node's folder; thread-safe.
+
+    Args:
+        folder: of modules; None: functions of users are switched off.
+        timeout_s: of each batch.
+    """
+
+    def __init__(self, folder: Path | None, timeout_s: float) -> None:
+        self._folder = folder
+        self._timeout_s = timeout_s
+        # a run may be given back by the collector while this thread holds the lock
+        self._lock = threading.RLock()
+        self._idle: list[tuple[_Code, _Process]] = []
+        self._count = 0
+        self._closed = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
+    def check(self, class_name: str) -> None:
+        """Refuse a class that can't be loaded here.
+
+        Raises:
+            UdfError: with the reason.
+        """
+        code = self._code(class_name)
+        process = self._taken(code)
+        try:
+            process.ask(wire.encode({"op": "check", "class": class_name}), _START_S)
+        finally:
+            self._give_back(code, process)
+
+    def bind(self, name: str, class_name: str) -> Bind:
+        """Return what binds a registered function."""
+
+        def bind(types: Sequence[DataType], attributes: Attributes) -> BoundFunction:
+            if not self.enabled:
+                raise FunctionError("functions of users are switched off on this node (udf_dir)")
+            request = wire.encode(
+                {
+                    "op": "make",
+                    "class": class_name,
+                    "types": [data_type.name for data_type in types],
+                    "attributes": list(attributes.items()),
+                }
+            )
+            code = self._code(class_name)
+            process = self._taken(code)
+            try:
+                result = DataType[str(process.ask(request, _START_S).head["type"])]
+            except UdfError as error:
+                raise FunctionError(str(error)) from error
+            finally:
+                self._give_back(code, process)
+            kinds = [data_type.name for data_type in types]
+            return ImmediateFunction(
+                result, lambda: self._start(name, code, request, kinds, result)
+            )
+
+        return bind
+
+    def close(self) -> None:
+        """End the processes: the idle ones now, the others when their queries end."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for _, process in idle:
+            process.close()
+            with self._lock:
+                self._count -= 1
+
+    def _code(self, class_name: str) -> _Code:
+        assert self._folder is not None
+        module = self._folder.joinpath(*class_name.partition(":")[0].split("."))
+        try:
+            return class_name, module.with_suffix(".py").stat().st_mtime_ns
+        except OSError:
+            return class_name, 0
+
+    def _start(
+        self, name: str, code: _Code, request: bytes, kinds: Sequence[str], result: DataType
+    ) -> RowStep:
+        """Return a run of a function: a process of its own, until nobody holds the run any more."""
+        process = self._taken(code)
+        timeout_s = self._timeout_s
+
+        class Run:
+            def __call__(self, times: Times, columns: Sequence[Column]) -> Column:
+                sent = [wire.WireColumn("INT64", times)]
+                sent += [
+                    wire.WireColumn(kind, column.values, column.valid)
+                    for kind, column in zip(kinds, columns, strict=True)
+                ]
+                try:
+                    answer = process.ask(wire.encode({"op": "run"}, sent), timeout_s)
+                except UdfError as error:
+                    raise _failed(name, error) from error
+                (found,) = answer.columns
+                values = found.values.astype(BATCH_DTYPES[result], copy=False)
+                return Column(result, values, found.valid)
+
+        run = Run()
+        weakref.finalize(run, self._give_back, code, process)
+        try:
+            process.ask(request, _START_S)
+        except UdfError as error:
+            raise _failed(name, error) from error
+        return run
+
+    def _taken(self, code: _Code) -> _Process:
+        assert self._folder is not None
+        with self._lock:
+            for number, (known, process) in enumerate(self._idle):
+                if known == code:
+                    del self._idle[number]
+                    return process
+            if self._count >= _MAX_PROCESSES:
+                raise ClusterError(
+                    StatusCode.QUERY_PROCESS_ERROR,
+                    f"{_MAX_PROCESSES} functions of users run at the moment; try again",
+                )
+            self._count += 1
+        try:
+            return _Process(self._folder)
+        except OSError:
+            with self._lock:
+                self._count -= 1
+            raise
+
+    def _give_back(self, code: _Code, process: _Process) -> None:
+        """Keep a process for the next query, in the place of the one that waits longest."""
+        with self._lock:
+            if process.alive and not self._closed:
+                self._idle.append((code, process))
+                if len(self._idle) <= _MAX_IDLE:
+                    return
+                _, process = self._idle.pop(0)
+            self._count -= 1
+        process.close()
+
+
+def _failed(name: str, error: UdfError) -> ClusterError:
+    return ClusterError(
+        StatusCode.QUERY_PROCESS_ERROR,
+        f"Error occurred in query process: function {name} failed: {error}",
+    )

@@ -1,0 +1,138 @@
+"""The process that runs a function of a user: messages on stdin and stdout.
+
+    python -m cluster.query.udf.worker FOLDER
+
+    check CLASS              → ok, or the reason why the class is no function
+    make CLASS types, …      → the type of the result
+    run times, columns       → one column of as many rows
+
+What the function prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.query.udf import wire
+
+_MEMORY_BYTES = 2 << 30
+
+
+class _Refused(Exception):
+    pass
+
+
+def _load(name: str) -> type:
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise _Refused(f"module {module_name}: {_told(error)}") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type) or not callable(getattr(found, "compute", None)):
+        raise _Refused(f"module {module_name} has no class {class_name} with a method compute")
+    return found
+
+
+def _told(error: BaseException) -> str:
+    """Return an error of the function's code: what, and in which line of its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(str(Path(__file__)))]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+class Worker:
+    """Holds the instance of one function."""
+
+    def __init__(self) -> None:
+        self._instance: Any = None
+        self._type = ""
+
+    def answer(self, message: wire.Message) -> bytes:
+        """Return the answer to a message, an error if that is what it comes to."""
+        try:
+            match message.head["op"]:
+                case "check":
+                    _load(message.head["class"])
+                    return wire.encode({})
+                case "make":
+                    return self._make(message.head)
+                case _:
+                    return self._run(message)
+        except _Refused as error:
+            return wire.encode({"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever the function raises is its answer
+            return wire.encode({"error": _told(error)})
+
+    def _make(self, head: dict[str, Any]) -> bytes:
+        made = _load(head["class"])(head["types"], dict(head["attributes"]))
+        result = getattr(made, "result_type", None)
+        if result not in wire.DTYPES:
+            raise _Refused(
+                f"result_type is {result!r}, it has to be one of {', '.join(wire.DTYPES)}"
+            )
+        self._instance, self._type = made, result
+        return wire.encode({"type": result})
+
+    def _run(self, message: wire.Message) -> bytes:
+        times, *columns = message.columns
+        count = len(times.values)
+        valid = [
+            np.ones(count, "?") if column.valid is None else column.valid for column in columns
+        ]
+        found = self._instance.compute(times.values, [column.values for column in columns], valid)
+        values, mask = found if isinstance(found, tuple) else (found, None)
+        values = np.asarray(values, None if self._type == "TEXT" else wire.DTYPES[self._type])
+        if values.shape != (count,):
+            raise _Refused(f"compute returned {values.shape} values for {count} rows")
+        if self._type == "TEXT":
+            texts = np.empty(count, dtype=object)
+            texts[:] = [v.encode() if isinstance(v, str) else bytes(v) for v in values.tolist()]
+            values = texts
+        if mask is not None:
+            mask = np.asarray(mask, "?")
+            if mask.shape != (count,):
+                raise _Refused(f"compute returned a mask of {mask.shape} for {count} rows")
+        return wire.encode({}, [wire.WireColumn(self._type, values, mask)])
+
+
+def _reader(descriptor: int) -> Callable[[int], bytes]:
+    def read(count: int) -> bytes:
+        parts = []
+        while count:
+            part = os.read(descriptor, min(count, 1 << 20))
+            if not part:
+                raise SystemExit(0)
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    return read
+
+
+def main(folder: str) -> None:
+    """Answer until the server closes the pipe."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    answers = os.dup(1)
+    os.dup2(2, 1)  # print is no way to talk to the server
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
+    read, worker = _reader(0), Worker()
+    while True:
+        data = memoryview(worker.answer(wire.decode(read)))
+        while data:
+            data = data[os.write(answers, data) :]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
