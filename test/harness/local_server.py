@@ -63,4 +63,4 @@ class LocalServer:
 
     def client(self, user: str = "root", password: str = "root", **options: str) -> WireClient:
         """Log in."""
-        return WireClient(self._server.port, user=user, password=password, **options)
+        return WireClient(self._server.port, user=user, password=password, timeout_s=120, **options)
