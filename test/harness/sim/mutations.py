@@ -307,7 +307,7 @@ MUTATIONS: dict[str, Mutation] = {
     "own copy counted before durable": Mutation(lambda: _classes(_CountsOwnEarly), 40),
     "applied before durable": Mutation(lambda: _patch(RaftState, "tell_commit", _tell_at_once), 40),
     "late report of durability believed": Mutation(
-        lambda: _patch(RaftState, "note_persisted", _believe_any_report), 1200, "harsh"
+        lambda: _patch(RaftState, "note_persisted", _believe_any_report), 400, "change"
     ),
     "conflicts not truncated": Mutation(
         lambda: _patch(follower, "new_entries", _only_beyond_the_end), 40
