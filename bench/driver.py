@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from report import report  # noqa: E402
 
 import iotdb_client  # noqa: E402
 from harness.process_cluster import process_cluster  # noqa: E402
@@ -121,6 +121,7 @@ def official(python: str, port: int, path: Path, rows: int) -> dict[str, float]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rows", type=int, default=1_000_000)
+    arguments.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     arguments.add_argument("--write-rows", type=int, default=200_000)
     arguments.add_argument(
         "--official-python", default=str(ROOT / ".venvs/apache-iotdb-2.0.11/bin/python")
@@ -146,36 +147,20 @@ def main() -> None:
         for side, runs in (("own", ours), ("official", theirs))
     }
     assert ours[0]["sum"] == theirs[0]["sum"]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(
-        json.dumps(
-            {
-                "bench": "driver",
-                "commit": commit.stdout.strip(),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "load": round(os.getloadavg()[0], 1),
-                "rows": given.rows,
-                "columns": len(COLUMNS),
-                "write_rows": given.write_rows,
-                **{
-                    side: {key: round(value, 3) for key, value in times.items()}
-                    for side, times in best.items()
-                },
-                "read_ratio": round(best["official"]["read_s"] / best["own"]["read_s"], 2),
-                # what is left on a busy machine: the clients' own work
-                "read_cpu_ratio": round(
-                    best["official"]["read_cpu_s"] / best["own"]["read_cpu_s"], 2
-                ),
-                "write_ratio": round(best["official"]["write_s"] / best["own"]["write_s"], 2),
-            }
-        )
-    )
+    figures = {
+        "rows": given.rows,
+        "columns": len(COLUMNS),
+        "write_rows": given.write_rows,
+        **{
+            side: {key: round(value, 3) for key, value in times.items()}
+            for side, times in best.items()
+        },
+        "read_ratio": round(best["official"]["read_s"] / best["own"]["read_s"], 2),
+        # what is left on a busy machine: the clients' own work
+        "read_cpu_ratio": round(best["official"]["read_cpu_s"] / best["own"]["read_cpu_s"], 2),
+        "write_ratio": round(best["official"]["write_s"] / best["own"]["write_s"], 2),
+    }
+    report("driver", figures, record=given.record)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -119,22 +116,3 @@ def cpu_s() -> float:
     """Return the CPU seconds of this process so far, all threads."""
     times = os.times()
     return times.user + times.system
-
-
-def report(bench: str, figures: dict[str, Any], *, record: bool = False) -> None:
-    """Print one JSON line; with `record`, also add it to bench/results.jsonl."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    head = {
-        "bench": bench,
-        "commit": commit,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-    }
-    line = json.dumps({**head, **figures})
-    print(line, flush=True)
-    if record:
-        with (ROOT / "bench" / "results.jsonl").open("a") as file:
-            file.write(line + "\n")

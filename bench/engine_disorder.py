@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_data import START_MS, cpu_s, layouts, report, timed, walks
+from engine_data import START_MS, cpu_s, layouts, timed, walks
+from report import report
 
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 

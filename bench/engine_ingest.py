@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_data import START_MS, cpu_s, report, rss_mb, walks
+from engine_data import START_MS, cpu_s, rss_mb, walks
+from report import report
 
 from iotdb_engine import DataType, Engine, EngineOptions, Fragment, Layout
 from iotdb_engine.store import Batch, RocksStore

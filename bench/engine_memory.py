@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_data import START_MS, layouts, report, rss_mb, walks
+from engine_data import START_MS, layouts, rss_mb, walks
+from report import report
 
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 

@@ -11,14 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment, Layout
+import numpy as np  # noqa: E402
+
+from iotdb_engine import (  # noqa: E402
+    T_MAX,
+    T_MIN,
+    DataType,
+    Engine,
+    EngineOptions,
+    Fragment,
+    Layout,
+)
 
 COLUMNS = 100
 ROWS = 100

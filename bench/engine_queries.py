@@ -21,11 +21,11 @@ from engine_data import (
     layouts,
     load,
     median_ms,
-    report,
     tablets,
     timed,
     tsbs_walks,
 )
+from report import report
 
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Needs, Windows
 

@@ -27,11 +27,11 @@ from engine_data import (
     layouts,
     load,
     real_series,
-    report,
     tablets,
     tsbs_walks,
     walks,
 )
+from report import report
 
 from iotdb_engine import DataType, Engine, EngineOptions
 

@@ -20,13 +20,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import multiprocessing
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -39,6 +35,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
+from report import report  # noqa: E402
 from thrift.Thrift import TException  # noqa: E402
 
 from harness.faults.serving import Prober, storage_groups  # noqa: E402
@@ -232,14 +229,10 @@ def main() -> None:
     parser.add_argument("--how", choices=("kill", "pause"), default="kill")
     parser.add_argument("--away", type=float, default=5.0, help="seconds that a leader is away")
     parser.add_argument("--writers", type=int, default=6)
+    parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     options = parser.parse_args()
     logging.getLogger("thrift").setLevel(logging.CRITICAL)
     result: dict[str, object] = {
-        "bench": "failover",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "how": options.how,
         "writers": options.writers,
         "raft_log_sync": "always",
@@ -255,7 +248,7 @@ def main() -> None:
         if options.follower_rounds:
             result["follower"] = follower_rounds(cluster, group_id, name, options)
         cluster.stop()
-    print(json.dumps(result))
+    report("failover", result, record=options.record)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ beside the idle sessions, alone, … Prints one line of JSON:
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import socket
 import statistics
@@ -28,6 +27,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
+
+from report import report  # noqa: E402
 
 from harness.process_cluster import Node, process_cluster  # noqa: E402
 from harness.wire import WireClient  # noqa: E402
@@ -127,7 +128,6 @@ def measure(idle: int, active: int, seconds: float, rounds: int) -> dict[str, ob
         cluster.stop()
     base = statistics.median(alone)
     return {
-        "bench": "idle_sessions",
         "idle": idle,
         "active": active,
         "seconds": seconds,
@@ -151,11 +151,8 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(hard, max(soft, 2 * options.idle + 1000))
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    line = json.dumps(measure(options.idle, options.active, options.seconds, options.rounds))
-    print(line)
-    if options.record:
-        with (ROOT / "bench" / "results.jsonl").open("a", encoding="utf-8") as results:
-            results.write(line + "\n")
+    figures = measure(options.idle, options.active, options.seconds, options.rounds)
+    report("idle_sessions", figures, record=options.record)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,27 @@
 """Ingestion against a bare Thrift echo server with the same frames, in one run.
 
-Shapes: 100 x 100 DOUBLE tablets from 4 client processes; rows of 10 columns from 8. The server
-under test is a real node process (or three), with raft_log_sync=always. Prints one JSON line.
+Shapes: 100 x 100 DOUBLE tablets from 4 client processes; rows of 10 columns from 8
+(`--row-clients`). The server under test is a real node process (or three), with
+raft_log_sync=always. Prints one JSON line.
 
-    python bench/ingest.py [--seconds 8] [--nodes 1|3]
+    python bench/ingest.py [--seconds 8] [--nodes 1|3] [--row-clients 8] [--record]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import numpy as np  # noqa: E402
+from report import report  # noqa: E402
 from thrift.protocol.TBinaryProtocol import (  # noqa: E402
     TBinaryProtocolAccelerated,
     TBinaryProtocolAcceleratedFactory,
@@ -143,37 +142,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--row-clients", type=int, default=8)
+    parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     options = parser.parse_args()
     parent, child = multiprocessing.Pipe()
     echo = multiprocessing.Process(target=serve_echo, args=(child,), daemon=True)
     echo.start()
     echo_port = parent.recv()
-    result: dict[str, object] = {
-        "bench": "ingest",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
+    result: dict[str, Any] = {
         "nodes": options.nodes,
         "seconds": options.seconds,
+        "row_clients": options.row_clients,
         "raft_log_sync": "always",
     }
     result["echo_tablets"] = drive(tablets, [echo_port], 4, options.seconds, True)
-    result["echo_rows"] = drive(rows, [echo_port], 8, options.seconds, True)
+    result["echo_rows"] = drive(rows, [echo_port], options.row_clients, options.seconds, True)
     echo.terminate()
     with (
         tempfile.TemporaryDirectory(dir=ROOT) as folder,
         process_cluster(Path(folder), options.nodes) as cluster,
     ):
         ports = [node.rpc_port for node in cluster.nodes]
-        result["rows"] = drive(rows, ports, 8, options.seconds, False)
+        result["rows"] = drive(rows, ports, options.row_clients, options.seconds, False)
         result["tablets"] = drive(tablets, ports, 4, options.seconds, False)
         cluster.stop()
     for kind in ("tablets", "rows"):
-        ratio = result[kind]["per_s"] / result[f"echo_{kind}"]["per_s"]  # type: ignore[index]
+        ratio = result[kind]["per_s"] / result[f"echo_{kind}"]["per_s"]
         result[f"{kind}_ratio"] = round(ratio, 3)
-    print(json.dumps(result))
+    report("ingest", result, record=options.record)
 
 
 if __name__ == "__main__":

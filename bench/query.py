@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import os
-import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +39,7 @@ from query_workloads import (  # noqa: E402
     Statements,
     load,
 )
+from report import report  # noqa: E402
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAcceleratedFactory  # noqa: E402
 from thrift.server.TServer import TThreadedServer  # noqa: E402
 from thrift.transport import TSocket, TTransport  # noqa: E402
@@ -240,12 +238,6 @@ def server(options: argparse.Namespace) -> Iterator[tuple[int, list[int]]]:
         started.stop()
 
 
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=1)
@@ -258,26 +250,15 @@ def main() -> None:
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--pids", type=int, nargs="*", default=[], help="of the nodes of --port")
     parser.add_argument("--point-seconds", type=float, default=5)
+    parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     with server(options) as (port, pids):
         figures = measure(port, pids, options)
         if not options.names or "point-8-clients" in options.names:
             figures["point-8-clients"] = point_rate(port, pids, options)
-    print(
-        json.dumps(
-            {
-                "bench": "query",
-                "commit": commit(),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
-                "python": platform.python_version(),
-                "nodes": options.nodes,
-                "hosts": options.hosts,
-                "hours": options.hours,
-                "statements": figures,
-            }
-        )
-    )
+    setting = {"nodes": options.nodes, "hosts": options.hosts, "hours": options.hours}
+    report("query", {**setting, "statements": figures}, record=options.record)
 
 
 if __name__ == "__main__":

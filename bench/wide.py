@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
-from engine_data import ROOT, report
+from report import ROOT, report
 
-sys.path[:0] = [str(ROOT / "test")]
+sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 from cluster.rpc.gen.client import ttypes as t  # noqa: E402
 from harness.process_cluster import Node, process_cluster  # noqa: E402
