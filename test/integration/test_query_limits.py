@@ -34,7 +34,7 @@ TEXTS = 80_000
 FUNCTIONS = ", ".join(f"sin(s0 * {number})" for number in range(1, 400))
 AT_COORDINATOR = f"select {FUNCTIONS} from root.big.d limit 1 offset {ROWS - 1}"
 # The same for the node that serves the rows, since filters are tested there.
-TESTS = " and ".join(f"t regexp '(a|b)*c(a|b)*{number}d$'" for number in range(6))
+TESTS = " and ".join(f"t regexp '(a|b)*c(a|b)*{number}d$'" for number in range(24))
 AT_SERVER = f"select count(t) from root.text.d where {TESTS}"
 SLOW = {"functions": AT_COORDINATOR, "filter": AT_SERVER}
 
