@@ -18,7 +18,7 @@ from harness.wire import StatusError, WireClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROUNDS = int(os.environ.get("TEST_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("TEST_KILL_ROUNDS", "8"))
 MEASUREMENTS = [f"s{number}" for number in range(10)]
 ROWS = 20
 DEVICE_COUNT = 4
