@@ -20,7 +20,7 @@ from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendRequest, AppendResponse
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import RpcChannel, RpcError
-from cluster.rpc.convert import append_request_to_wire, append_response_from_wire
+from cluster.rpc.convert_raft import append_request_to_wire, append_response_from_wire
 
 logger = logging.getLogger(__name__)
 

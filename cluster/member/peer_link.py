@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.raft.messages import Heartbeat, Message, TimeoutNow, VoteRequest
 from cluster.raft.types import GroupId, NodeId
-from cluster.rpc import convert
+from cluster.rpc import convert_raft
 from cluster.rpc.client_pool import RpcChannel, RpcError
 
 logger = logging.getLogger(__name__)
@@ -137,13 +137,13 @@ class PeerLink:
     def _send_heartbeats(self, heartbeats: list[tuple[LinkedMember, Heartbeat]]) -> None:
         wires = []
         for member, heartbeat in heartbeats:
-            wire = convert.heartbeat_to_wire(member.group_id, heartbeat)
+            wire = convert_raft.heartbeat_to_wire(member.group_id, heartbeat)
             if member.heartbeat_cargo is not None:
                 member.heartbeat_cargo.decorate(self.peer, wire)
             wires.append(wire)
-        batch = convert.heartbeat_batch(self._address_book.own, wires, self._process)
+        batch = convert_raft.heartbeat_batch(self._address_book.own, wires, self._process)
         answer = self._channel.call("sendHeartbeat", batch, timeout_s=self._call_timeout_s)
-        self._address_book.learn(convert.node_info_from_wire(answer.receiver, NodeInfo))
+        self._address_book.learn(convert_raft.node_info_from_wire(answer.receiver, NodeInfo))
         self._on_heard(self.peer, answer.process or 0)
         by_group = {wire.groupId: wire for wire in answer.responses}
         for member, heartbeat in heartbeats:
@@ -152,7 +152,7 @@ class PeerLink:
                 continue
             if member.heartbeat_cargo is not None:
                 member.heartbeat_cargo.answered(self.peer, answered)
-            response = convert.heartbeat_response_from_wire(
+            response = convert_raft.heartbeat_response_from_wire(
                 answered, frm=self.peer, to=heartbeat.frm
             )
             if response is not None:
@@ -163,7 +163,7 @@ class PeerLink:
         for start in range(0, len(requests), _MAX_VOTES_IN_A_CALL):
             part = requests[start : start + _MAX_VOTES_IN_A_CALL]
             wires = [
-                convert.vote_request_to_wire(member.group_id, cast("VoteRequest", message))
+                convert_raft.vote_request_to_wire(member.group_id, cast("VoteRequest", message))
                 for member, message in part
             ]
             if len(wires) == 1:
@@ -177,14 +177,14 @@ class PeerLink:
                 if len(answers) != len(wires):
                     raise ValueError(f"{len(answers)} answers to {len(wires)} vote requests")
             for (member, message), wire in zip(part, answers, strict=True):
-                response = convert.vote_response_from_wire(wire, frm=self.peer, to=message.frm)
+                response = convert_raft.vote_response_from_wire(wire, frm=self.peer, to=message.frm)
                 if response is not None:
                     member.receive(response)
 
     def _send_timeout_now(self, member: LinkedMember, message: TimeoutNow) -> None:
         self._channel.call(
             "timeoutNow",
-            convert.timeout_now_to_wire(member.group_id, message),
+            convert_raft.timeout_now_to_wire(member.group_id, message),
             timeout_s=self._call_timeout_s,
         )
 

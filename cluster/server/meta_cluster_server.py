@@ -12,7 +12,7 @@ from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
 from cluster.raft.types import GroupId
-from cluster.rpc import convert
+from cluster.rpc import convert_raft
 from cluster.rpc.gen.cluster import MetaGroupService
 from cluster.rpc.gen.cluster.ttypes import (
     CheckStatusResponse,
@@ -59,7 +59,7 @@ class MetaHandler(RaftHandler):
 
     def checkStatus(self, status: StartUpStatus) -> CheckStatusResponse:  # noqa: N802
         """Compare the asker's settings with this node's (start-up step 3 of the asker)."""
-        asker = convert.node_info_from_wire(status.node, NodeInfo)
+        asker = convert_raft.node_info_from_wire(status.node, NodeInfo)
         has_table = self.member is not None and self.member.table is not None
         mismatches = compare(
             self._settings.cluster.as_map(),
@@ -82,14 +82,14 @@ class MetaHandler(RaftHandler):
         if refusal is None and not mismatches:
             self._address_book.learn(asker)
         return CheckStatusResponse(
-            responder=convert.node_info_to_wire(self._address_book.own),
+            responder=convert_raft.node_info_to_wire(self._address_book.own),
             mismatches=[
                 ConfigMismatch(key=item.key, askerValue=item.theirs, responderValue=item.mine)
                 for item in mismatches
             ],
             refusal=refusal,
             knownNodes=[
-                convert.node_info_to_wire(info)
+                convert_raft.node_info_to_wire(info)
                 for info in self._address_book.all()
                 if info.incarnation
             ],
@@ -100,9 +100,9 @@ class MetaHandler(RaftHandler):
         members, stats = self._node_status()
         table = self.member.state.partition_table if self.member is not None else b""
         return NodeStatus(
-            node=convert.node_info_to_wire(self._address_book.own),
+            node=convert_raft.node_info_to_wire(self._address_book.own),
             members=[_member_status(member) for member in members],
-            knownNodes=[convert.node_info_to_wire(info) for info in self._address_book.all()],
+            knownNodes=[convert_raft.node_info_to_wire(info) for info in self._address_book.all()],
             partitionTable=table or None,
             stats=stats,
         )

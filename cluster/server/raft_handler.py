@@ -19,7 +19,7 @@ from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import Consistency, decode_read
 from cluster.raft import messages
 from cluster.raft.types import GroupId, NodeId
-from cluster.rpc import convert, convert_snapshot
+from cluster.rpc import convert_raft, convert_snapshot
 from cluster.rpc.convert_snapshot import SnapshotReply, SnapshotVerdict
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import (
@@ -72,19 +72,19 @@ class RaftHandler:
 
     def sendHeartbeat(self, batch: HeartbeatBatch) -> HeartbeatBatchResponse:  # noqa: N802
         """Take the heartbeats of all groups that the sender leads."""
-        sender = convert.node_info_from_wire(batch.sender, NodeInfo)
+        sender = convert_raft.node_info_from_wire(batch.sender, NodeInfo)
         self._address_book.learn(sender)
         self._on_heard(sender.node_id, batch.process or 0)
         wires = batch.heartbeats
         answers = self._handle_all(
-            [(wire.groupId, partial(convert.heartbeat_from_wire, wire)) for wire in wires]
+            [(wire.groupId, partial(convert_raft.heartbeat_from_wire, wire)) for wire in wires]
         )
         responses = [
             self._heartbeat_response(wire, cast("messages.HeartbeatResponse | None", answer))
             for wire, answer in zip(wires, answers, strict=True)
         ]
         return HeartbeatBatchResponse(
-            receiver=convert.node_info_to_wire(self._address_book.own),
+            receiver=convert_raft.node_info_to_wire(self._address_book.own),
             responses=responses,
             process=self._process,
         )
@@ -95,17 +95,21 @@ class RaftHandler:
         answer = None
         if member is not None:
             answer = member.handle(
-                lambda id_: convert.vote_request_from_wire(request, id=id_), self._answer_timeout_s
+                lambda id_: convert_raft.vote_request_from_wire(request, id=id_),
+                self._answer_timeout_s,
             )
-        return convert.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
+        return convert_raft.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
 
     def startElections(self, requests: list[VoteRequest]) -> list[VoteResponse]:  # noqa: N802
         """Answer requests of several groups once all votes are durable."""
         answers = self._handle_all(
-            [(wire.groupId, partial(convert.vote_request_from_wire, wire)) for wire in requests]
+            [
+                (wire.groupId, partial(convert_raft.vote_request_from_wire, wire))
+                for wire in requests
+            ]
         )
         return [
-            convert.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
+            convert_raft.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
             for answer in answers
         ]
 
@@ -114,10 +118,13 @@ class RaftHandler:
     ) -> list[AppendEntriesResponse]:
         """Answer small appends of several groups once all are durable."""
         answers = self._handle_all(
-            [(wire.groupId, partial(convert.append_request_from_wire, wire)) for wire in requests]
+            [
+                (wire.groupId, partial(convert_raft.append_request_from_wire, wire))
+                for wire in requests
+            ]
         )
         return [
-            convert.append_response_to_wire(cast("messages.AppendResponse | None", answer))
+            convert_raft.append_response_to_wire(cast("messages.AppendResponse | None", answer))
             for answer in answers
         ]
 
@@ -127,16 +134,16 @@ class RaftHandler:
         answer = None
         if member is not None:
             answer = member.handle(
-                lambda id_: convert.append_request_from_wire(request, id=id_),
+                lambda id_: convert_raft.append_request_from_wire(request, id=id_),
                 self._answer_timeout_s,
             )
-        return convert.append_response_to_wire(cast("messages.AppendResponse | None", answer))
+        return convert_raft.append_response_to_wire(cast("messages.AppendResponse | None", answer))
 
     def timeoutNow(self, request: TimeoutNowRequest) -> None:  # noqa: N802
         """Campaign at once: the leader hands over."""
         member = self._find_member(GroupId(request.groupId))
         if member is not None:
-            member.receive(convert.timeout_now_from_wire(request))
+            member.receive(convert_raft.timeout_now_from_wire(request))
 
     def installSnapshot(self, request: SnapshotRequest) -> SnapshotResponse:  # noqa: N802
         """Take a part of a leader's state."""
@@ -228,7 +235,7 @@ class RaftHandler:
             member = self._find_member(GroupId(wire.groupId))
             if member is not None:
                 extra = self.heartbeat_extra(member, wire)
-        response = convert.heartbeat_response_to_wire(GroupId(wire.groupId), answer)
+        response = convert_raft.heartbeat_response_to_wire(GroupId(wire.groupId), answer)
         response.tableVersion = extra
         return response
 

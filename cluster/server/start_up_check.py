@@ -11,7 +11,7 @@ from cluster.config.agreement import Mismatch, Verdict, describe_mismatch, verdi
 from cluster.config.settings import Settings
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.raft.types import NodeId
-from cluster.rpc import convert
+from cluster.rpc import convert_raft
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.gen.cluster import MetaGroupService
 from cluster.rpc.gen.cluster.ttypes import StartUpStatus
@@ -104,7 +104,7 @@ class StartUpCheck:
         channel = RpcChannel(lambda: endpoint, MetaGroupService.Client, timeout_s)
         status = StartUpStatus(
             protocolVersion=PROTOCOL_VERSION,
-            node=convert.node_info_to_wire(self._book.own),
+            node=convert_raft.node_info_to_wire(self._book.own),
             settings=self._settings.cluster.as_map(),
             hasPartitionTable=self._has_table,
         )
@@ -115,9 +115,9 @@ class StartUpCheck:
             return None
         finally:
             channel.close()
-        self._book.learn(convert.node_info_from_wire(response.responder, NodeInfo))
+        self._book.learn(convert_raft.node_info_from_wire(response.responder, NodeInfo))
         for info in response.knownNodes:
-            self._book.recall(convert.node_info_from_wire(info, NodeInfo))
+            self._book.recall(convert_raft.node_info_from_wire(info, NodeInfo))
         return _Answer(
             NodeId(response.responder.nodeId),
             [

@@ -18,7 +18,7 @@ from cluster.raft.messages import (
     VoteResponse,
 )
 from cluster.raft.types import Entry, EntryKind
-from cluster.rpc import convert
+from cluster.rpc import convert_raft
 
 
 class Info(NamedTuple):
@@ -59,57 +59,57 @@ def sent(wire):
 
 def test_requests_round_trip():
     vote = VoteRequest(1, 2, 3, 4, 5, pre=True, transfer=True, id=6, commit=7, commit_term=8)
-    wire = sent(convert.vote_request_to_wire(9, vote))
+    wire = sent(convert_raft.vote_request_to_wire(9, vote))
     assert wire.groupId == 9
-    assert convert.vote_request_from_wire(wire, id=6) == vote
+    assert convert_raft.vote_request_from_wire(wire, id=6) == vote
 
-    wire = sent(convert.append_request_to_wire(9, APPEND))
+    wire = sent(convert_raft.append_request_to_wire(9, APPEND))
     assert wire.groupId == 9
-    back = convert.append_request_from_wire(wire, id=4)
+    back = convert_raft.append_request_from_wire(wire, id=4)
     assert back == APPEND
     assert [type(entry.kind) for entry in back.entries] == [EntryKind] * 3
 
     beat = Heartbeat(1, 2, 3, 4, read_context=5, compact_to=6, id=7, quiesce=True)
-    wire = sent(convert.heartbeat_to_wire(9, beat))
+    wire = sent(convert_raft.heartbeat_to_wire(9, beat))
     assert (wire.groupId, wire.tableVersion, wire.partitionTable) == (9, None, None)
-    assert convert.heartbeat_from_wire(wire, id=7) == beat
+    assert convert_raft.heartbeat_from_wire(wire, id=7) == beat
 
     now = TimeoutNow(1, 2, 3)
-    wire = sent(convert.timeout_now_to_wire(9, now))
-    assert (wire.groupId, convert.timeout_now_from_wire(wire)) == (9, now)
+    wire = sent(convert_raft.timeout_now_to_wire(9, now))
+    assert (wire.groupId, convert_raft.timeout_now_from_wire(wire)) == (9, now)
 
 
 def test_answers_round_trip():
     vote = VoteResponse(1, 2, 3, granted=True, pre=True, commit=4, commit_term=5)
-    wire = sent(convert.vote_response_to_wire(vote))
-    assert convert.vote_response_from_wire(wire, frm=1, to=2) == vote
+    wire = sent(convert_raft.vote_response_to_wire(vote))
+    assert convert_raft.vote_response_from_wire(wire, frm=1, to=2) == vote
 
     append = AppendResponse(1, 2, 3, False, 4, 5, 6, 7)
-    wire = sent(convert.append_response_to_wire(append))
-    assert convert.append_response_from_wire(wire, frm=1, to=2) == append
+    wire = sent(convert_raft.append_response_to_wire(append))
+    assert convert_raft.append_response_from_wire(wire, frm=1, to=2) == append
 
     beat = HeartbeatResponse(1, 2, 3, 4, 5, asleep=True)
-    wire = sent(convert.heartbeat_response_to_wire(9, beat))
+    wire = sent(convert_raft.heartbeat_response_to_wire(9, beat))
     assert wire.groupId == 9
-    assert convert.heartbeat_response_from_wire(wire, frm=1, to=2) == beat
+    assert convert_raft.heartbeat_response_from_wire(wire, frm=1, to=2) == beat
 
 
 def test_nothing_to_say():
-    wire = sent(convert.vote_response_to_wire(None))
-    assert convert.vote_response_from_wire(wire, frm=1, to=2) is None
-    wire = sent(convert.append_response_to_wire(None))
-    assert convert.append_response_from_wire(wire, frm=1, to=2) is None
-    wire = sent(convert.heartbeat_response_to_wire(9, None))
-    assert convert.heartbeat_response_from_wire(wire, frm=1, to=2) is None
+    wire = sent(convert_raft.vote_response_to_wire(None))
+    assert convert_raft.vote_response_from_wire(wire, frm=1, to=2) is None
+    wire = sent(convert_raft.append_response_to_wire(None))
+    assert convert_raft.append_response_from_wire(wire, frm=1, to=2) is None
+    wire = sent(convert_raft.heartbeat_response_to_wire(9, None))
+    assert convert_raft.heartbeat_response_from_wire(wire, frm=1, to=2) is None
 
 
 def test_nodes():
-    wire = sent(convert.node_info_to_wire(Info()))
-    assert convert.node_info_from_wire(wire, Info) == Info()
-    batch = sent(convert.heartbeat_batch(Info(), []))
+    wire = sent(convert_raft.node_info_to_wire(Info()))
+    assert convert_raft.node_info_from_wire(wire, Info) == Info()
+    batch = sent(convert_raft.heartbeat_batch(Info(), []))
     assert (batch.sender, batch.heartbeats) == (wire, [])
     with pytest.raises(ValueError, match="missing"):
-        convert.node_info_from_wire(None, Info)
+        convert_raft.node_info_from_wire(None, Info)
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_nodes():
     [("nodeId", None), ("nodeId", -1), ("internalIp", None), ("rpcPort", 65536), ("metaPort", -1)],
 )
 def test_malformed_nodes(field, value):
-    wire = convert.node_info_to_wire(Info())
+    wire = convert_raft.node_info_to_wire(Info())
     setattr(wire, field, value)
     with pytest.raises(ValueError, match="NodeInfo"):
-        convert.node_info_from_wire(wire, Info)
+        convert_raft.node_info_from_wire(wire, Info)
 
 
 @pytest.mark.parametrize("field", ["frm", "to", "term", "prevIndex", "commit", "compactTo"])
 @pytest.mark.parametrize("value", [None, -1])
 def test_malformed_appends(field, value):
-    wire = convert.append_request_to_wire(9, APPEND)
+    wire = convert_raft.append_request_to_wire(9, APPEND)
     setattr(wire, field, value)
     with pytest.raises(ValueError, match="AppendEntriesRequest"):
-        convert.append_request_from_wire(wire)
+        convert_raft.append_request_from_wire(wire)
 
 
 @pytest.mark.parametrize(
@@ -137,19 +137,19 @@ def test_malformed_appends(field, value):
     [("kind", 9), ("kind", None), ("data", None), ("term", 5), ("term", 8), ("term", None)],
 )
 def test_malformed_entries(field, value):
-    wire = convert.append_request_to_wire(9, APPEND)
+    wire = convert_raft.append_request_to_wire(9, APPEND)
     setattr(wire.entries[2 if value == 8 else 1], field, value)
     with pytest.raises(ValueError, match="AppendEntriesRequest"):
-        convert.append_request_from_wire(wire)
+        convert_raft.append_request_from_wire(wire)
 
 
 def test_empty_messages_never_reach_the_core():
-    types = convert.wire_types
+    types = convert_raft.wire_types
     for read, empty in (
-        (convert.vote_request_from_wire, types.VoteRequest()),
-        (convert.append_request_from_wire, types.AppendEntriesRequest()),
-        (convert.heartbeat_from_wire, types.Heartbeat()),
-        (convert.timeout_now_from_wire, types.TimeoutNowRequest()),
+        (convert_raft.vote_request_from_wire, types.VoteRequest()),
+        (convert_raft.append_request_from_wire, types.AppendEntriesRequest()),
+        (convert_raft.heartbeat_from_wire, types.Heartbeat()),
+        (convert_raft.timeout_now_from_wire, types.TimeoutNowRequest()),
     ):
         with pytest.raises(ValueError, match="missing or negative"):
             read(empty)
