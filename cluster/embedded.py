@@ -67,7 +67,6 @@ _HOUSEKEEPING_S = 2.0
 _FAN_OUT_THREADS = 4
 _SEGMENT_BYTES = 16 << 20
 _LOG_MAX_BYTES = 256 << 20
-_UNIT_NS = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _NEVER_SYNC_MS = 3_600_000
 
 
@@ -176,7 +175,7 @@ class EmbeddedNode:
         known = KnownNodesFile(self.folder)
         known.load()
         identity = load_or_create_identity(self.folder, self.settings.own_endpoint)
-        unit_ns = _UNIT_NS[self.settings.cluster.timestamp_precision]
+        unit_ns = self.settings.cluster.timestamp_unit_ns
         self.engine = Engine(
             MEMORY_PATH if in_memory else self.folder / "engine",
             EngineOptions(

@@ -56,7 +56,6 @@ logger = logging.getLogger(__name__)
 
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
-_UNIT_NS = {"ms": 1_000_000, "us": 1000, "ns": 1}
 _WILDCARDS = ("0.0.0.0", "::")
 _SWITCH_INTERVAL_S = 0.001
 """A request passes through several threads; behind a busy flush thread each hand-over would take
@@ -262,7 +261,7 @@ class ClusterMain:
     def step_04_open_engine(self) -> None:
         """Open the storage engine and the Raft log."""
         node = self.settings.node
-        unit_ns = _UNIT_NS[self.settings.cluster.timestamp_precision]
+        unit_ns = self.settings.cluster.timestamp_unit_ns
         self.engine = Engine(
             node.data_dir / "engine",
             EngineOptions(

@@ -169,6 +169,11 @@ class ClusterWide:
         found["hash_salt"] = str(HASH_SALT)
         return found
 
+    @property
+    def timestamp_unit_ns(self) -> int:
+        """Nanoseconds of one step of a timestamp."""
+        return {"ms": 1_000_000, "us": 1000, "ns": 1}[self.timestamp_precision]
+
 
 @dataclass(frozen=True)
 class NodeLocal:
