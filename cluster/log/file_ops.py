@@ -5,11 +5,13 @@ The calls that move bytes (`pwritev`, `fdatasync`, `pread`) release the GIL whil
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 _RWF_DSYNC = getattr(os, "RWF_DSYNC", 0)
+_O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class FileOps:
@@ -19,15 +21,21 @@ class FileOps:
         """Open a file, new ones readable by owner and group."""
         return os.open(path, flags | os.O_CLOEXEC, 0o640)
 
+    def open_direct(self, path: Path, flags: int = 0) -> int:
+        """Open a file for reads and writes past the page cache; OSError where there are none."""
+        if not _O_DIRECT:
+            raise OSError(errno.EINVAL, "this system has no direct writes")
+        return self.open(path, os.O_RDWR | _O_DIRECT | flags)
+
     def close(self, fd: int) -> None:
         """Close a descriptor."""
         os.close(fd)
 
-    def pwritev(self, fd: int, parts: Sequence[bytes], offset: int) -> int:
+    def pwritev(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
         """Write `parts` one after another at `offset`; may write less than asked."""
         return os.pwritev(fd, parts, offset)
 
-    def pwritev_durably(self, fd: int, parts: Sequence[bytes], offset: int) -> int:
+    def pwritev_durably(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
         """As `pwritev` and `fdatasync`; what was written is durable when this returns.
 
         One system call where there is one for it: to get the GIL back costs more than the call.

@@ -18,6 +18,7 @@ pages and marked them clean, so a second one that succeeds would prove nothing.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -29,6 +30,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Literal
 
+from cluster.log.direct_tail import BLOCK_BYTES, DirectTail, aligned_buffer
 from cluster.log.errors import LogFailed
 from cluster.log.file_ops import FileOps
 from cluster.log.group_log import GroupLog, WriteOp
@@ -129,6 +131,8 @@ class LogWriter:
         self._ended = False
         self._groups: dict[GroupId, GroupLog] = {}
         self._fd = tail.fd
+        self._direct: DirectTail | None = None
+        self._direct_buffer: memoryview | None = None
         self._seed = tail.seed
         self._first_segment = min(seeds)
         self._synced = tail.size_bytes
@@ -217,6 +221,7 @@ class LogWriter:
                     self._writing = 0
                     if not going_on:
                         self._ended = True
+                        self._end_direct()
                         self._files.close(self._fd)
 
     def _sleep(self) -> None:
@@ -354,6 +359,8 @@ class LogWriter:
             )
 
     def _write_parts(self, parts: list[bytes], offset: int) -> None:
+        if self._direct is not None and self._write_direct(self._direct, parts, offset):
+            return
         if self._offset - offset < _JOIN_BELOW_BYTES * len(parts):
             parts = [b"".join(parts)]
         always = self._options.sync == "always"
@@ -369,6 +376,22 @@ class LogWriter:
         if always:
             self._sync()
 
+    def _write_direct(self, direct: DirectTail, parts: list[bytes], offset: int) -> bool:
+        """Whether it is written; not where the disk wants what it does not say: larger blocks."""
+        try:
+            direct.write_durably(parts, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # refused as a whole, so it can be asked for again in another way
+            logger.warning("the log is written through the page cache: %s", error)
+            self._end_direct()
+            self._direct_buffer = None
+            return False
+        self.syncs += 1
+        self._synced = self._offset
+        return True
+
     def _sync(self) -> None:
         self._files.fdatasync(self._fd)
         self.syncs += 1
@@ -378,6 +401,7 @@ class LogWriter:
         """Begin a new segment; the old one is durable to its end before."""
         if self._synced < self._offset:
             self._sync()
+        self._end_direct()
         # A file made ahead may be longer. It must have its final size before the next segment,
         # whose header tells that size, has a name.
         self._files.truncate(self._fd, self._offset)
@@ -394,10 +418,29 @@ class LogWriter:
         self._synced = self._offset = tail.size_bytes
         self.segment = tail.sequence
         self._files.close(old_fd)
+        if spare is not None and self._options.sync == "always":
+            self._begin_direct()
         # from here on compactions see the new segment; those before may wait for a record
         for group in list(self._groups.values()):
             group.maybe_log_base()
         self._may_free = True
+
+    def _begin_direct(self) -> None:
+        """Write the segment past the page cache, where that is possible."""
+        if self._direct_buffer is None:
+            self._direct_buffer = aligned_buffer()
+        kept = self._offset % BLOCK_BYTES
+        path = segment_path(self._directory, self.segment)
+        try:
+            last = self._files.pread(self._fd, kept, self._offset - kept)
+            self._direct = DirectTail(self._files, path, last, self._direct_buffer)
+        except OSError as error:
+            logger.info("%s is written through the page cache: %s", path, error)
+
+    def _end_direct(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
 
     def _delete_unneeded(self) -> None:
         """Delete the oldest segments as long as no group has an entry in them.

@@ -13,6 +13,7 @@ are checked under a random seed of its own.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.log.direct_tail import aligned_buffer
 from cluster.log.file_ops import FileOps
 
 logger = logging.getLogger(__name__)
@@ -127,8 +129,14 @@ class SpareSegments:
             self._ready.append(made)
 
     def _fill(self, path: Path) -> None:
-        zeros = bytes(_FILL_BYTES)
-        fd = self._files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        zeros = aligned_buffer(_FILL_BYTES)
+        flags = os.O_CREAT | os.O_TRUNC
+        try:
+            fd = self._files.open_direct(path, flags)  # no page of memory for what is not read
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            fd = self._files.open(path, os.O_RDWR | flags)
         try:
             written = 0
             while written < self._size_bytes and not self._closed:

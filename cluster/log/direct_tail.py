@@ -1,0 +1,108 @@
+"""Appends to a segment past the page cache.
+
+The log is written once and hardly ever read. In the page cache every 4 KB of it take a page that
+the kernel has to find, and on a virtual machine that gives free memory back to its host such a page
+costs more than everything else about a tablet (docs/notes/memory.md). So records are gathered in
+one buffer, which is used again for every write, and go from there to the disk (O_DIRECT).
+
+The disk takes whole blocks: the last one is padded with zeros, and written again, with what was in
+it, by the next write. A block's old bytes are the same in both writes, so a write that is torn
+between sectors leaves them as they were, as with the page cache, which rewrites it likewise.
+
+Only for files that have their blocks already (`cluster.log.spares`): a direct write that makes a
+file longer waits for the file system's journal.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.log.file_ops import FileOps
+
+BLOCK_BYTES = 4096
+"""No disk in use has larger ones, and all of them take multiples of their own."""
+BUFFER_BYTES = 1 << 20
+
+
+def aligned_buffer(size_bytes: int = BUFFER_BYTES) -> memoryview:
+    """Return a buffer of zeros that direct writes may start from; multiple of a page."""
+    return memoryview(mmap.mmap(-1, size_bytes))
+
+
+class DirectTail:
+    """The end of one segment; whoever writes it owns this object.
+
+    Args:
+        path: of the segment.
+        kept: what the file holds between the last multiple of `BLOCK_BYTES` and its end.
+        buffer: of `aligned_buffer`; may serve one segment after the other.
+
+    Raises:
+        OSError: this file system has no direct writes.
+    """
+
+    def __init__(self, files: FileOps, path: Path, kept: bytes, buffer: memoryview) -> None:
+        assert len(kept) < BLOCK_BYTES <= len(buffer)
+        self._files = files
+        self._buffer = buffer
+        self._fd = files.open_direct(path)
+        self._kept = len(kept)
+        buffer[: self._kept] = kept
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close(self._fd)
+
+    def write_durably(self, parts: Sequence[bytes], offset: int) -> None:
+        """Write `parts` one after another at the end of what was written; durable on return.
+
+        Args:
+            parts: of the records.
+            offset: where the end is.
+
+        Raises:
+            OSError: what is in the file behind `offset` is unknown.
+        """
+        buffer, at = self._buffer, self._kept
+        size = len(buffer)
+        base = offset - at
+        assert not base % BLOCK_BYTES
+        for part in parts:
+            end = at + len(part)
+            if end <= size:
+                buffer[at:end] = part
+                at = end
+                continue
+            rest = memoryview(part)
+            while rest:
+                taken = min(size - at, len(rest))
+                buffer[at : at + taken] = rest[:taken]
+                at += taken
+                rest = rest[taken:]
+                if at == size:
+                    self._flush(size, base)
+                    base += size
+                    at = 0
+        self._kept = at % BLOCK_BYTES
+        whole = at - self._kept
+        if self._kept:
+            end = whole + BLOCK_BYTES
+            buffer[at:end] = bytes(end - at)
+            self._flush(end, base)
+            buffer[: self._kept] = bytes(buffer[whole:at])
+        elif at:
+            self._flush(at, base)
+
+    def _flush(self, size: int, offset: int) -> None:
+        done = 0
+        while done < size:
+            written = self._files.pwritev_durably(
+                self._fd, [self._buffer[done:size]], offset + done
+            )
+            # a short write goes on at a block's start
+            whole = written - written % BLOCK_BYTES
+            if whole <= 0:
+                raise OSError(f"the system wrote {written} of {size - done} bytes")
+            done += whole

@@ -1,0 +1,144 @@
+"""Appends past the page cache: the file holds what was written, whatever the sizes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+
+import pytest
+
+from cluster.log.direct_tail import BLOCK_BYTES, DirectTail, aligned_buffer
+from cluster.log.file_ops import FileOps
+from cluster.raft.effects import Persist
+from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, make_entry, segments
+
+SEGMENT = 8192
+
+
+class DirectCalls(FaultyDisk):
+    """Plain files that say they take direct writes, and remember them."""
+
+    refuses = 0
+    opened = None
+    most = 1 << 30
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def open_direct(self, path, flags=0):
+        self.opened = self.open(path, os.O_RDWR | flags)
+        return self.opened
+
+    def pwritev_durably(self, fd, parts, offset):
+        if fd != self.opened:
+            return super().pwritev_durably(fd, parts, offset)
+        self.writes.append((offset, sum(map(len, parts))))
+        if self.refuses:
+            raise OSError(errno.EINVAL, "invalid argument")
+        joined = b"".join(parts)
+        return super().pwritev_durably(fd, [joined[: self.most]], offset)
+
+
+def checked_appends(files, path, start, sizes, buffer_bytes):
+    rng = random.Random(3)
+    expected = rng.randbytes(start)
+    path.write_bytes(expected + b"old" * 300_000)
+    tail = DirectTail(
+        files, path, expected[start - start % BLOCK_BYTES :], aligned_buffer(buffer_bytes)
+    )
+    for size in sizes:
+        new = rng.randbytes(size)
+        cut = rng.randrange(size + 1)
+        tail.write_durably([new[:cut], new[cut:]], len(expected))
+        expected += new
+        assert path.read_bytes()[: len(expected)] == expected
+    tail.close()
+
+
+@pytest.mark.parametrize("start", [0, 48, BLOCK_BYTES, 5000])
+def test_what_is_written_is_in_the_file(tmp_path, start):
+    files = DirectCalls()
+    sizes = [1, 100, BLOCK_BYTES, 3 * BLOCK_BYTES - 1, 20_000, 7, 16 * BLOCK_BYTES, 50_000, 0, 1]
+    checked_appends(files, tmp_path / "segment", start, sizes, 4 * BLOCK_BYTES)
+    assert all(offset % BLOCK_BYTES == 0 == size % BLOCK_BYTES for offset, size in files.writes)
+
+
+def test_a_short_write_goes_on_at_a_block(tmp_path):
+    files = DirectCalls()
+    files.most = BLOCK_BYTES + 700
+    checked_appends(files, tmp_path / "segment", 10, [30_000, 5, 9000], 8 * BLOCK_BYTES)
+    assert all(offset % BLOCK_BYTES == 0 for offset, _ in files.writes)
+
+
+def test_a_write_that_goes_nowhere_is_an_error(tmp_path):
+    files = DirectCalls()
+    files.most = 100
+    with pytest.raises(OSError, match="wrote 100 of"):
+        checked_appends(files, tmp_path / "segment", 10, [30_000], 8 * BLOCK_BYTES)
+
+
+def test_the_real_disk(tmp_path):
+    try:
+        checked_appends(FileOps(), tmp_path / "segment", 300, [10, 70_000, 4096], 1 << 16)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        pytest.skip("the file system of the temporary folder has no direct writes")
+
+
+def write_until_direct(waited, files, most=200):
+    expected = []
+    for _ in range(most):
+        expected += waited.append(1, size=500)
+        if files.writes:
+            return expected
+    raise AssertionError("no segment was written directly")
+
+
+def test_segments_made_ahead_are_written_directly(open_log, copy_of, tmp_path):
+    files = DirectCalls()
+    log = open_log(segment_bytes=SEGMENT, prepare_ahead=True, files=files)
+    waited = Waited(log.group(1))
+    expected = write_until_direct(waited, files)
+    expected += [entry for _ in range(60) for entry in waited.append(1, size=500)]
+    copy_of("log", "killed")
+    assert all_entries(open_log("killed").group(1)) == expected
+    log.close()
+    assert segments(tmp_path / "log")[-1].stat().st_size < SEGMENT + BLOCK_BYTES
+    assert all_entries(open_log().group(1)) == expected
+
+
+def test_where_the_disk_refuses_direct_writes_the_page_cache_serves(open_log, caplog):
+    files = DirectCalls()
+    files.refuses = True
+    log = open_log(segment_bytes=SEGMENT, prepare_ahead=True, files=files)
+    waited = Waited(log.group(1))
+    expected = write_until_direct(waited, files)
+    expected += [entry for _ in range(5) for entry in waited.append(1, size=500)]
+    assert any("through the page cache" in line for line in caplog.messages)
+    log.close()
+    assert all_entries(open_log().group(1)) == expected
+
+
+def test_a_failed_direct_write_ends_the_log(open_log, copy_of):
+    files = DirectCalls()
+    failed = threading.Event()
+    log = open_log(
+        segment_bytes=SEGMENT,
+        prepare_ahead=True,
+        files=files,
+        on_failure=lambda _error: failed.set(),
+    )
+    waited = Waited(log.group(1))
+    expected = write_until_direct(waited, files)
+    files.fail_sync = True
+    reported = []
+    entry = make_entry(log.group(1).last_index + 1, size=500)
+    log.group(1).submit(Persist(None, 0, (entry,)), lambda: reported.append(entry))
+    assert failed.wait(WAIT_S)
+    copy_of("log", "left")
+    assert all_entries(open_log("left").group(1)) == expected
+    assert not reported
