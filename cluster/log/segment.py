@@ -158,7 +158,8 @@ class SegmentReader:
     """Reads entries from segment files; thread-safe.
 
     A file is opened for each call: some microseconds beside a disk read, and no descriptor has to
-    be guarded against the deletion of its segment, nor does a long log hold thousands of them.
+    be guarded against the deletion of its segment, nor does a long log hold thousands of them. One
+    that becomes a later segment while it is read has other records then: that is no damage.
 
     Args:
         seeds: seed of every segment that exists; shared with the writer, which adds and removes.
@@ -210,9 +211,16 @@ class SegmentReader:
                     end = next_end
                     stop += 1
                 data = memoryview(self._files.pread(fd, end - lo, lo))
-                out += [
-                    _entry_at(path, data, lo, seed, group, place) for place in places[start:stop]
-                ]
+                try:
+                    out += [
+                        _entry_at(path, data, lo, seed, group, place)
+                        for place in places[start:stop]
+                    ]
+                except LogCorrupt:
+                    # The writer forgets the seed before it uses a file again (`SpareSegments`).
+                    if self._seeds.get(segment) != seed:
+                        raise FileNotFoundError(f"{path} is used again") from None
+                    raise
                 start = stop
         finally:
             self._files.close(fd)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cluster.log import spares
+from cluster.log.errors import LogTruncated
 from cluster.raft.types import HardState
 from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, segments
 
@@ -147,3 +148,37 @@ def test_a_spare_of_an_earlier_run_is_taken_over_if_large_enough(open_log, tmp_p
     expected = fill(Waited(log.group(1)), 20)
     log.close()
     assert all_entries(open_log(segment_bytes=SIZE).group(1)) == expected
+
+
+def test_a_segment_that_is_used_again_while_it_is_read_is_no_damage(open_log, tmp_path):
+    class Slow(FaultyDisk):
+        before_read = None
+
+        def pread(self, fd, size_bytes, offset):
+            hook, self.before_read = self.before_read, None
+            if hook is not None:
+                hook()
+            return super().pread(fd, size_bytes, offset)
+
+    disk = Slow()
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True, cache_bytes=0, files=disk)
+    waited = Waited(log.group(1))
+    fill(waited, 20)
+    spare_of(tmp_path / "log")
+    inode = segments(tmp_path / "log")[0].stat().st_ino
+
+    def use_it_again():
+        """A follower too far behind is being sent entries that are compacted just now."""
+        waited.group.compact(waited.group.last_index - 2)
+        for _ in range(200):
+            fill(waited, 1)
+            newest = segments(tmp_path / "log")[-1]
+            if newest.stat().st_ino == inode and newest.stat().st_size >= SIZE:
+                break
+            waited.group.compact(waited.group.last_index - 2)
+        assert newest.stat().st_ino == inode
+        fill(waited, 10)
+
+    disk.before_read = use_it_again
+    with pytest.raises(LogTruncated):
+        waited.group.entries(1, 5, 1 << 20)
