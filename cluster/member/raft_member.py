@@ -199,6 +199,7 @@ class RaftMember:
         self._applied_news = News()
         self.heartbeat_cargo: HeartbeatCargo | None = None
         self._stopped = False
+        self._ended = False
         self._applier = Applier(
             log,
             machine,
@@ -226,9 +227,10 @@ class RaftMember:
     def stop(self) -> None:
         """Stop taking part; waiting clients learn that their outcome is unknown. Idempotent."""
         with self._lock:
-            if self._stopped:
+            if self._ended:
                 return
-            self._stopped = True
+            self._ended = self._stopped = True
+            self.awake.set()  # a heartbeat thread that ends may wait for it
             self._dispatchers.stop()
             self._proposals.fail_all("the node is stopping")
             self._reads.fail_all(Unavailable("the node is stopping"))
@@ -376,7 +378,7 @@ class RaftMember:
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
-            effects = self._core.step(Propose((payload,)))
+            effects = self._core_step_locked(Propose((payload,)))
             if effects.rejected is not None:
                 self._route_locked(effects)
                 rejected = effects.rejected
@@ -419,12 +421,12 @@ class RaftMember:
                 if not self._core.hears_leader(self._ticks.late()):
                     raise NotLeader(self.group_id, 0)
                 known = self._core.commit
+            else:
+                read_id, waiter = self._reads.open()
+                self._step_locked(ReadRequest(read_id, self._ticks.late()), 0)
         if level is Consistency.MID:
             self.await_applied(known, deadline)
             return
-        with self._lock:
-            read_id, waiter = self._reads.open()
-            self._step_locked(ReadRequest(read_id, self._ticks.late()), 0)
         if not waiter.wait(deadline.remaining_s()):
             with self._lock:
                 self._reads.forget(read_id)
@@ -499,6 +501,8 @@ class RaftMember:
         try:
             return self._core.step(event)
         except AssertionError as error:
+            # What the step had done already never reached the log: nothing may follow from it.
+            self._stopped = True
             self._fail(error)
             raise
 

@@ -165,3 +165,12 @@ def test_a_process_that_was_stopped_blames_nobody(watched: Any) -> None:
     clock[0] += 60.0
     watch.look()
     assert not member.stepped
+
+
+def test_the_end_of_a_sleeper_wakes_who_waits_for_it(tmp_path: Path) -> None:
+    with sleeping(tmp_path) as group:
+        node = group.leader()
+        all_asleep(group)
+        # its heartbeat thread may just have been told to end when the group fell asleep
+        node.member.stop()
+        assert node.member.awake.is_set()
