@@ -197,7 +197,8 @@ class NodeLocal:
         1200,
         _ms,
         "ms",
-        "A follower that hears nothing for this time, up to twice as long by chance, campaigns.",
+        "A follower that hears nothing for this time, up to twice as long by chance, campaigns. At "
+        "least three times heartbeat_interval_ms; more than twice where lease_reads is false.",
     )
     group_sleep_after_ms: int = _key(
         10_000,
@@ -391,6 +392,12 @@ class Settings:
             raise ConfigError(
                 f"election_timeout_ms ({node.election_timeout_ms}) must be more than twice "
                 f"heartbeat_interval_ms ({node.heartbeat_interval_ms})"
+            )
+        # a lease is shorter than the time-out, and must outlast the pause between heartbeats
+        if cluster.lease_reads and node.election_timeout_ms < 3 * node.heartbeat_interval_ms:
+            raise ConfigError(
+                f"election_timeout_ms ({node.election_timeout_ms}) must be at least three times "
+                f"heartbeat_interval_ms ({node.heartbeat_interval_ms}), or lease_reads be false"
             )
         ports = {
             name: getattr(node, name)

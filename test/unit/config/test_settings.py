@@ -7,6 +7,11 @@ import pytest
 from cluster.config import render
 from cluster.config.properties import PropertiesError, parse_properties
 from cluster.config.settings import ConfigError, Endpoint, Settings, declared_keys, shown_default
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.services import MemberServices
+from cluster.raft.state import check_config
+from cluster.raft.types import NodeId
+from cluster.threads import ThreadRegistry
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -52,6 +57,8 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ({"seed_nodes": "nonsense"}, "host:meta_port"),
         ({"seed_nodes": "a:1,a:1"}, "without repetition"),
         ({"election_timeout_ms": "300"}, "heartbeat_interval_ms"),
+        ({"election_timeout_ms": "599"}, "heartbeat_interval_ms"),
+        ({"election_timeout_ms": "400", "lease_reads": "false"}, "heartbeat_interval_ms"),
         ({"rpc_port": "9003"}, "ports must differ"),
         ({"default_replica_num": "3"}, "seed_nodes"),
         ({"enable_partition": "maybe"}, "true or false"),
@@ -60,6 +67,33 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
 def test_bad_settings_name_the_key_and_what_is_allowed(values: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Settings.load(None, values)
+
+
+@pytest.mark.parametrize("lease_reads", ["true", "false"])
+@pytest.mark.parametrize("heartbeat_ms", [1, 3, 50, 200, 333])
+def test_members_can_be_made_with_whatever_is_allowed(heartbeat_ms: int, lease_reads: str) -> None:
+    allowed = 0
+    for tenths in range(15, 45):
+        election_ms = max(1, heartbeat_ms * tenths // 10)
+        values = {
+            "heartbeat_interval_ms": str(heartbeat_ms),
+            "election_timeout_ms": str(election_ms),
+            "lease_reads": lease_reads,
+        }
+        try:
+            settings = Settings.load(None, values)
+        except ConfigError:
+            continue
+        allowed += 1
+        services = MemberServices(
+            settings=settings,
+            node_id=NodeId(1),
+            process=0,
+            address_book=AddressBook(NodeInfo(NodeId(1), "h", 1)),
+            threads=ThreadRegistry(),
+        )
+        check_config(services.raft_config(favoured=False))
+    assert allowed
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
