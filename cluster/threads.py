@@ -25,6 +25,9 @@ class ThreadRegistry:
 
         An exception that leaves `target` is logged with its traceback; it never kills the process
         silently.
+
+        Raises:
+            RuntimeError: the system has no room for another thread; nothing was started.
         """
 
         def run() -> None:
@@ -39,8 +42,8 @@ class ThreadRegistry:
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
+            thread.start()
             self._threads.add(thread)
-        thread.start()
         return thread
 
     def names(self) -> list[str]:

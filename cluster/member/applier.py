@@ -115,7 +115,12 @@ class Applier:
                 return
             self._has_thread = True
         assert self._spawn is not None
-        self._spawn(self.run)
+        try:
+            self._spawn(self.run)
+        except RuntimeError:  # no room for a thread: who brings the next commit tries again
+            with self._wake:
+                self._has_thread = False
+            raise
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -123,8 +123,13 @@ class Courier:
         with self._wake:
             self._under_way = {}
         for (sender, _), response in zip(carried, responses, strict=True):
-            if response is not None:
+            if response is None:
+                continue
+            try:
                 sender.on_response(response)
+            except ValueError as error:  # the answer makes no sense
+                logger.info("group %d: node %d: %s", sender.group_id, self._peer, error)
+                sender.on_unreachable(self._peer)
 
 
 def _build(sender: Sender, order: SendAppend) -> AppendRequest | None:
@@ -162,8 +167,8 @@ class Couriers:
                 courier = self._by_peer.get(order.to)
                 if courier is None:
                     courier = Courier(order.to, self._make_channel(order.to), self._call_timeout_s)
-                    self._by_peer[order.to] = courier
                     self._spawn(str(order.to), courier.run)
+                    self._by_peer[order.to] = courier
         return courier.offer(sender, order)
 
     def stop(self) -> None:

@@ -117,6 +117,6 @@ class Dispatchers:
             on_unreachable=self._on_unreachable,
             on_failure=self._on_failure,
         )
-        self._by_peer[peer] = dispatcher
         self._threads.spawn(f"dispatcher-{self._name}-{peer}", dispatcher.run)
+        self._by_peer[peer] = dispatcher
         return dispatcher

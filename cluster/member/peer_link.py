@@ -232,8 +232,8 @@ class PeerLinks:
                 link = self._links.get(peer)
                 if link is None:
                     link = self._make(peer)
-                    self._links[peer] = link
                     self._spawn(str(peer), link.run)
+                    self._links[peer] = link
         return link
 
     def stop(self) -> None:

@@ -153,3 +153,27 @@ def test_a_failure_stops_the_replica_and_nothing_is_applied_behind_it(harness) -
     harness.commit(3)
     assert [str(error) for error in harness.failures] == ["the disk is gone"]
     assert [index for index, _ in harness.machine.applied] == [1]
+
+
+def test_a_thread_that_could_not_be_started_is_tried_again() -> None:
+    """A machine that is out of threads for a moment must not stop a group for good."""
+    machine = Machine()
+    machine.slow = {1, 2}
+    started: list[threading.Thread] = []
+
+    def spawn(run):
+        if not started:
+            started.append(threading.Thread(target=run))
+            raise RuntimeError("can't start new thread")
+        started.append(threading.Thread(target=run))
+        started[-1].start()
+
+    applier = Applier(Log(2), machine, lambda *_: None, lambda _: None, spawn)
+    applier.advance(LogIndex(1))
+    with pytest.raises(RuntimeError):
+        applier.catch_up()
+    applier.advance(LogIndex(2))
+    applier.catch_up()
+    applier.stop()
+    started[-1].join(WAIT_S)
+    assert len(started) == 2
