@@ -36,11 +36,6 @@ class Known:
         self.outcome = outcome
 
 
-_EXPIRED = Known(
-    OutcomeUnknown("the request came after its coordinator had given it up; it was not applied now")
-)
-
-
 class _Coordinator:
     """Requests below `low` are settled; above, `done` has the outcomes of those applied."""
 
@@ -84,7 +79,12 @@ class RequestTable:
         if coordinator is None:
             return None
         if request.number < coordinator.low:
-            return _EXPIRED
+            # each its own: an exception that is raised again and again keeps all its frames
+            return Known(
+                OutcomeUnknown(
+                    "the request came after its coordinator had given it up; it was not applied now"
+                )
+            )
         if request.number in coordinator.done:
             return Known(coordinator.done[request.number])
         return None
