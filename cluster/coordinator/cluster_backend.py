@@ -450,13 +450,14 @@ def interleave(
     Each step yields the longest run of one stream that comes before every other stream's next row,
     so whole batches pass through untouched where streams do not alternate.
     """
-    sign = -1 if descending else 1
+    # for the latest first, times are compared by their complement: the earliest has no negative
+    flip = -1 if descending else 0
     heads: list[tuple[int, int, ColumnBatch]] = []
 
     def push(number: int) -> None:
         for batch in streams[number]:
             if len(batch.times):
-                heapq.heappush(heads, (sign * int(batch.times[0]), number, batch))
+                heapq.heappush(heads, (int(batch.times[0]) ^ flip, number, batch))
                 return
 
     for number in range(len(streams)):
@@ -468,10 +469,10 @@ def interleave(
             push(number)
             continue
         bound = heads[0][0]
-        run = int(np.searchsorted(sign * batch.times, bound))
+        run = int(np.searchsorted(batch.times ^ flip, bound))
         yield slice_batch(batch, 0, run)
         if run < len(batch.times):
             rest = slice_batch(batch, run, len(batch.times))
-            heapq.heappush(heads, (sign * int(rest.times[0]), number, rest))
+            heapq.heappush(heads, (int(rest.times[0]) ^ flip, number, rest))
         else:
             push(number)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.coordinator.cluster_backend import interleave
-from iotdb_engine.types import Column, ColumnBatch, DataType
+from iotdb_engine.types import T_MAX, T_MIN, Column, ColumnBatch, DataType
 
 
 def batches(times: list[int], rng: random.Random) -> list[ColumnBatch]:
@@ -19,6 +19,17 @@ def batches(times: list[int], rng: random.Random) -> list[ColumnBatch]:
         found.append(ColumnBatch(part, (Column(DataType.INT64, part, part % 3 != 0),)))
         at += size
     return found
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_interleave_at_the_ends_of_time(descending: bool) -> None:
+    rng = random.Random(1)
+    streams = [[T_MIN, -5, T_MAX - 1], [T_MIN + 1, 7, T_MAX]]
+    merged = interleave(
+        [iter(batches(sorted(s, reverse=descending), rng)) for s in streams], descending=descending
+    )
+    times = [time for batch in merged for time in batch.times.tolist()]
+    assert times == sorted(streams[0] + streams[1], reverse=descending)
 
 
 @pytest.mark.parametrize("descending", [False, True])
