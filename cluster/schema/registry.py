@@ -46,7 +46,7 @@ class ContinuousQuery:
         pattern: of its FROM.
         target: path of the results, with placeholders `${n}`.
         zone: time zone of the session that made it.
-        next_run: when the next run is due; every run moves it, so no window is run twice.
+        next_run: when the next run is due; moved on once that was made.
     """
 
     name: str
@@ -186,10 +186,10 @@ class Registry:
         return {CQ_PREFIX + name.encode(): None}
 
     def claim_run(self, name: str, due: int, next_run: int) -> Puts:
-        """Move a continuous query on from the run that is due; refused when it was moved before.
+        """Note that the run that is due was made; refused when it was noted before.
 
-        Whoever's claim is applied runs the window: that is what makes it run once, whatever
-        becomes of leaders meanwhile.
+        Comes after the run (`cluster.server.continuous_queries` says why): a window may be run
+        twice, with the same effect, and none is left out.
         """
         query = self._queries.get(name)
         if query is None or query.next_run != due:

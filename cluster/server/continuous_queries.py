@@ -27,6 +27,7 @@ from cluster.sql.continuous import PLACEHOLDER
 from cluster.sql.parser import ParseContext, parse
 from cluster.sql.timestamps import parse_zone
 from cluster.threads import ThreadRegistry
+from iotdb_engine.errors import Closed, EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +98,9 @@ class ContinuousQueries:
             status = self._run(query, deadline)
             if not status.ok:
                 raise ClusterError(status.code, status.message)
-        except ClusterError as error:
+        except (ClusterError, EngineError) as error:
             logger.warning("continuous query %s at %d: %s", query.name, query.next_run, error)
-            if error.status in _PASSING:
+            if isinstance(error, Closed) or getattr(error, "status", None) in _PASSING:
                 return False
         note = ContinuousQueryPlan(
             RegistryAction.CLAIM, query.name, query.next_run, query.next_run + query.every

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.errors import ClusterError
+from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import CreateContinuousQueryPlan
 from cluster.rpc.deadline import Deadline
 from cluster.schema.registry import ContinuousQuery
 from cluster.server.continuous_queries import ContinuousQueries, target_of
 from harness.local_database import LocalDatabase
+from iotdb_engine.errors import Closed, Corruption
 
 
 @pytest.fixture
@@ -130,6 +131,35 @@ def test_a_query_that_can_not_work_is_given_up_for_that_window(
     (after,) = database.coordinator.meta_state.registry.continuous_queries()
     assert after.next_run == 11_000
     assert rows(database, "show timeseries root.all.**") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "is_over"),
+    [
+        (Corruption("data", b"", "a checksum", "another"), True),
+        (Closed("the region is being replaced"), False),
+        (ClusterError(StatusCode.NO_LEADER, "no leader"), False),
+    ],
+)
+def test_one_whose_data_can_not_be_read_does_not_stop_the_others(
+    database: LocalDatabase, monkeypatch: pytest.MonkeyPatch, error: Exception, is_over: bool
+) -> None:
+    for name in ("broken", "sound"):
+        register(database, query(name=name, next_run=10_000))
+    running = runner(database)
+
+    def run(due: ContinuousQuery, _: Deadline) -> Status:
+        if due.name == "broken":
+            raise error
+        return OK
+
+    monkeypatch.setattr(running, "_run", run)
+    assert running.run_due(10_000) == 1 + is_over
+    found = database.coordinator.meta_state.registry.continuous_queries()
+    assert [(made.name, made.next_run) for made in found] == [
+        ("broken", 11_000 if is_over else 10_000),
+        ("sound", 11_000),
+    ]
 
 
 def test_placeholders_without_a_node_are_an_error() -> None:
