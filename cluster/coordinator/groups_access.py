@@ -193,7 +193,10 @@ class GroupsAccess:
         def barrier_then_local(member: RaftMember, level: Consistency = Consistency.STRONG) -> T:
             member.read_barrier(deadline, level)
             assert isinstance(member, DataMember)
-            return local(member)
+            try:
+                return local(member)
+            except Closed as error:  # a snapshot takes its place just now: it leads no more
+                raise NotLeader(group_id, 0) from error
 
         if level is not Consistency.STRONG:
             found = self._forwarder.read_near(

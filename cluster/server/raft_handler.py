@@ -38,6 +38,7 @@ from cluster.rpc.gen.cluster.ttypes import (
     VoteResponse,
 )
 from cluster.rpc.server import callers_deadline
+from iotdb_engine.errors import Closed, EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -281,6 +282,15 @@ class RaftHandler:
         except ClusterError as error:
             return ExecuteResponse(
                 status=error.status, message=error.message, definite=error.definite
+            )
+        except EngineError as error:
+            # closed: a snapshot takes the place of this replica, or the node stops
+            passing = isinstance(error, Closed)
+            return ExecuteResponse(
+                status=StatusCode.NO_LEADER if passing else StatusCode.STORAGE_ENGINE_ERROR,
+                message=str(error),
+                definite=method == "executeRead",
+                leader=0,
             )
         except ValueError as error:
             return ExecuteResponse(
