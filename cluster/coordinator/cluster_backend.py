@@ -15,6 +15,7 @@ from cluster.coordinator.plan_router import PlanRouter
 from cluster.coordinator.schema_cache import StorageGroupRef
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.member.data_member import DataMember
+from cluster.member.meta_member import META_GROUP_ID
 from cluster.plan.codec import decode_result
 from cluster.plan.reads import (
     AggregatesRead,
@@ -44,7 +45,7 @@ from cluster.scan.windows import AggregateTable, Needs, Windows
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from iotdb_engine import ColumnBatch, DataType
+from iotdb_engine import T_MAX, T_MIN, ColumnBatch, DataType
 from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,6 @@ class ClusterBackend:
         self._deadline = deadline
         self._now = now
         self._check = check
-        self._synced = False
         self._confirmed: set[GroupId] = set()
 
     def meta(self) -> MetaState:
@@ -109,8 +109,12 @@ class ClusterBackend:
         """Return the matching series, sorted by device, then creation."""
         return self.match_all((pattern,))[0]
 
-    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
+    def match_all(
+        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+    ) -> list[list[SeriesInfo]]:
         """Return for each pattern the matching series, all as of one read of each group."""
+        if not self._router.is_one_group:
+            self._confirm(patterns, span)
         self._sync()
         wanted: dict[GroupId, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
         for number, pattern in enumerate(patterns):
@@ -136,12 +140,11 @@ class ClusterBackend:
             )
 
         found: list[list[SeriesInfo]] = [[] for _ in patterns]
-        answers = self._access.in_parallel(
-            [read(group_id, parts) for group_id, parts in wanted.items()]
+        answers = self._access.read_each(
+            [(group_id, read(group_id, parts)) for group_id, parts in wanted.items()],
+            self._confirmed,
         )
         for parts, answer in zip(wanted.values(), answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
             for (number, _), series in zip(parts, answer, strict=True):
                 known = found[number]
                 found[number] = sorted([*known, *series], key=_place) if known else series
@@ -195,7 +198,7 @@ class ClusterBackend:
         slots = self._router.data_slots(storage_group)
         streams = [
             self._group_rows(group.group_id, query, slots, max_rows)
-            for group in self._router.data_groups(storage_group)
+            for group in self._router.data_groups(storage_group, t_min, t_max)
         ]
         if len(streams) == 1:
             return streams[0]
@@ -241,17 +244,19 @@ class ClusterBackend:
                 self._confirmed,
             )
 
-        places = self._places(series)
-        answers = self._access.in_parallel(
+        low, high = int(windows.lows[0]), int(windows.highs[-1])
+        if intervals:
+            low, high = max(low, intervals[0][0]), min(high, intervals[-1][1])
+        places = self._places(series, low, high)
+        answers = self._access.read_each(
             [
-                call(group_id, query_of(numbers, first), slots)
+                (group_id, call(group_id, query_of(numbers, first), slots))
                 for (group_id, slots, first), numbers in places.items()
-            ]
+            ],
+            self._confirmed,
         )
         result: AggregateTable | None = None
         for numbers, answer in zip(places.values(), answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
             mine = numbers[: len(answer)]
             if result is None and len(mine) == count:
                 result = answer  # mostly the only one
@@ -281,16 +286,15 @@ class ClusterBackend:
             )
 
         places = self._places(series)
-        answers = self._access.in_parallel(
+        answers = self._access.read_each(
             [
-                call(group_id, LastRead(_keys([series[n] for n in numbers]), slots))
+                (group_id, call(group_id, LastRead(_keys([series[n] for n in numbers]), slots)))
                 for (group_id, slots, _), numbers in places.items()
-            ]
+            ],
+            self._confirmed,
         )
         latest: list[tuple[int, Any] | None] = [None] * len(series)
         for (_, _, first), numbers, answer in zip(places, places.values(), answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
             for number, point in zip(numbers, answer, strict=True):
                 known = latest[number]
                 if (
@@ -339,9 +343,23 @@ class ClusterBackend:
         return self._storage_groups.first_alive(storage_group, self._now)
 
     def _sync(self) -> None:
-        if not self._synced:
+        if META_GROUP_ID not in self._confirmed:
             self._access.sync_meta(self._deadline)
-            self._synced = True
+            self._confirmed.add(META_GROUP_ID)
+
+    def _confirm(self, patterns: Sequence[PathPattern], span: tuple[int, int]) -> None:
+        """Ask in one trip for what the query seems to need, as far as this node knows.
+
+        It may know too little of new storage groups: then their groups are asked when it comes to
+        them.
+        """
+        groups = {META_GROUP_ID}
+        for pattern in patterns:
+            for ref in self._storage_groups.reachable_by(pattern):
+                groups.add(self._router.schema_group(ref.path))
+                for group in self._router.data_groups(ref.path, *span):
+                    groups.add(group.group_id)
+        self._access.confirm(groups, self._deadline, self._confirmed)
 
     def _from_schema_groups(
         self,
@@ -352,21 +370,22 @@ class ClusterBackend:
         by_group: dict[GroupId, list[StorageGroupRef]] = defaultdict(list)
         for ref in self._storage_groups.reachable_by(pattern):
             by_group[self._router.schema_group(ref.path)].append(ref)
-        answers = self._access.in_parallel(
+        answers = self._access.read_each(
             [
-                read(group_id, tuple(ref.sg_id for ref in refs))
+                (group_id, read(group_id, tuple(ref.sg_id for ref in refs)))
                 for group_id, refs in by_group.items()
-            ]
+            ],
+            self._confirmed,
         )
         found: list[T] = []
         for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
             found.extend(answer)
         return found
 
-    def _places(self, series: Sequence[SeriesInfo]) -> dict[_Place, list[int]]:
-        """Return which series (by number) have points where."""
+    def _places(
+        self, series: Sequence[SeriesInfo], t_min: int = T_MIN, t_max: int = T_MAX
+    ) -> dict[_Place, list[int]]:
+        """Return which series (by number) may have points within a range where."""
         owners: dict[str, list[int]] = defaultdict(list)
         for number, info in enumerate(series):
             owners[info.storage_group].append(number)
@@ -374,7 +393,7 @@ class ClusterBackend:
         for storage_group, numbers in owners.items():
             first = self._first_alive(storage_group)
             slots = self._router.data_slots(storage_group)
-            for group in self._router.data_groups(storage_group):
+            for group in self._router.data_groups(storage_group, max(t_min, first), t_max):
                 places[_Place(group.group_id, slots, first)].extend(numbers)
         for numbers in places.values():
             numbers.sort()

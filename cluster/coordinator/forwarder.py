@@ -151,11 +151,11 @@ class Forwarder:
             0 when none confirms it within half a second each.
         """
         for node_id in self._members_of(group_id):
-            if node_id in (but, self._node_id) or self._is_mute(node_id):
+            if node_id in (but, self._node_id) or self.is_mute(node_id):
                 continue
             deadline = Deadline.after(_LEADER_QUESTION_S)
             try:
-                response = self._pool(group_id).call(
+                response = self.pool_of(group_id).call(
                     node_id,
                     _READ_METHOD,
                     self._request(group_id, encode_read(AppliedIndexRead()), deadline),
@@ -214,6 +214,14 @@ class Forwarder:
         """Return this node's member of a group, None where there is none."""
         return self._find_member(group_id)
 
+    def pool_of(self, group_id: GroupId) -> ClientPool:
+        """Return the connections to the service of a group."""
+        return self._meta_pool if group_id == META_GROUP_ID else self._data_pool
+
+    def is_mute(self, node_id: NodeId) -> bool:
+        """Whether a node is known not to answer."""
+        return self._reach is not None and self._reach.is_mute(node_id)
+
     def leads_here(self, group_id: GroupId) -> None:
         """This node's member was found to lead a group: it is not lost."""
         if self._lost:
@@ -248,7 +256,7 @@ class Forwarder:
             request.consistency = int(level)
             try:
                 with self.watch.over(group_id, node_id, soon) as watched:
-                    response = self._pool(group_id).call(
+                    response = self.pool_of(group_id).call(
                         node_id, _READ_METHOD, request, deadline=soon, on_start=watched.started
                     )
             except (RpcError, ClusterError) as error:
@@ -270,7 +278,7 @@ class Forwarder:
                 continue
             try:
                 request = self._request(group_id, payload, deadline)
-                response = self._pool(group_id).call(
+                response = self.pool_of(group_id).call(
                     node_id, _READ_METHOD, request, deadline=deadline
                 )
             except (RpcError, ClusterError) as error:
@@ -298,7 +306,7 @@ class Forwarder:
         tried: set[NodeId] = set()
         while target := self._pick(group_id, member, hint, tried):
             tried.add(target)
-            if self._is_mute(target):
+            if self.is_mute(target):
                 continue
             found, value, hint = self._ask(
                 group_id, target, method, payload, deadline, bytes, lambda: False
@@ -396,11 +404,8 @@ class Forwarder:
         if time.monotonic() - lost_since < _PATIENCE_S:
             return False
         members = self._members_of(group_id)
-        mute = sum([node_id != self._node_id and self._is_mute(node_id) for node_id in members])
+        mute = sum([node_id != self._node_id and self.is_mute(node_id) for node_id in members])
         return mute * 2 >= len(members) > 0
-
-    def _is_mute(self, node_id: NodeId) -> bool:
-        return self._reach is not None and self._reach.is_mute(node_id)
 
     def _ask_around(self, errand: _Errand[T], member: RaftMember | None) -> Found[T] | None:
         """Ask who may lead, by what this node knows or is told, each once."""
@@ -412,7 +417,7 @@ class Forwarder:
             if not target:
                 return None
             errand.tried.add(target)
-            if self._is_mute(target):
+            if self.is_mute(target):
                 errand.is_mute = True
                 self.watch.attend()
                 continue
@@ -500,7 +505,7 @@ class Forwarder:
             with self.watch.over(group_id, target, deadline) as watched:
                 if is_outdated():
                     watched.supersede()
-                response = self._pool(group_id).call(
+                response = self.pool_of(group_id).call(
                     target, method, request, deadline=deadline, on_start=watched.started
                 )
         except RpcError as error:
@@ -540,9 +545,6 @@ class Forwarder:
         if numbers is None:
             numbers = self._requests.setdefault(group_id, RequestNumbers(self._coordinator))
         return numbers
-
-    def _pool(self, group_id: GroupId) -> ClientPool:
-        return self._meta_pool if group_id == META_GROUP_ID else self._data_pool
 
     def _request(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> ExecuteRequest:
         return ExecuteRequest(

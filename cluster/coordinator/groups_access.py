@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from cluster.coordinator.forwarder import Forwarder, Found
+from cluster.coordinator.forwarder import Forwarder
+from cluster.coordinator.own_replicas import OwnReplicas
 from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
@@ -34,10 +34,6 @@ T = TypeVar("T")
 
 _FAN_OUT_THREADS = 16
 _ANNOUNCE_S = 1.0
-_CATCH_UP_S = 0.02
-"""Longest wait for a follower on this node before the leader is asked."""
-_LAG_S = 1.0
-"""How long a follower that was not there by then is left alone."""
 
 
 class GroupsAccess:
@@ -53,8 +49,7 @@ class GroupsAccess:
         self._forwarder = forwarder
         self._meta = meta_member
         self._level = level
-        self._lagging: dict[GroupId, float] = {}
-        """Until when this node's replica of a group is not asked."""
+        self._own = OwnReplicas(forwarder, self._applied_index)
         self._pool = pool or ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
 
     def at(self, level: Consistency) -> GroupsAccess:
@@ -106,6 +101,14 @@ class GroupsAccess:
             except (NotLeader, Unavailable) as error:
                 logger.debug("meta state: %s: the leader is asked", error)
             else:
+                return
+        elif self._meta.is_leader:
+            try:
+                self._meta.read_barrier(deadline)
+            except NotLeader as error:
+                logger.debug("meta state: %s: its new leader is asked", error)
+            else:
+                self._forwarder.leads_here(META_GROUP_ID)
                 return
         self._meta.await_applied(self._applied_index(META_GROUP_ID, deadline), deadline)
 
@@ -210,49 +213,41 @@ class GroupsAccess:
             if found is not None:
                 return found.value
         elif confirmed is not None:
-            here = self._read_here(group_id, deadline, local, confirmed)
+            here = self._own.read(group_id, deadline, local, confirmed)
             if here is not None:
                 return here.value
         return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
 
-    def _read_here(
-        self,
-        group_id: GroupId,
-        deadline: Deadline,
-        local: Callable[[DataMember], T],
-        confirmed: set[GroupId],
-    ) -> Found[T] | None:
-        """Read from this node's replica, None where there is none that is near its leader."""
-        member = self._forwarder.member_here(group_id)
-        if not isinstance(member, DataMember):
-            return None
-        try:
-            if group_id not in confirmed:
-                if member.is_leader:
-                    member.read_barrier(deadline)
-                    self._forwarder.leads_here(group_id)
-                elif not self._catches_up(member, deadline):
-                    return None
-                confirmed.add(group_id)
-            return Found(local(member))
-        except (NotLeader, Unavailable, Closed) as error:
-            logger.debug("group %d: not read here: %s", group_id, error)
-            confirmed.discard(group_id)
-            return None
+    def confirm(
+        self, groups: Iterable[GroupId], deadline: Deadline, confirmed: set[GroupId]
+    ) -> None:
+        """Find out in one trip which of this node's replicas of groups may be read; see `read`."""
+        if self._level is Consistency.STRONG:
+            self._own.confirm(groups, deadline, confirmed)
 
-    def _catches_up(self, follower: DataMember, deadline: Deadline) -> bool:
-        """Whether a follower soon has what its leader had when it was asked."""
-        group_id = follower.group_id
-        if time.monotonic() < self._lagging.get(group_id, 0):
-            return False
-        index = self._applied_index(group_id, deadline)
+    def read_each(
+        self, reads: Sequence[tuple[GroupId, Callable[[], T]]], confirmed: set[GroupId]
+    ) -> list[T]:
+        """Run a read of each of some groups, those of other nodes side by side; results in order.
+
+        What this node's replicas answer is computed by the calling thread: Python computes one
+        thing at a time.
+
+        Raises:
+            Exception: what the first of them raised that did; all have ended then.
+        """
+        if len(reads) == 1:
+            return [reads[0][1]()]
+        afar = {
+            number: self._pool.submit(read)
+            for number, (group_id, read) in enumerate(reads)
+            if not self._own.is_near(group_id, confirmed)
+        }
         try:
-            follower.await_applied(index, deadline.earlier(_CATCH_UP_S))
-        except Unavailable as error:
-            logger.debug("group %d: the leader is asked: %s", group_id, error)
-            self._lagging[group_id] = time.monotonic() + _LAG_S
-            return False
-        return True
+            here = {n: read() for n, (_, read) in enumerate(reads) if n not in afar}
+        finally:
+            wait(afar.values())
+        return [here[n] if n in here else afar[n].result() for n in range(len(reads))]
 
     def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:
         """Run calls side by side; each result, or the exception it raised, in order."""

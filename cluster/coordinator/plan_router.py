@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from cluster.raft.types import GroupId
 from iotdb_engine import T_MAX, T_MIN, DataType, Fragment
 
 _TIME = np.dtype(">i8")
+
+_MAX_PARTITIONS = 64
+"""Of a range that is looked at one by one to see which groups it concerns."""
 
 
 class PlanRouter:
@@ -41,6 +44,12 @@ class PlanRouter:
             )
         return table
 
+    @property
+    def is_one_group(self) -> bool:
+        """Whether there is but one data group, or none yet."""
+        table = self._table()
+        return table is None or len(table.groups) == 1
+
     def schema_group(self, storage_group: str) -> GroupId:
         """Return the group that owns a storage group's schema: that of its first slot."""
         return self.table().group_of_slot(slot_of(storage_group, 0)).group_id
@@ -50,12 +59,24 @@ class PlanRouter:
         partition = partition_id(time, self._interval, enabled=self._enabled)
         return self.table().group_of_slot(slot_of(storage_group, partition)).group_id
 
-    def data_groups(self, storage_group: str) -> list[PartitionGroup]:
-        """Return every group that may hold points of a storage group."""
+    def data_groups(
+        self, storage_group: str, t_min: int = T_MIN, t_max: int = T_MAX
+    ) -> Sequence[PartitionGroup]:
+        """Return every group that may hold points of a storage group within an inclusive range.
+
+        Cost: O(time partitions in the range), or O(1) where there are very many: then all groups.
+        """
         table = self.table()
         if not self._enabled:
-            return [table.group_of_slot(slot_of(storage_group, 0))]
-        return list(table.groups)
+            return (table.group_of_slot(slot_of(storage_group, 0)),)
+        if len(table.groups) == 1:
+            return table.groups
+        first = partition_id(t_min, self._interval, enabled=True)
+        last = partition_id(t_max, self._interval, enabled=True)
+        if last - first >= _MAX_PARTITIONS:
+            return table.groups
+        numbers = {table.slots[slot_of(storage_group, one)] for one in range(first, last + 1)}
+        return [table.groups[number] for number in sorted(numbers)]
 
     def data_slots(self, storage_group: str) -> tuple[int, ...] | None:
         """Return the slots to look in for a storage group's points; None: any of the group's."""

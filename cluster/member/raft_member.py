@@ -417,21 +417,24 @@ class RaftMember:
         with self._lock:
             if self._stopped:
                 raise NotLeader(self.group_id, 0)
+            late = self._ticks.late()
             if level is Consistency.MID:
-                if not self._core.hears_leader(self._ticks.late()):
+                if not self._core.hears_leader(late):
                     raise NotLeader(self.group_id, 0)
-                known = self._core.commit
+                index: LogIndex | None = self._core.commit
             else:
-                read_id, waiter = self._reads.open()
-                self._step_locked(ReadRequest(read_id, self._ticks.late()), 0)
-        if level is Consistency.MID:
-            self.await_applied(known, deadline)
-            return
-        if not waiter.wait(deadline.remaining_s()):
-            with self._lock:
-                self._reads.forget(read_id)
-            raise Unavailable(f"group {self.group_id}: leadership not confirmed in time")
-        self.await_applied(waiter.result(), deadline)
+                index = self._core.readable_index(late)  # mostly, without a step
+                if index is None:
+                    read_id, waiter = self._reads.open()
+                    self._step_locked(ReadRequest(read_id, late), 0)
+        if index is None:
+            if not waiter.wait(deadline.remaining_s()):
+                with self._lock:
+                    self._reads.forget(read_id)
+                raise Unavailable(f"group {self.group_id}: leadership not confirmed in time")
+            index = waiter.result()
+        if self.group_machine.applied_index < index:
+            self.await_applied(index, deadline)
 
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""

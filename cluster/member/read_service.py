@@ -8,6 +8,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_result
 from cluster.plan.reads import (
     AggregatesRead,
+    AppliedIndexesRead,
     AppliedIndexRead,
     AwaitAppliedRead,
     Consistency,
@@ -42,6 +43,8 @@ def serve_read(
     if isinstance(read, AwaitAppliedRead):
         member.await_applied(read.index, deadline)
         return encode_result(None)
+    if isinstance(read, AppliedIndexesRead):
+        raise ValueError("AppliedIndexesRead is for a node, not for one of its members")
     member.read_barrier(deadline, level)
     if isinstance(read, AppliedIndexRead):
         return encode_result(int(member.applied_index))

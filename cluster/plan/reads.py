@@ -46,6 +46,13 @@ class AppliedIndexRead:
 
 
 @dataclass(frozen=True)
+class AppliedIndexesRead:
+    """Return such an index for each of several groups, None for those that the node can't tell."""
+
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class AwaitAppliedRead:
     """Answer once an entry is applied on the node that is asked, leader or not."""
 
@@ -132,6 +139,7 @@ class LastRead:
 
 Read: TypeAlias = (
     AppliedIndexRead
+    | AppliedIndexesRead
     | AwaitAppliedRead
     | ResolveRead
     | MatchSeriesRead
@@ -146,6 +154,7 @@ _PLAIN: dict[str, type[Read]] = {
     cls.__name__: cls
     for cls in (
         AppliedIndexRead,
+        AppliedIndexesRead,
         AwaitAppliedRead,
         ResolveRead,
         MatchDevicesRead,

@@ -14,7 +14,7 @@ from cluster.scan.windows import AggregateTable, Needs, Windows
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import DeviceInfo, SeriesInfo
-from iotdb_engine.types import ColumnBatch
+from iotdb_engine.types import T_MAX, T_MIN, ColumnBatch
 
 
 class QueryBackend(Protocol):
@@ -32,8 +32,15 @@ class QueryBackend(Protocol):
         """Return the series whose path (or alias path) matches, sorted by device, then creation."""
         ...
 
-    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
-        """Return what `match_series` would for each pattern, at the cost of one look-up."""
+    def match_all(
+        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+    ) -> list[list[SeriesInfo]]:
+        """Return what `match_series` would for each pattern, at the cost of one look-up.
+
+        Args:
+            patterns: of the series.
+            span: inclusive range in which points will mostly be read next; only a hint.
+        """
         ...
 
     def match_devices(self, pattern: PathPattern) -> list[DeviceInfo]:

@@ -26,6 +26,7 @@ from cluster.query.expressions import (
 from cluster.query.functions.function import Bind, FunctionError
 from cluster.query.functions.operators import Operand, bind_operator, constant_operand
 from cluster.query.functions.registry import BUILT_IN, KNOWN
+from cluster.query.where import times_around
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
 from cluster.sql.modern_expressions import constant_or_none
@@ -85,8 +86,16 @@ class SeriesResolver:
                     wanted[text] = PathPattern.parse(text, prefix=self._prefix_dialect)
                 except ClusterError:
                     continue
-        found = self._backend.match_all(list(wanted.values()))
+        found = self._backend.match_all(list(wanted.values()), _span_of(select))
         self._known.update(zip(wanted, found, strict=True))
+
+
+def _span_of(select: Select) -> tuple[int, int]:
+    """Return a range of time that holds what a SELECT looks at, as far as is easily told."""
+    low, high = times_around(select.where)
+    if select.windows is not None:
+        low, high = max(low, select.windows.start), min(high, select.windows.end)
+    return low, high
 
 
 def _series_paths(select: Select) -> Iterator[str]:

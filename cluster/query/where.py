@@ -50,7 +50,7 @@ from cluster.sql.statements.select import (
     ValueRegexp,
 )
 from cluster.sql.values import parse_value
-from iotdb_engine.types import BATCH_DTYPES, DataType
+from iotdb_engine.types import BATCH_DTYPES, T_MAX, T_MIN, DataType
 
 _INVERSE = {
     Comparison.EQ: Comparison.NE,
@@ -116,6 +116,23 @@ def plan_where(
     if condition is None:
         return EVERYTHING
     return _split(_Planner(match, columns).plan(condition, negated=False))
+
+
+def times_around(condition: Condition | None) -> tuple[int, int]:
+    """Return an inclusive range that holds the times of all rows that pass, as far as it is plain.
+
+    Looks at tests of the time that are joined by AND; takes anything else for any time. The range
+    is empty (low > high) where no row can pass.
+    """
+    match condition:
+        case And():
+            ranges = [times_around(operand) for operand in condition.operands]
+            return max(low for low, _ in ranges), min(high for _, high in ranges)
+        case TimeCompare() if condition.op is not Comparison.NE:
+            return interval_of(condition)
+        case TimeIn() if not condition.negated:
+            return min(condition.values), max(condition.values)
+    return T_MIN, T_MAX
 
 
 def match_filter_path(

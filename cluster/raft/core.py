@@ -287,6 +287,17 @@ class RaftCore:
         s = self._state
         return s.lead is not None and leader.holds_lease(s, s.lead, late_ticks)
 
+    def readable_index(self, late_ticks: int = 0) -> LogIndex | None:
+        """Return what a read that begins now reads at, None where that takes a ReadRequest to know.
+
+        Args:
+            late_ticks: as in ReadRequest.
+        """
+        s = self._state
+        if s.lead is None or not leader.reads_alone(s, s.lead, late_ticks):
+            return None
+        return s.commit
+
     def term_of(self, index: LogIndex) -> Term | None:
         """Return the term of the entry at `index`, or of the position before the first kept one.
 

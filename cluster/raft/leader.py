@@ -470,11 +470,18 @@ def on_read_request(s: RaftState, event: ReadRequest) -> None:
     lead = s.lead
     if lead is None:
         s.fx.reads_rejected.append(ReadRejected(event.id, s.leader))
-    elif holds_lease(s, lead, event.late_ticks):
+    elif reads_alone(s, lead, event.late_ticks):
         s.fx.reads.append(ReadReady(event.id, s.commit))
     else:
         lead.reads.add(event.id)
         maybe_open_read_round(s, lead)
+
+
+def reads_alone(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
+    """Whether a read may be answered without asking anybody: nobody else can have led meanwhile."""
+    if holds_lease(s, lead, late_ticks):
+        return True
+    return s.is_sole_voter and s.commit >= lead.term_start
 
 
 def _note_confirmed(lead: Leadership, progress: Progress, number: int) -> None:

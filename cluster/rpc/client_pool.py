@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from thrift.Thrift import TApplicationException
 
@@ -86,6 +86,11 @@ class RpcChannel:
                 internal error may have happened at any point.
         """
         deadline = Deadline.after(timeout_s)
+        self.send(method, *args, deadline=deadline)
+        return self.receive(method, deadline)
+
+    def send(self, method: str, *args: Any, deadline: Deadline) -> None:  # noqa: ANN401
+        """The first half of `call`; `receive` must follow, unless it raises."""
         # Encoding comes first: an error in it is a bug, says so, and does not touch the connection.
         try:
             getattr(self._client, f"send_{method}")(*args)
@@ -102,6 +107,13 @@ class RpcChannel:
             except OSError as error:
                 self._drop()
                 raise self._error(method, error, not_sent=True) from error
+        except BaseException:
+            self._end_call()
+            raise
+
+    def receive(self, method: str, deadline: Deadline) -> Any:  # noqa: ANN401
+        """The second half of `call`: wait for the answer."""
+        try:
             return self._receive(method, deadline)
         finally:
             self._end_call()
@@ -218,6 +230,12 @@ class _CallGuard:
             return whole
 
 
+class BegunCall(NamedTuple):
+    """A request that is on its way; `finish` waits for its answer, and is to be called once."""
+
+    finish: Callable[[], Any]
+
+
 class ClientPool:
     """Channels to many nodes, made when needed and kept for the next call; thread-safe.
 
@@ -264,20 +282,39 @@ class ClientPool:
         Raises:
             RpcError: no answer; see RpcChannel.call. An unknown address counts as not sent.
         """
-        timeout_s = deadline.remaining_s()
-        if timeout_s <= 0:
+        return self.begin(node_id, method, *args, deadline=deadline, on_start=on_start).finish()
+
+    def begin(
+        self,
+        node_id: NodeId,
+        method: str,
+        *args: Any,  # noqa: ANN401
+        deadline: Deadline,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> BegunCall:
+        """The first half of `call`: send the request. `finish` of what this returns must follow."""
+        if deadline.remaining_s() <= 0:
             raise RpcError(f"{method}: the deadline has passed", definitely_not_sent=True)
         channel = self._take(node_id)
-        reusable = False
         guard = _CallGuard(channel)
         try:
             if on_start is not None:
                 on_start(guard.cut)
-            result = channel.call(method, *args, timeout_s=timeout_s)
-            reusable = guard.end()
-            return result
-        finally:
-            self._give_back(node_id, channel, reusable=reusable)
+            channel.send(method, *args, deadline=deadline)
+        except BaseException:
+            self._give_back(node_id, channel, reusable=False)
+            raise
+
+        def finish() -> Any:  # noqa: ANN401
+            reusable = False
+            try:
+                result = channel.receive(method, deadline)
+                reusable = guard.end()
+                return result
+            finally:
+                self._give_back(node_id, channel, reusable=reusable)
+
+        return BegunCall(finish)
 
     def close(self) -> None:
         """Close every channel; calls under way end with an RpcError."""

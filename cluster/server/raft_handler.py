@@ -7,16 +7,16 @@ is answered as "nothing to say".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
-from cluster.errors import ClusterError, NotLeader, StatusCode
+from cluster.errors import ClusterError, NotLeader, StatusCode, Unavailable
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.raft_member import Begun, RaftMember
 from cluster.member.read_service import serve_read
 from cluster.plan.codec import decode_plan, encode_result
-from cluster.plan.reads import Consistency, decode_read
+from cluster.plan.reads import AppliedIndexesRead, Consistency, decode_read
 from cluster.raft import messages
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc import convert_raft, convert_snapshot
@@ -198,11 +198,28 @@ class RaftHandler:
         def run(member: RaftMember, deadline: Deadline) -> bytes:
             level = Consistency(request.consistency or Consistency.STRONG)
             read = decode_read(request.plan)
+            if isinstance(read, AppliedIndexesRead):
+                return encode_result(self._applied_indexes(read.groups, deadline))
             return serve_read(member, read, callers_deadline(deadline), level)
 
         return self._execute(request, "executeRead", run)
 
     # ---- inside ----
+
+    def _applied_indexes(self, groups: Sequence[int], deadline: Deadline) -> list[int | None]:
+        """Return what makes reads of each group linearizable once it is applied elsewhere."""
+        found: list[int | None] = []
+        for group_id in groups:
+            member = self._find_member(GroupId(group_id))
+            try:
+                if member is None:
+                    raise NotLeader(GroupId(group_id), 0)
+                member.read_barrier(deadline)
+            except (NotLeader, Unavailable):
+                found.append(None)  # whoever asks finds out by itself who leads
+            else:
+                found.append(int(member.applied_index))
+        return found
 
     def heartbeat_extra(self, member: RaftMember, wire: Any) -> int | None:  # noqa: ANN401
         """What a kind of group takes from a heartbeat; the meta server overrides this."""

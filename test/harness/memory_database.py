@@ -249,7 +249,9 @@ class MemoryDatabase:
         self.calls.append(("match_series", str(pattern)))
         return self.schema.match(pattern)
 
-    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
+    def match_all(
+        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (0, 0)
+    ) -> list[list[SeriesInfo]]:
         return [self.match_series(pattern) for pattern in patterns]
 
     def match_devices(self, pattern: PathPattern) -> list[DeviceInfo]:

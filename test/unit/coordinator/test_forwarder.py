@@ -18,8 +18,8 @@ from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
 from cluster.plan.reads import AppliedIndexRead, Consistency, LastRead, decode_last, encode_read
-from cluster.raft.types import NodeId
-from cluster.rpc.client_pool import RpcError
+from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.client_pool import BegunCall, RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.scan.region_reads import last_points
 from cluster.schema.series import SeriesSpec
@@ -55,6 +55,9 @@ class FakePool:
             ended.wait(deadline.remaining_s())
             raise RpcError("no answer", definitely_not_sent=False)
         return self._group.network.call(self._frm, node_id, method, args)
+
+    def begin(self, *args: Any, **options: Any) -> BegunCall:
+        return BegunCall(lambda: self.call(*args, **options))
 
 
 def forwarder(
@@ -363,3 +366,56 @@ def test_strong_reads_are_of_the_replica_here_if_it_has_what_the_leader_had(
                 assert found == count - 1
             assert confirmed == ({GROUP} if way == "near" else set())
         assert here == (58 if way == "near" else 0)
+
+
+@pytest.mark.parametrize("state", ["near", "lagging", "cut off", "leading"])
+def test_replicas_here_are_confirmed_in_one_trip_as_far_as_their_leaders_answer(
+    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        other = next(n for n in group.nodes.values() if n is not leader)
+        leader.put(insert(0, 8))
+        at = leader if state == "leading" else other
+        if state == "lagging":
+
+            def not_yet(index: int, deadline: Deadline) -> None:
+                raise Unavailable("not applied in time")
+
+            monkeypatch.setattr(other.member, "await_applied", not_yet)
+        if state == "cut off":
+            group.network.cut.add((at.node_id, leader.node_id))
+        asked: list[str] = []
+        group.network.tap = lambda frm, to, method, request: (
+            (asked.append(method) if method == "executeRead" else None) or request
+        )
+        access = GroupsAccess(forwarder(group, at.node_id), None)  # type: ignore[arg-type]
+        confirmed: set[GroupId] = set()
+        access.confirm([GROUP], Deadline.after(10.0), confirmed)
+        assert confirmed == ({GROUP} if state == "near" else set())
+        assert len(asked) == (0 if state == "leading" else 1) or state == "cut off"
+        if state == "near":
+            assert at.count() == 8
+            access.confirm([GROUP], Deadline.after(10.0), confirmed)
+            assert len(asked) == 1  # not again for the same query
+        if state == "lagging":
+            access.confirm([GROUP], Deadline.after(10.0), confirmed)
+            assert len(asked) == 1  # it is left alone for a while
+
+
+def test_reads_of_this_nodes_replicas_are_computed_by_the_thread_that_asks(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        access = GroupsAccess(forwarder(group, leader.node_id), None)  # type: ignore[arg-type]
+        me = threading.get_ident()
+        far = GroupId(77)
+
+        def refuse() -> int:
+            raise Unavailable("nothing was done")
+
+        names = access.read_each([(GROUP, threading.get_ident)] * 3, set())
+        assert names == [me] * 3
+        assert access.read_each([(far, threading.get_ident)] * 2, {far}) == [me] * 2
+        with pytest.raises(Unavailable):
+            access.read_each([(GROUP, threading.get_ident), (far, refuse)], {GROUP})
+        access.close()

@@ -91,3 +91,18 @@ def test_without_a_table_the_error_says_so() -> None:
     with pytest.raises(ClusterError) as caught:
         PlanRouter(lambda: None, 1, enabled=False).schema_group("root.sg")
     assert caught.value.status is StatusCode.PARTITION_NOT_READY
+
+
+def test_groups_of_a_range_are_those_that_own_its_points() -> None:
+    partitioned = router(enabled=True)
+    everywhere = [group.group_id for group in partitioned.data_groups("root.sg")]
+    assert len(everywhere) == 3
+    for low, high in [(0, 0), (-9, 9), (-25, -3), (7, 41), (-31, 58), (-700, 700)]:
+        found = [group.group_id for group in partitioned.data_groups("root.sg", low, high)]
+        owners = {partitioned.group_at("root.sg", time) for time in range(low, high + 1)}
+        assert set(found) == owners or (set(found) == set(everywhere) and high - low > 500)
+        assert found == [group_id for group_id in everywhere if group_id in found]
+    whole = router(enabled=False)
+    assert [g.group_id for g in whole.data_groups("root.sg", 5, 900)] == [
+        whole.schema_group("root.sg")
+    ]

@@ -1,0 +1,122 @@
+"""Read indexes of several groups, asked of all their leaders at once.
+
+A query that reads replicas of this node needs of each group's leader but a number. Asked one after
+the other they cost a trip each; here every node gets one request for all that it leads, and all
+requests are under way before the first answer is waited for. No thread is needed for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+
+from cluster.coordinator.call_watch import CallWatch
+from cluster.errors import ClusterError, StatusCode
+from cluster.member.meta_member import META_GROUP_ID
+from cluster.plan.codec import decode_result
+from cluster.plan.reads import AppliedIndexesRead, encode_read
+from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.client_pool import BegunCall, ClientPool, RpcError
+from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
+
+logger = logging.getLogger(__name__)
+
+_METHOD = "executeRead"
+_LONGEST_S = 2.0
+"""A leader that takes longer is asked by the forwarder, which looks for others, too."""
+
+
+class IndexRound:
+    """Asks nodes for indexes that, once applied somewhere, make reads there linearizable.
+
+    Thread-safe.
+
+    Args:
+        pool_of: the connections to the service of a group.
+        watch: ends calls to nodes that do not lead any more, or do not answer.
+        is_mute: whether there is no point in asking a node.
+    """
+
+    def __init__(
+        self,
+        pool_of: Callable[[GroupId], ClientPool],
+        watch: CallWatch,
+        is_mute: Callable[[NodeId], bool],
+    ) -> None:
+        self._pool_of = pool_of
+        self._watch = watch
+        self._is_mute = is_mute
+
+    def ask(self, leaders: Mapping[GroupId, NodeId], deadline: Deadline) -> dict[GroupId, int]:
+        """Return the indexes of the groups whose leader answered; of the others nothing.
+
+        Args:
+            leaders: who is believed to lead each group.
+            deadline: of the read.
+        """
+        soon = deadline.earlier(_LONGEST_S)
+        found: dict[GroupId, int] = {}
+        with ExitStack() as stack:
+            begun = [
+                (groups, call)
+                for node_id, groups in _by_service(leaders)
+                if not self._is_mute(node_id)
+                and (call := self._begin(node_id, groups, soon, stack)) is not None
+            ]
+            for groups, call in begun:  # every one is finished, whatever became of the others
+                found.update(_finished(groups, call))
+        return found
+
+    def _begin(
+        self, node_id: NodeId, groups: Sequence[GroupId], deadline: Deadline, stack: ExitStack
+    ) -> BegunCall | None:
+        def started(cut: Callable[[], None]) -> None:
+            for call in watched:
+                call.started(cut)
+
+        watched = [
+            stack.enter_context(self._watch.over(group_id, node_id, deadline))
+            for group_id in groups
+        ]
+        request = ExecuteRequest(
+            groupId=groups[0],
+            plan=encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups))),
+            timeoutMs=max(1, deadline.remaining_ms()),
+        )
+        try:
+            return self._pool_of(groups[0]).begin(
+                node_id, _METHOD, request, deadline=deadline, on_start=started
+            )
+        except (RpcError, ClusterError) as error:
+            logger.debug("node %d: read indexes: %s", node_id, error)
+            return None
+
+
+def _by_service(
+    leaders: Mapping[GroupId, NodeId],
+) -> Iterator[tuple[NodeId, list[GroupId]]]:
+    """Yield which groups to ask which node for; the meta group has a service of its own."""
+    by_node: dict[tuple[NodeId, bool], list[GroupId]] = {}
+    for group_id, node_id in leaders.items():
+        by_node.setdefault((node_id, group_id == META_GROUP_ID), []).append(group_id)
+    for (node_id, _), groups in by_node.items():
+        yield node_id, groups
+
+
+def _finished(groups: Sequence[GroupId], call: BegunCall) -> dict[GroupId, int]:
+    try:
+        response = call.finish()
+        if response.status != StatusCode.SUCCESS:
+            logger.debug("read indexes: %s", response.message)
+            return {}
+        indexes = decode_result(response.result or b"")
+    except (RpcError, ClusterError) as error:
+        logger.debug("read indexes: %s", error)
+        return {}
+    return {
+        group_id: index
+        for group_id, index in zip(groups, indexes, strict=True)
+        if index is not None
+    }
