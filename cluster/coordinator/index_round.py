@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from cluster.coordinator.call_watch import CallWatch
+from cluster.coordinator.forwarder import Forwarder
 from cluster.errors import ClusterError, StatusCode
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.plan.codec import decode_result
 from cluster.plan.reads import AppliedIndexesRead, encode_read
 from cluster.raft.types import GroupId, NodeId
-from cluster.rpc.client_pool import BegunCall, ClientPool, RpcError
+from cluster.rpc.client_pool import BegunCall, RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
 
@@ -34,20 +34,11 @@ class IndexRound:
     Thread-safe.
 
     Args:
-        pool_of: the connections to the service of a group.
-        watch: ends calls to nodes that do not lead any more, or do not answer.
-        is_mute: whether there is no point in asking a node.
+        forwarder: has the connections, and knows who does not answer.
     """
 
-    def __init__(
-        self,
-        pool_of: Callable[[GroupId], ClientPool],
-        watch: CallWatch,
-        is_mute: Callable[[NodeId], bool],
-    ) -> None:
-        self._pool_of = pool_of
-        self._watch = watch
-        self._is_mute = is_mute
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
 
     def ask(self, leaders: Mapping[GroupId, NodeId], deadline: Deadline) -> dict[GroupId, int]:
         """Return the indexes of the groups whose leader answered; of the others nothing.
@@ -62,7 +53,7 @@ class IndexRound:
             begun = [
                 (groups, call)
                 for node_id, groups in _by_service(leaders)
-                if not self._is_mute(node_id)
+                if not self._forwarder.is_mute(node_id)
                 and (call := self._begin(node_id, groups, soon, stack)) is not None
             ]
             for groups, call in begun:  # every one is finished, whatever became of the others
@@ -77,7 +68,7 @@ class IndexRound:
                 call.started(cut)
 
         watched = [
-            stack.enter_context(self._watch.over(group_id, node_id, deadline))
+            stack.enter_context(self._forwarder.watch.over(group_id, node_id, deadline))
             for group_id in groups
         ]
         request = ExecuteRequest(
@@ -86,7 +77,7 @@ class IndexRound:
             timeoutMs=max(1, deadline.remaining_ms()),
         )
         try:
-            return self._pool_of(groups[0]).begin(
+            return self._forwarder.pool_of(groups[0]).begin(
                 node_id, _METHOD, request, deadline=deadline, on_start=started
             )
         except (RpcError, ClusterError) as error:

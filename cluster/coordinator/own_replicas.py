@@ -47,7 +47,7 @@ class OwnReplicas:
     ) -> None:
         self._forwarder = forwarder
         self._applied_index = applied_index
-        self._round = IndexRound(forwarder.pool_of, forwarder.watch, forwarder.is_mute)
+        self._round = IndexRound(forwarder)
         self._lagging: dict[GroupId, float] = {}
         """Until when this node's replica of a group is not asked."""
 
