@@ -128,7 +128,8 @@ def tablet_types(wire_types: Sequence[int]) -> TabletTypes:
         ClusterError: WRITE_PROCESS_ERROR, naming the column with an unknown type.
     """
     try:
-        return _tablet_types(bytes(wire_types))
+        numbers = bytes(wire_types)
+        return (_kept_types if len(numbers) <= _KEPT_COLUMNS else _tablet_types)(numbers)
     except (ValueError, KeyError):
         for number, wire_type in enumerate(wire_types):
             if wire_type not in PHYSICAL_TYPES:
@@ -136,11 +137,15 @@ def tablet_types(wire_types: Sequence[int]) -> TabletTypes:
         raise
 
 
-@lru_cache(maxsize=1024)
 def _tablet_types(numbers: bytes) -> TabletTypes:
     physical = tuple(PHYSICAL_TYPES[number] for number in numbers)
     widths = tuple(_WIDTHS[data_type] for data_type in physical)
     return TabletTypes(physical, widths, sum(widths), _TEXT not in widths)
+
+
+_KEPT_COLUMNS = 10_000
+"""Wider tablets are looked up anew each time: what is kept must be bounded in bytes."""
+_kept_types = lru_cache(maxsize=256)(_tablet_types)
 
 
 def tablet_to_fragment_parts(

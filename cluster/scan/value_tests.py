@@ -90,9 +90,36 @@ class ContainsTest:
 ValueTest = CompareTest | InTest | LikeTest | RegexpTest | ContainsTest
 
 
-@lru_cache(maxsize=1024)
+_SMALL_BYTES = 4096
+
+
 def compiled(test: ValueTest) -> ArrayTest:
-    """Return the test as a function over arrays; thread-safe."""
+    """Return the test as a function over arrays; thread-safe.
+
+    A query asks with each batch, so it is kept; but few of those that take much memory.
+    """
+    if isinstance(test, RegexpTest):
+        return _kept_regexps(test)
+    return (_kept_small if _is_small(test) else _kept_large)(test)
+
+
+def _is_small(test: CompareTest | InTest | LikeTest | ContainsTest) -> bool:
+    match test:
+        case InTest():
+            return 16 * len(test.constants) + sum(map(_size, test.constants)) <= _SMALL_BYTES
+        case CompareTest():
+            return _size(test.constant) <= _SMALL_BYTES
+        case LikeTest():
+            return len(test.pattern) <= _SMALL_BYTES
+        case ContainsTest():
+            return len(test.part) <= _SMALL_BYTES
+
+
+def _size(constant: Constant) -> int:
+    return len(constant) if isinstance(constant, bytes) else 8
+
+
+def _compile(test: ValueTest) -> ArrayTest:
     match test:
         case CompareTest():
             return _compare(test)
@@ -106,6 +133,12 @@ def compiled(test: ValueTest) -> ArrayTest:
         case ContainsTest():
             part = test.part
             return lambda values: _of_texts(values, lambda value: part in value)
+
+
+_kept_small = lru_cache(maxsize=1024)(_compile)
+_kept_large = lru_cache(maxsize=4)(_compile)
+_kept_regexps = lru_cache(maxsize=64)(_compile)
+"""A short pattern may take megabytes (`cluster.scan.regexps`)."""
 
 
 def _compare(test: CompareTest) -> ArrayTest:

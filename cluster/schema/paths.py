@@ -41,7 +41,10 @@ def _without_backquotes(node: str, path: str) -> str:
     return name
 
 
-@lru_cache(maxsize=1 << 14)
+_KEPT_TEXT = 200
+"""Longer texts are split and compiled anew each time: what is kept must be bounded in bytes."""
+
+
 def split_path(text: str) -> tuple[str, ...]:
     """Return the nodes of a path or pattern, as they are stored.
 
@@ -49,6 +52,10 @@ def split_path(text: str) -> tuple[str, ...]:
         ClusterError: PATH_ILLEGAL; the text does not begin with root, or a node is empty, wrongly
             quoted, or `root` again.
     """
+    return _kept_nodes(text) if len(text) <= _KEPT_TEXT else _nodes_of(text)
+
+
+def _nodes_of(text: str) -> tuple[str, ...]:
     if _PLAIN_PATH.match(text):
         nodes = tuple(text.split("."))
     else:
@@ -70,6 +77,9 @@ def split_path(text: str) -> tuple[str, ...]:
     if ROOT in nodes[1:]:
         _illegal(text, "root can only be the first node")
     return nodes
+
+
+_kept_nodes = lru_cache(maxsize=1 << 14)(_nodes_of)
 
 
 def join_path(nodes: Sequence[str]) -> str:
@@ -319,9 +329,6 @@ class PathPattern:
     def could_match_below(self, prefix_nodes: Sequence[str]) -> bool:
         """Return whether `prefix_nodes` itself, or some path below it, could match."""
         return self.state_after(prefix_nodes) != 0
-
-
-_KEPT_TEXT = 200
 
 
 @lru_cache(maxsize=4096)

@@ -58,7 +58,8 @@ def fast_insert(sql: str) -> Insert | None:
     header = _HEADER.match(sql)
     if header is None:
         return None
-    target = _target(header[1], header[2])
+    kept = len(header[1]) + len(header[2]) <= _KEPT_TEXT
+    target = (_kept_target if kept else _target)(header[1], header[2])
     if target is None:
         return None
     device, measurements = target
@@ -82,7 +83,6 @@ def fast_insert(sql: str) -> Insert | None:
     return Insert(device, measurements, header[3] is not None, tuple(times), tuple(rows))
 
 
-@lru_cache(maxsize=4096)
 def _target(path: str, columns: str) -> tuple[str, tuple[str, ...]] | None:
     """Return device and measurements; None when a reserved word is among their nodes."""
     measurements = tuple(name.strip(" \t\r\n") for name in columns.split(","))
@@ -90,6 +90,11 @@ def _target(path: str, columns: str) -> tuple[str, tuple[str, ...]] | None:
     if any(name.upper() in RESERVED for name in (*nodes, *measurements)):
         return None
     return ".".join(["root", *nodes]), measurements
+
+
+_KEPT_TEXT = 4096
+"""Longer heads are read anew each time: what is kept must be bounded in bytes."""
+_kept_target = lru_cache(maxsize=4096)(_target)
 
 
 def _read_row(sql: str, position: int, width: int) -> tuple[int, tuple[Literal, ...], int] | None:

@@ -55,7 +55,9 @@ class Duration(NamedTuple):
     units: int
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_ZONE = 100
+
+
 def parse_zone(text: str) -> tzinfo:
     """Return the zone of a Java ZoneId spelling: `Z`, `+8`, `+0800`, `+08:00`, `UTC+8`, IANA names.
 
@@ -63,19 +65,26 @@ def parse_zone(text: str) -> tzinfo:
         ValueError: not a zone.
     """
     name = text.strip()
+    if len(name) > _LONGEST_ZONE:
+        raise ValueError(f"'{name[:_LONGEST_ZONE]}…' is not a time zone: it is too long for one")
+    return _zone_of(name)
+
+
+@lru_cache(maxsize=1024)
+def _zone_of(name: str) -> tzinfo:
     if name.upper() in ("Z", "UTC", "GMT", "UT"):
         return timezone.utc
     match = _ZONE_OFFSET.match(name)
     if match is not None:
         seconds = int(match["h"]) * 3600 + int(match["m"] or 0) * 60 + int(match["s"] or 0)
         if int(match["m"] or 0) > 59 or int(match["s"] or 0) > 59 or seconds > _MAX_OFFSET_SECONDS:
-            raise ValueError(f"'{text}' is not a time zone: offsets go from -18:00 to +18:00")
+            raise ValueError(f"'{name}' is not a time zone: offsets go from -18:00 to +18:00")
         return timezone(timedelta(seconds=-seconds if match["sign"] == "-" else seconds))
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         raise ValueError(
-            f"'{text}' is not a time zone; give an offset such as +08:00 or a name such as "
+            f"'{name}' is not a time zone; give an offset such as +08:00 or a name such as "
             "Asia/Shanghai"
         ) from None
 
