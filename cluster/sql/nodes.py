@@ -29,12 +29,15 @@ def tokens_of(node: Node) -> list[Token]:
 
 def parts(node: Node, rule: str) -> list[Node]:
     """Return the children that are trees of a rule."""
-    return [child for child in subtrees(node) if child.data == rule]
+    return [child for child in node.children if isinstance(child, Tree) and child.data == rule]
 
 
 def part(node: Node, rule: str) -> Node | None:
     """Return the first child of a rule, or None."""
-    return next(iter(parts(node, rule)), None)
+    for child in node.children:
+        if isinstance(child, Tree) and child.data == rule:
+            return child
+    return None
 
 
 def full_path_of(node: Node) -> str:

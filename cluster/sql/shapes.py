@@ -2,8 +2,8 @@
 
 Dashboards and programs send the same statements with other times and device numbers. Two texts
 that are equal but for digits have the same tokens, digits aside, so the parser would do the same
-again: its tree is kept once for all of them, with the numbers of tokens as leaves, and filled with
-the tokens of the text at hand.
+again: its tree is kept once for all of them, and its tokens with digits are replaced by those of
+the text at hand. Nobody changes a tree, so texts share the parts without digits.
 
 That "the same tokens" holds is checked, not assumed: each token with digits has to be of the kind
 it was and to end where it did, and a keyword (INT32, INT64 …) has to be the same word. Otherwise
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lark import Token, Tree
 
@@ -47,8 +47,16 @@ class Step(NamedTuple):
 
 
 class _Branch(NamedTuple):
+    """A part of a tree with tokens to be read again; what has none is the same tree for all texts.
+
+    Attributes:
+        rule: of the tree.
+        children: parts, tokens that are the same in all texts, or the numbers of those that are
+            not.
+    """
+
     rule: str
-    children: tuple[_Branch | int, ...]
+    children: tuple[_Branch | Tree[Token] | Token | int, ...]
 
 
 class _Numbered(NamedTuple):
@@ -82,7 +90,7 @@ class _Shape(NamedTuple):
 
     tokens: tuple[Token, ...]
     numbered: tuple[_Numbered, ...]
-    root: _Branch
+    root: _Branch | Tree[Token]
 
 
 class ShapeCache:
@@ -99,7 +107,9 @@ class ShapeCache:
         if shape is None:
             return None
         tokens = _read_again(sql, shape, keywords)
-        return None if tokens is None else _filled(shape.root, tokens)
+        if tokens is None:
+            return None
+        return _filled(shape.root, tokens) if isinstance(shape.root, _Branch) else shape.root
 
     def remember(
         self, sql: str, steps: Sequence[Step], fed: Sequence[Token], tree: Tree[Token]
@@ -116,10 +126,9 @@ class ShapeCache:
             return
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes = {}
-        numbers = {id(token): number for number, token in enumerate(fed)}
-        self._shapes[_DIGITS.sub("0", sql)] = _Shape(
-            tuple(fed), tuple(_numbered(sql, steps)), _branch(tree, numbers)
-        )
+        numbered = tuple(_numbered(sql, steps))
+        places = {id(fed[one.place]): one.place for one in numbered}
+        self._shapes[_DIGITS.sub("0", sql)] = _Shape(tuple(fed), numbered, _branch(tree, places))
 
 
 def _numbered(sql: str, steps: Sequence[Step]) -> Iterator[_Numbered]:
@@ -171,21 +180,26 @@ def _read_again(sql: str, shape: _Shape, keywords: Mapping[str, str]) -> list[To
     return tokens
 
 
-def _branch(tree: Tree[Token], numbers: Mapping[int, int]) -> _Branch:
-    return _Branch(
-        str(tree.data),
-        tuple(
-            _branch(child, numbers) if isinstance(child, Tree) else numbers[id(child)]
-            for child in tree.children
-        ),
+def _branch(tree: Tree[Token], places: Mapping[int, int]) -> _Branch | Tree[Token]:
+    """Return what is to be filled in, a tree where nothing is."""
+    children: tuple[Any, ...] = tuple(
+        _branch(child, places) if isinstance(child, Tree) else places.get(id(child), child)
+        for child in tree.children
     )
+    if any(isinstance(child, (_Branch, int)) for child in children):
+        return _Branch(str(tree.data), children)
+    return Tree(str(tree.data), list(children))  # the parser's names are slow to compare
 
 
 def _filled(branch: _Branch, tokens: Sequence[Token]) -> Tree[Token]:
     return Tree(
         branch.rule,
         [
-            tokens[child] if isinstance(child, int) else _filled(child, tokens)
+            tokens[child]
+            if isinstance(child, int)
+            else _filled(child, tokens)
+            if isinstance(child, _Branch)
+            else child
             for child in branch.children
         ],
     )
