@@ -133,9 +133,11 @@ class ClusterMain:
     def run_until_stopped(self) -> int:
         """Keep house until a stop is asked for; return the exit code."""
         keeper = self.services.log_keeper(self.log, self.engine, self._members)
-        while not self._stopping.wait(_HOUSEKEEPING_S):
-            keeper.keep()
-        self.stop()
+        try:
+            while not self._stopping.wait(_HOUSEKEEPING_S):
+                keeper.keep()
+        finally:
+            self.stop()
         if self._failure is not None:
             logger.critical("node stopped: %s", self._failure)
             return 1

@@ -11,11 +11,16 @@ old entries, and what is done about it:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
+from cluster.log.errors import LogFailed
 from cluster.log.node_log import NodeLog
 from cluster.member.raft_member import LogKeep, RaftMember
 from cluster.raft.types import GroupId
+from iotdb_engine.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 _NOTHING = LogKeep(live_bytes=0, absent_bytes=0)
 
@@ -51,15 +56,22 @@ class LogKeeper:
         """Flush what pins old segments, drop what nobody is expected to need."""
         newest = self._log.newest_segment
         for member in self._members():
-            member.snapshots.expire()
-            member.group_machine.digests.expire()
-            member.maybe_compact()
-            oldest = self._log.group(member.group_id).oldest_segment()
-            if oldest is None:
-                continue
-            if newest - oldest >= self._flush_segments and (
-                member.durable_index < member.applied_index
-            ):
-                self._flush(member.group_id)
-            if newest - oldest >= self._max_segments:
-                member.maybe_compact(_NOTHING)
+            try:
+                self._keep_one(member, newest)
+            except (EngineError, LogFailed) as error:
+                # a snapshot takes the place of its region just now; or the node is about to stop
+                logger.info("group %d: log left as it is for now: %s", member.group_id, error)
+
+    def _keep_one(self, member: RaftMember, newest: int) -> None:
+        member.snapshots.expire()
+        member.group_machine.digests.expire()
+        member.maybe_compact()
+        oldest = self._log.group(member.group_id).oldest_segment()
+        if oldest is None:
+            return
+        if newest - oldest >= self._flush_segments and (
+            member.durable_index < member.applied_index
+        ):
+            self._flush(member.group_id)
+        if newest - oldest >= self._max_segments:
+            member.maybe_compact(_NOTHING)
