@@ -171,6 +171,7 @@ class Local:
 
     def drop(self, names: Sequence[str]) -> None:
         """Remove series with all their points."""
+        names = list(dict.fromkeys(names))
         with self._lock:
             ids = [self._info_locked(name).series_id for name in names]
             if not ids:

@@ -350,14 +350,19 @@ class WriteAheadLog:
             self._end_segment_locked()
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"{index:020d}.wal"
+        head = _heading(0 if self._sync == "never" else _BEFORE_IS_DURABLE)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            head = _heading(0 if self._sync == "never" else _BEFORE_IS_DURABLE)
-            os.write(fd, head)
-            if self._sync != "never":
-                os.fsync(fd)
-                _sync_folder(self._folder)
-                _sync_folder(self._folder.parent)
+            try:
+                os.write(fd, head)
+                if self._sync != "never":
+                    os.fsync(fd)
+                    _sync_folder(self._folder)
+                    _sync_folder(self._folder.parent)
+            except BaseException:
+                os.close(fd)
+                path.unlink()  # the next append begins it anew
+                raise
         except OSError as error:
             raise OutOfSpace(f"{path}: {error}") from error
         self._fd, self._path = fd, path

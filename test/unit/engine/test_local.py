@@ -315,3 +315,11 @@ def test_a_failed_log_creates_no_series(tmp_path: Path, monkeypatch: pytest.Monk
         crash(engine)
     with Engine(tmp_path / "data") as engine:
         assert rows(engine, "x", "z") == {1: (1, None), 2: (None, 1)}
+
+
+def test_a_series_may_be_named_twice(engine: Engine) -> None:
+    engine.write([1], {"a": [1], "b": [2]})
+    engine.set_ttl(["a", "a"], 1000)
+    engine.delete(["b", "b"])
+    engine.drop_series(["a", "b", "a"])
+    assert engine.series() == {}

@@ -270,3 +270,25 @@ def test_records_say_how_far_the_file_was_synced(tmp_path: Path) -> None:
     path = fill(tmp_path, 3)
     records: list[Record] = contents(path)
     assert [record.synced for record in records] == [record.offset for record in records]
+
+
+def test_a_file_that_could_not_be_begun_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = WriteAheadLog(tmp_path / "wal", "always")
+    write = os.write
+
+    def full(_fd: int, _data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(errors.OutOfSpace, match="No space"):
+            log.append(1, [b"one"])
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.setattr(os, "write", write)
+    log.wait(log.append(1, [b"one"]))
+    log.close()
+    again = WriteAheadLog(tmp_path / "wal", "always")
+    assert [(record.step, record.payload) for record in again.replay(0)] == [(1, b"one")]
