@@ -95,6 +95,9 @@ class WriteQueue(Protocol):
     def put(self, op: WriteOp) -> None:
         """Queue `op` behind all that were put before; `wake` or `write_here` must follow."""
 
+    def feed(self, call: Callable[[], None]) -> None:
+        """Have `call` made just before the next write; `wake` or `write_here` must follow."""
+
     def wake(self) -> None:
         """Have the log-writer thread write what is queued."""
 
@@ -242,6 +245,14 @@ class GroupLog:
             self._queue.put(op)
         if wake:
             self._queue.wake()
+
+    def feed(self, call: Callable[[], None]) -> None:
+        """Have `call` submit what it has, without waking anybody, just before the next write.
+
+        `wake` or `write_here` must follow. It is called once by the thread that writes, also when
+        the log takes no more writes; the same call may be waiting several times.
+        """
+        self._queue.feed(call)
 
     def wake(self) -> None:
         """Have the log-writer thread write what was submitted."""

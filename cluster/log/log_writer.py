@@ -123,6 +123,7 @@ class LogWriter:
         self._seeds = seeds
         self._on_failure = on_failure
         self._queue: deque[WriteOp] = deque()
+        self._feeders: deque[Callable[[], None]] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = False
         # Whoever holds it writes, and owns the fields below but for the flags.
@@ -167,6 +168,13 @@ class LogWriter:
         """Queue `op`; `wake` or `write_here` must follow. Thread-safe; never blocks."""
         self._queue.append(op)
 
+    def feed(self, call: Callable[[], None]) -> None:
+        """Have `call` put what it has when the next write begins. Thread-safe; never blocks.
+
+        `wake` or `write_here` must follow.
+        """
+        self._feeders.append(call)
+
     def wake(self) -> None:
         """Have the thread write what is queued. Thread-safe; never blocks."""
         if self._asleep:
@@ -179,17 +187,19 @@ class LogWriter:
         Saves two switches of threads where the disk is idle. Callbacks of any group are called: no
         lock may be held that they take. Thread-safe.
         """
-        if self._queue and self._options.sync == "always" and self._role.acquire(blocking=False):
+        here = self._options.sync == "always" or self._ended
+        if here and (self._queue or self._feeders) and self._role.acquire(blocking=False):
             self._writing = threading.get_ident()
             try:
-                if not self._ended and self._failure is None:
+                self._feed()
+                if self._queue and not self._ended and self._failure is None:
                     self._write(self._take())
             except Exception as error:  # noqa: BLE001 - whatever it was, the log is not to be trusted
                 self._fail(error)
             finally:
                 self._writing = 0
                 self._role.release()
-        if self._queue or self._may_free or self._failure is not None:
+        if self._queue or self._feeders or self._may_free or self._failure is not None:
             self.wake()
 
     def is_writing(self) -> bool:
@@ -228,7 +238,7 @@ class LogWriter:
         """Wait for the bell, or for the next periodic sync."""
         self._asleep = True
         # who queues something looks at `_asleep` afterwards: one of both sees the other
-        if not (self._queue or self._closing or self._may_free or self._failure):
+        if not (self._queue or self._feeders or self._closing or self._may_free or self._failure):
             due = self._synced < self._offset
             wait_s = max(0.0, self._next_sync - time.monotonic()) if due else None
             with suppress(Empty):
@@ -239,18 +249,26 @@ class LogWriter:
 
     def _work(self) -> bool:
         """Do all there is to do; False: it was the last time."""
+        self._feed()
         while self._queue and self._failure is None:
             self._write(self._take())
+            self._feed()
         if self._failure is not None:
             return False
         if self._synced < self._offset and time.monotonic() >= self._next_sync:
             self._sync()
         if self._may_free:
             self._delete_unneeded()
-        if not self._closing or self._queue:
+        if not self._closing or self._queue or self._feeders:
             return True
         self._mark_closed()
         return False
+
+    def _feed(self) -> None:
+        """Let those put something who waited for this moment."""
+        feeders = self._feeders
+        for _ in range(len(feeders)):  # a feeder that comes meanwhile waits for the next write
+            feeders.popleft()()
 
     def _take(self) -> list[WriteOp]:
         """Take what is queued, up to a batch."""

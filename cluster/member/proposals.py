@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
-from cluster.errors import ClusterError, NotLeader, OutcomeUnknown
+from cluster.errors import NotLeader, OutcomeUnknown
 from cluster.raft.types import GroupId, LogIndex, Term
 
 
@@ -22,14 +23,14 @@ class Waiter:
         self._gate = threading.Lock()
         self._gate.acquire()
         self._result: Any = None
-        self._error: ClusterError | None = None
+        self._error: Exception | None = None
 
     def deliver(self, result: Any) -> None:  # noqa: ANN401
         """Hand over the result; call at most once, and not after `fail`."""
         self._result = result
         self._gate.release()
 
-    def fail(self, error: ClusterError) -> None:
+    def fail(self, error: Exception) -> None:
         """Hand over an error; call at most once, and not after `deliver`."""
         self._error = error
         self._gate.release()
@@ -55,17 +56,24 @@ class Proposals:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, index: LogIndex, term: Term) -> Waiter:
-        """Register a waiter for the entry (index, term).
+    def add(self, index: LogIndex, term: Term, waiter: Waiter) -> None:
+        """Register the waiter of the entry (index, term).
 
         Entries that this index replaces (of an older term, truncated) fail definitely.
         """
         while self._waiting and self._waiting[-1][0] >= index:
-            _, _, waiter = self._waiting.pop()
-            waiter.fail(NotLeader(self._group_id, 0))
-        waiter = Waiter()
+            _, _, replaced = self._waiting.pop()
+            replaced.fail(NotLeader(self._group_id, 0))
         self._waiting.append((index, term, waiter))
-        return waiter
+
+    def refuse(self, waiters: Collection[Waiter], error: Exception) -> None:
+        """Fail waiters of what is not in the log, registered or not."""
+        refused = set(map(id, waiters))
+        kept = [item for item in self._waiting if id(item[2]) not in refused]
+        if len(kept) < len(self._waiting):
+            self._waiting = deque(kept)
+        for waiter in waiters:
+            waiter.fail(error)
 
     def take_until(self, index: LogIndex) -> list[tuple[LogIndex, Term, Waiter]]:
         """Remove and return the waiters of entries up to `index`, in order."""

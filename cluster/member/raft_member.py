@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 from cluster.errors import (
     ClusterError,
     NotLeader,
-    OutcomeUnknown,
-    Overloaded,
     StatusCode,
     Unavailable,
 )
@@ -28,6 +26,7 @@ from cluster.member.applier import Applier
 from cluster.member.courier import Couriers
 from cluster.member.dispatchers import Dispatchers
 from cluster.member.group_machine import GroupMachine
+from cluster.member.inbox import Appender
 from cluster.member.news import News
 from cluster.member.peer_link import HeartbeatCargo, PeerLinks
 from cluster.member.proposals import Proposals, Waiter
@@ -38,12 +37,11 @@ from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.plan.reads import Consistency
 from cluster.raft.core import RaftCore
-from cluster.raft.effects import Effects, Persist, RejectReason, RoleChanged
+from cluster.raft.effects import Effects, Persist, RoleChanged
 from cluster.raft.events import (
     Applied,
     Event,
     Persisted,
-    Propose,
     ReadRequest,
     Received,
     Tick,
@@ -76,7 +74,6 @@ from iotdb_engine import Engine
 logger = logging.getLogger(__name__)
 
 _ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
-_OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
 
 
 class LogKeep(NamedTuple):
@@ -171,6 +168,16 @@ class RaftMember:
         base = SnapshotMeta(*log.base, log.base_membership or membership)
         self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
         self._proposals = Proposals(group_id)
+        self._appender = Appender(
+            group_id=group_id,
+            log=log,
+            lock=self._lock,
+            proposals=self._proposals,
+            max_bytes=config.max_uncommitted_bytes,
+            is_stopped=lambda: self._stopped,
+            step=self._core_step_locked,
+            route=lambda effects: self._route_locked(effects, wake=False),
+        )
         self._reads = Reads(group_id)
         self._replies = Replies()
         self._submitted = 0
@@ -231,6 +238,7 @@ class RaftMember:
                 return
             self._ended = self._stopped = True
             self.awake.set()  # a heartbeat thread that ends may wait for it
+            self._appender.stop_locked()
             self._dispatchers.stop()
             self._proposals.fail_all("the node is stopping")
             self._reads.fail_all(Unavailable("the node is stopping"))
@@ -371,36 +379,21 @@ class RaftMember:
         return self.await_outcome(self.propose_async(payload), deadline)
 
     def propose_async(self, payload: bytes) -> Waiter:
-        """Append a plan; see `propose` for the errors.
+        """Have a plan appended; `await_outcome` must follow.
 
-        Returns at once, but where the disk is idle: then the plan is durable here when it returns.
+        It is appended with the next write of the log: now where the disk is idle (then it is
+        durable here on return), else together with all that comes while the disk is busy.
+
+        Raises:
+            NotLeader, Overloaded: as in `propose`.
         """
-        with self._lock:
-            if self._stopped:
-                raise NotLeader(self.group_id, 0)
-            effects = self._core_step_locked(Propose((payload,)))
-            if effects.rejected is not None:
-                self._route_locked(effects)
-                rejected = effects.rejected
-                if rejected.reason in _OVERLOADS:
-                    raise Overloaded(f"group {self.group_id}: {rejected.reason.value}")
-                raise NotLeader(self.group_id, rejected.leader)
-            proposed = effects.proposed
-            assert proposed is not None
-            # registered before routing: a group of one may commit inside the log's callback
-            waiter = self._proposals.add(proposed.first_index, proposed.term)
-            self._route_locked(effects, wake=False)
-        self._log.write_here()
-        return waiter
+        if self._stopped or self._core.role is not Role.LEADER:
+            raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
+        return self._appender.put(payload)
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
-        """Wait for a proposal of `propose_async`."""
-        if not waiter.wait(deadline.remaining_s()):
-            raise OutcomeUnknown(f"group {self.group_id}: not applied before the deadline")
-        outcome = waiter.result()
-        if isinstance(outcome, ClusterError):  # a request that came too late, see RequestTable
-            raise outcome
-        return outcome
+        """Wait for a proposal of `propose_async`; see `propose` for the errors."""
+        return self._appender.await_outcome(waiter, deadline)
 
     def read_barrier(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
         """Return once a read of the applied state gives what the level promises.

@@ -8,7 +8,9 @@ from cluster.raft.types import GroupId, LogIndex, Term
 
 
 def add(proposals: Proposals, index: int, term: int) -> Waiter:
-    return proposals.add(LogIndex(index), Term(term))
+    waiter = Waiter()
+    proposals.add(LogIndex(index), Term(term), waiter)
+    return waiter
 
 
 def test_waiters_leave_in_log_order() -> None:
