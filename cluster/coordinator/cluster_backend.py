@@ -117,12 +117,21 @@ class ClusterBackend:
             self._confirm(patterns, span)
         self._sync()
         wanted: dict[GroupId, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
+        owners: dict[StorageGroupRef, tuple[GroupId, tuple[int, ...]]] = {}
         for number, pattern in enumerate(patterns):
+            refs = self._storage_groups.reachable_by(pattern)
+            for ref in refs:
+                if ref not in owners:
+                    owners[ref] = self._router.schema_group(ref.path), (ref.sg_id,)
+            if len(refs) == 1:  # mostly
+                group_id, sg_ids = owners[refs[0]]
+                wanted[group_id].append((number, sg_ids))
+                continue
             by_group: dict[GroupId, list[int]] = defaultdict(list)
-            for ref in self._storage_groups.reachable_by(pattern):
-                by_group[self._router.schema_group(ref.path)].append(ref.sg_id)
-            for group_id, sg_ids in by_group.items():
-                wanted[group_id].append((number, tuple(sg_ids)))
+            for ref in refs:
+                by_group[owners[ref][0]].append(ref.sg_id)
+            for group_id, some in by_group.items():
+                wanted[group_id].append((number, tuple(some)))
 
         def read(
             group_id: GroupId, parts: Sequence[tuple[int, tuple[int, ...]]]

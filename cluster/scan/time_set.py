@@ -40,7 +40,18 @@ class TimeSet:
 
     def intersection(self, other: TimeSet) -> TimeSet:
         """Return the timestamps of both."""
-        return self.complement().union(other.complement()).complement()
+        mine, theirs = self.intervals, other.intervals
+        common: list[tuple[int, int]] = []
+        i = j = 0
+        while i < len(mine) and j < len(theirs):
+            low, high = max(mine[i][0], theirs[j][0]), min(mine[i][1], theirs[j][1])
+            if low <= high:
+                common.append((low, high))
+            if mine[i][1] < theirs[j][1]:
+                i += 1
+            else:
+                j += 1
+        return TimeSet(tuple(common))
 
     def complement(self) -> TimeSet:
         """Return all other timestamps."""

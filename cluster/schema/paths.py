@@ -206,7 +206,16 @@ class PathPattern:
         prefix: the 0.12 meaning: a path matches when it or an ancestor matches.
     """
 
-    __slots__ = ("_accept", "_all_below", "_hash", "_steps", "is_literal", "nodes", "prefix")
+    __slots__ = (
+        "_accept",
+        "_all_below",
+        "_hash",
+        "_steps",
+        "is_literal",
+        "literal_prefix",
+        "nodes",
+        "prefix",
+    )
 
     START = 1
 
@@ -227,6 +236,9 @@ class PathPattern:
         self._steps = steps
         self.is_literal = not prefix and all(isinstance(step, str) for step in steps)
         """Whether exactly one path matches: `nodes` itself."""
+        first = next((n for n, step in enumerate(steps) if not isinstance(step, str)), len(steps))
+        self.literal_prefix = self.nodes[:first]
+        """The nodes before the first wildcard: every path that matches begins with them."""
         self._accept = 1 << len(steps)
         # in one of these states every path further below matches
         self._all_below = 0
@@ -257,14 +269,6 @@ class PathPattern:
 
     def __str__(self) -> str:
         return join_path(self.nodes)
-
-    @property
-    def literal_prefix(self) -> tuple[str, ...]:
-        """The nodes before the first wildcard: every path that matches begins with them."""
-        for number, step in enumerate(self._steps):
-            if not isinstance(step, str):
-                return self.nodes[:number]
-        return self.nodes
 
     @property
     def last_literal(self) -> str | None:
