@@ -111,8 +111,8 @@ class EmbeddedNode:
         self._closers: list[Callable[[], None]] = []
         self._numbers = 0
         self._lock = threading.Lock()
-        self.settings = Settings.load(None, {**self.properties, "data_dir": str(self.folder)})
         try:
+            self.settings = Settings.load(None, {**self.properties, "data_dir": str(self.folder)})
             self._open(in_memory=in_memory)
         except BaseException:
             self.close()

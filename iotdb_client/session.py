@@ -247,9 +247,9 @@ class Session:
         if transport is None:
             return
         helper = Session(self.info, beside=self)
-        with helper._lock:
-            helper._attach_locked(self._another_transport(transport))
         try:
+            with helper._lock:
+                helper._attach_locked(self._another_transport(transport))
             assert helper._transport is not None
             status = helper._transport.call(
                 "cancelOperation", TSCancelOperationReq(sessionId=session_id, queryId=_CANCEL_ALL)

@@ -160,3 +160,20 @@ def test_cancel_names_the_session_that_waits():
         assert not worker.is_alive()
         (request,) = database.cancelled
         assert (request.sessionId, request.queryId) == (connection.session._session_id, -1)
+
+
+def test_a_cancel_that_reaches_nobody_says_so(monkeypatch):
+    with (
+        serving(FakeDatabase()) as port,
+        iotdb_client.connect(f"127.0.0.1:{port}") as connection,
+    ):
+        another = connection.session._another_transport
+
+        def broken(transport):
+            made = another(transport)
+            made.close()  # lost before the login on it
+            return made
+
+        monkeypatch.setattr(connection.session, "_another_transport", broken)
+        with pytest.raises(iotdb_client.OperationalError, match="not cancelled"):
+            connection.cancel()
