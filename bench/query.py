@@ -3,10 +3,14 @@
 Data: the shape of TSBS cpu-only (hosts x 10 metrics, every 10 s, integer random walks clamped to
 0 .. 100), in DOUBLE series; and that of iot-benchmark (20 devices x 200 sensors x 1000 rows of 100
 values over and over, six types). Statements: the TSBS queries and some of a console's, and Q1 to
-Q10; medians over random windows, the result fetched to its end and turned into NumPy arrays. For
-each: the time, the CPU time of the servers (which tells more on a machine that does other work,
-too), the time that Thrift alone needs for the same answer from a server that does nothing else,
-and the wanted time (reference A.2: the best of the peers, or the original).
+Q10; medians over random windows after `--warm` others, the result fetched to its end and turned
+into NumPy arrays. For each: the time, that of the very first one (which decodes what it reads), the
+CPU time of the servers (which tells more on a machine that does other work, too), the time that
+Thrift alone needs for the same answer from a server that does nothing else, and the wanted time
+(reference A.2: the best of the peers, or the original).
+
+With `--nodes 3` the same statements go to one node, too, in turn with each of the three: `ratio` is
+what the cluster costs.
 
 `point-8-clients` is a rate: single values by exact timestamp, 8 client processes.
 
@@ -27,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "bench")]
@@ -54,6 +58,20 @@ DTYPES = {"INT32": ">i4", "INT64": ">i8", "FLOAT": ">f4", "DOUBLE": ">f8", "BOOL
 POINT_CLIENTS = 8
 
 Answers = list[Any]
+
+
+class Running(NamedTuple):
+    """Servers that run.
+
+    Attributes:
+        ports: of the nodes of one cluster.
+        pids: of their processes, as far as known.
+        single: port of a node that is alone with the same data, to compare with.
+    """
+
+    ports: list[int]
+    pids: list[int]
+    single: int | None
 
 
 def fetch(client: Any, sql: str, session: int = 1, statement: int = 1) -> tuple[int, Answers]:
@@ -150,37 +168,58 @@ def cpu_s(pids: list[int]) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def measure(port: int, pids: list[int], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def timed(client: Any, sql: str) -> tuple[float, int, Answers]:
+    """Run a query; return the milliseconds that it took, its cells, and what came."""
+    start = time.perf_counter()
+    cells, answers = fetch(client, sql)
+    return 1000 * (time.perf_counter() - start), cells, answers
+
+
+def measure(running: Running, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return by statement what it took."""
-    client = WireClient(port, timeout_s=120)
+    clients = [WireClient(port, timeout_s=120) for port in running.ports]
+    single = None if running.single is None else WireClient(running.single, timeout_s=120)
+    pids = running.pids
     found = {}
     statements = Statements(options.hosts, options.hours, seed=7).all()
     for name in options.names or statements:
         if name == "point-8-clients":
             continue
-        for _ in range(3):
-            _, answers = fetch(client.raw, statements[name]())
-        spent = []
+        first, _, _ = timed(clients[0].raw, statements[name]())
+        for number in range(options.warm):
+            sql = statements[name]()
+            for client in [clients[number % len(clients)], *([single] if single else [])]:
+                fetch(client.raw, sql)
+        spent: list[float] = []
+        alone: list[float] = []
         cells = 0
+        answers: Answers = []
         began = time.monotonic()
         used = cpu_s(pids)
         while time.monotonic() - began < options.seconds and len(spent) < options.rounds:
             sql = statements[name]()
-            start = time.perf_counter()
-            cells, answers = fetch(client.raw, sql)
-            spent.append(time.perf_counter() - start)
+            took, cells, answers = timed(clients[len(spent) % len(clients)].raw, sql)
+            spent.append(took)
+            if single is not None:
+                alone.append(timed(single.raw, sql)[0])
         found[name] = {
-            "p50_ms": round(1000 * float(np.median(spent)), 2),
-            "min_ms": round(1000 * min(spent), 2),
+            "p50_ms": round(float(np.median(spent)), 2),
+            "min_ms": round(min(spent), 2),
+            "first_ms": round(first, 2),
             "server_cpu_ms": round(1000 * (cpu_s(pids) - used) / len(spent), 2),
             "thrift_ms": floor_ms(answers, min(20, options.rounds)),
             "rounds": len(spent),
             "cells": cells,
         }
+        if alone:
+            median = float(np.median(alone))
+            found[name]["one_node_ms"] = round(median, 2)
+            found[name]["ratio"] = round(float(np.median(spent)) / median, 2)
         if name in WANTED_MS:
             found[name]["wanted_ms"] = WANTED_MS[name]
         print(f"{name:24} {found[name]}", file=sys.stderr, flush=True)
-    client.close()
+    for client in [*clients, *([single] if single else [])]:
+        client.close()
     return found
 
 
@@ -197,12 +236,15 @@ def ask_points(port: int, number: int, options: argparse.Namespace, out: Any) ->
         out.put(count)
 
 
-def point_rate(port: int, pids: list[int], options: argparse.Namespace) -> dict[str, Any]:
+def point_rate(running: Running, options: argparse.Namespace) -> dict[str, Any]:
     """Return how many single values are read a second, by exact timestamp."""
     out: Any = multiprocessing.Queue()
+    ports, pids = running.ports, running.pids
     used = cpu_s(pids)
     clients = [
-        multiprocessing.Process(target=ask_points, args=(port, number, options, out))
+        multiprocessing.Process(
+            target=ask_points, args=(ports[number % len(ports)], number, options, out)
+        )
         for number in range(POINT_CLIENTS)
     ]
     for process in clients:
@@ -220,22 +262,29 @@ def point_rate(port: int, pids: list[int], options: argparse.Namespace) -> dict[
 
 
 @contextlib.contextmanager
-def server(options: argparse.Namespace) -> Iterator[tuple[int, list[int]]]:
-    """A server that holds the data: its port, and the processes."""
+def server(options: argparse.Namespace) -> Iterator[Running]:
+    """Servers that hold the data."""
     if options.port:
         if options.load:
             load(WireClient(options.port, timeout_s=120), options.hosts, options.hours)
-        yield options.port, options.pids
+        yield Running([options.port], options.pids, None)
         return
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-query-") as folder,
-        process_cluster(Path(folder), options.nodes) as started,
-    ):
-        port = started.nodes[0].rpc_port
-        load(WireClient(port, timeout_s=120), options.hosts, options.hours)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-query-")))
+        clusters = [stack.enter_context(process_cluster(folder / "cluster", options.nodes))]
+        if options.nodes > 1:
+            clusters.append(stack.enter_context(process_cluster(folder / "single", 1)))
+        for started in clusters:
+            port = started.nodes[0].rpc_port
+            load(WireClient(port, timeout_s=120), options.hosts, options.hours)
         time.sleep(options.settle)  # flushes go on in the background
-        yield port, [node.process.pid for node in started.nodes if node.process is not None]
-        started.stop()
+        yield Running(
+            [node.rpc_port for node in clusters[0].nodes],
+            [node.process.pid for node in clusters[0].nodes if node.process is not None],
+            clusters[1].nodes[0].rpc_port if options.nodes > 1 else None,
+        )
+        for started in clusters:
+            started.stop()
 
 
 def main() -> None:
@@ -244,6 +293,7 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, default=100)
     parser.add_argument("--hours", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--warm", type=int, default=30, help="statements before the timed ones")
     parser.add_argument("--seconds", type=float, default=10, help="most time for one statement")
     parser.add_argument("--settle", type=float, default=10, help="wait after loading, in seconds")
     parser.add_argument("--port", type=int)
@@ -253,11 +303,16 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    with server(options) as (port, pids):
-        figures = measure(port, pids, options)
+    with server(options) as running:
+        figures = measure(running, options)
         if not options.names or "point-8-clients" in options.names:
-            figures["point-8-clients"] = point_rate(port, pids, options)
-    setting = {"nodes": options.nodes, "hosts": options.hosts, "hours": options.hours}
+            figures["point-8-clients"] = point_rate(running, options)
+    setting = {
+        "nodes": options.nodes,
+        "hosts": options.hosts,
+        "hours": options.hours,
+        "warm": options.warm,
+    }
     report("query", {**setting, "statements": figures}, record=options.record)
 
 

@@ -436,6 +436,7 @@ class ClusterMain:
             limits=self.services.limits,
             watch=self.node_watch,
             relay=self.coordinator.relay,
+            meta_member=self.meta_member,
         )
         port = self.data_server.start()
         self._closers.append(self.data_server.stop)

@@ -8,7 +8,7 @@ requests are under way before the first answer is waited for. No thread is neede
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from cluster.coordinator.forwarder import Forwarder
@@ -52,7 +52,7 @@ class IndexRound:
         with ExitStack() as stack:
             begun = [
                 (groups, call)
-                for node_id, groups in _by_service(leaders)
+                for node_id, groups in _by_node(leaders)
                 if not self._forwarder.is_mute(node_id)
                 and (call := self._begin(node_id, groups, soon, stack)) is not None
             ]
@@ -72,12 +72,12 @@ class IndexRound:
             for group_id in groups
         ]
         request = ExecuteRequest(
-            groupId=groups[0],
+            groupId=groups[-1],
             plan=encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups))),
             timeoutMs=max(1, deadline.remaining_ms()),
         )
         try:
-            return self._forwarder.pool_of(groups[0]).begin(
+            return self._forwarder.pool_of(groups[-1]).begin(
                 node_id, _METHOD, request, deadline=deadline, on_start=started
             )
         except (RpcError, ClusterError) as error:
@@ -85,15 +85,16 @@ class IndexRound:
             return None
 
 
-def _by_service(
-    leaders: Mapping[GroupId, NodeId],
-) -> Iterator[tuple[NodeId, list[GroupId]]]:
-    """Yield which groups to ask which node for; the meta group has a service of its own."""
-    by_node: dict[tuple[NodeId, bool], list[GroupId]] = {}
-    for group_id, node_id in leaders.items():
-        by_node.setdefault((node_id, group_id == META_GROUP_ID), []).append(group_id)
-    for (node_id, _), groups in by_node.items():
-        yield node_id, groups
+def _by_node(leaders: Mapping[GroupId, NodeId]) -> Iterable[tuple[NodeId, list[GroupId]]]:
+    """Return which groups to ask which node for.
+
+    The service for data groups knows the meta group's index as well; so a data group comes last,
+    if there is one, and names the service.
+    """
+    by_node: dict[NodeId, list[GroupId]] = {}
+    for group_id, node_id in sorted(leaders.items(), key=lambda item: item[0] != META_GROUP_ID):
+        by_node.setdefault(node_id, []).append(group_id)
+    return by_node.items()
 
 
 def _finished(groups: Sequence[GroupId], call: BegunCall) -> dict[GroupId, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cluster.member.address_book import AddressBook
 from cluster.member.data_groups import DataGroups
 from cluster.member.node_watch import NodeWatch
+from cluster.member.raft_member import RaftMember
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.raft_handler import RaftHandler, Relay
@@ -26,6 +27,7 @@ class DataClusterServer:
         limits: ServerLimits,
         watch: NodeWatch,
         relay: Relay | None = None,
+        meta_member: RaftMember | None = None,
     ) -> None:
         handler = RaftHandler(
             find_member=groups.get,
@@ -35,6 +37,7 @@ class DataClusterServer:
             on_heard=watch.heard,
         )
         handler.relay = relay
+        handler.beside = meta_member
         self._server = ThriftServer(
             "data", DataGroupService.Processor(handler), host, port, threads, limits
         )

@@ -64,6 +64,8 @@ class RaftHandler:
         self._process = process
         self.relay: Relay | None = None
         """Passes on the request of a node that does not reach the leader."""
+        self.beside: RaftMember | None = None
+        """A member of another service whose read index may be asked for here, in the same trip."""
         self._on_heard = on_heard
         self._find_member = find_member
         self._address_book = address_book
@@ -211,6 +213,8 @@ class RaftHandler:
         found: list[int | None] = []
         for group_id in groups:
             member = self._find_member(GroupId(group_id))
+            if member is None and self.beside is not None and self.beside.group_id == group_id:
+                member = self.beside
             try:
                 if member is None:
                     raise NotLeader(GroupId(group_id), 0)

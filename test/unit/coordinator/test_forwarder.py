@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.index_round import IndexRound
 from cluster.coordinator.reach import Reach
 from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
+from cluster.member.meta_member import META_GROUP_ID
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
 from cluster.plan.reads import AppliedIndexRead, Consistency, LastRead, decode_last, encode_read
@@ -419,3 +422,25 @@ def test_reads_of_this_nodes_replicas_are_computed_by_the_thread_that_asks(tmp_p
         with pytest.raises(Unavailable):
             access.read_each([(GROUP, threading.get_ident), (far, refuse)], {GROUP})
         access.close()
+
+
+def test_one_node_is_asked_for_all_that_it_leads_in_one_request(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        leader.put(insert(0, 8))
+        other = next(n for n in group.ids if n != leader.node_id)
+        meta: Any = SimpleNamespace(
+            group_id=META_GROUP_ID, applied_index=41, read_barrier=lambda _deadline: None
+        )
+        group.network.handlers[leader.node_id].beside = meta
+        sent: list[Any] = []
+        group.network.tap = lambda frm, to, method, request: (
+            (sent.append(request) if method == "executeRead" else None) or request
+        )
+        unknown = GroupId(99)
+        found = IndexRound(forwarder(group, other)).ask(
+            dict.fromkeys((unknown, GROUP, META_GROUP_ID), leader.node_id),
+            Deadline.after(10.0),
+        )
+        assert found == {GROUP: leader.member.applied_index, META_GROUP_ID: 41}
+        assert len(sent) == 1
