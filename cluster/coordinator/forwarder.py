@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import Plan
 from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
-from cluster.plan.request_id import RequestNumbers
+from cluster.plan.request_id import RequestId, RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline, QueryDeadline
@@ -187,7 +188,7 @@ class Forwarder:
         numbers = self._numbers(group_id)
         request = numbers.begin()
         try:
-            payload = encode_plan(plan, request)
+            payload = _payload(plan, request)
             return self._on_leader(
                 group_id,
                 _WRITE_METHOD,
@@ -552,3 +553,13 @@ class Forwarder:
             plan=payload,
             timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )
+
+
+def _payload(plan: Plan, request: RequestId) -> bytes:
+    """Return a plan's byte form; raises ClusterError when replicas could not read it back."""
+    try:
+        return encode_plan(plan, request)
+    except (ValueError, struct.error) as error:
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER, f"a value of the request is out of its range: {error}"
+        ) from error

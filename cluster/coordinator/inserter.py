@@ -266,6 +266,8 @@ class Inserter:
             ),
             item.types,
         )
+        if len({layout.series_ids[number] for number in keep}) < len(keep):
+            raise _named_twice(item, schema)
         if not problems:
             self._cache.remember_layout(key, ResolvedLayout(schema.storage_group, layout))
             return _Resolved(schema.storage_group, _fragment(item, layout), OK)
@@ -319,6 +321,19 @@ class Inserter:
         return self._cache.remember_device(
             item.device, DeviceSchema(schema.storage_group, item.aligned, created)
         )
+
+
+def _named_twice(item: InsertItem, schema: DeviceSchema) -> ClusterError:
+    """Return the error of rows that have a series twice: by its name, and by its alias."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name in item.measurements:
+        if name in schema.series:
+            names[schema.series[name].series_id].append(name)
+    twice = next(found for found in names.values() if len(found) > 1)
+    return ClusterError(
+        StatusCode.QUERY_PROCESS_ERROR,
+        f"Insertion contains duplicated measurement: {twice[0]}, also as {twice[1]}",
+    )
 
 
 def _disagree(item: InsertItem, schema: DeviceSchema) -> bool:
