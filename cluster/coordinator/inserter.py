@@ -12,6 +12,7 @@ import numpy as np
 
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.plan_router import PlanRouter, take_columns, take_rows
+from cluster.coordinator.prepared import Prepared
 from cluster.coordinator.schema_cache import (
     DeviceSchema,
     LayoutKey,
@@ -46,9 +47,11 @@ class InsertItem(NamedTuple):
     types: tuple[DataType, ...]
     row_count: int
     times: bytes
-    values: bytes
+    values: bytes | memoryview
     nulls: bytes
     aligned: bool
+    prepared: Prepared | None = None
+    """Where what the columns are resolved to is kept for the next insert of the same ones."""
 
 
 class _Resolved(NamedTuple):
@@ -102,6 +105,38 @@ class Inserter:
                 f"the schema of {items[number].device} keeps changing under the write; try again",
             )
         return statuses
+
+    def insert_one(self, item: InsertItem, deadline: Deadline) -> tuple[Status, NodeId]:
+        """Write one item; `insert` with less ado where there is nothing special about it.
+
+        Returns:
+            Its status, and what `better_node` says.
+        """
+        prepared = item.prepared
+        if prepared is not None and prepared.epoch == self._cache.epoch:
+            known = prepared.resolved
+            assert known is not None
+            path, sg_id = known.storage_group
+            if not self._storage_groups.may_expire(sg_id):
+                fragment = _fragment(item, known.layout)
+                pieces = self._router.split(path, fragment)
+                if len(pieces) == 1:
+                    group_id, fragment = pieces[0]
+                    refused = self._written(group_id, fragment, deadline)
+                    if isinstance(refused, Status):
+                        return refused, self._access.remote_leader(group_id)
+                    self._cache.forget_device(item.device)
+                    self._access.sync_meta(deadline)
+        status = self.insert([item], deadline)[0]
+        return status, self.better_node(item)
+
+    def _written(self, group_id: GroupId, fragment: Fragment, deadline: Deadline) -> Status | None:
+        """Write a fragment; None: it was refused, as its series are not what they were."""
+        try:
+            outcome = self._access.execute_data(group_id, InsertPlan((fragment,)), deadline)
+        except ClusterError as error:
+            return Status(error.status, error.message)
+        return None if outcome[0] else OK
 
     def better_node(self, item: InsertItem) -> NodeId:
         """Return the other node that would have written an item's last row without a detour.
@@ -218,8 +253,17 @@ class Inserter:
         return sorted(set(again))
 
     def _resolve(self, item: InsertItem, deadline: Deadline) -> _Resolved:
-        key = LayoutKey(item.device, item.measurements, item.types, item.aligned)
-        cached = self._cache.layout(key)
+        prepared = item.prepared
+        epoch = self._cache.epoch
+        if prepared is None:
+            key = LayoutKey(item.device, item.measurements, item.types, item.aligned)
+            cached = self._cache.layout(key)
+        elif prepared.epoch == epoch:
+            key, cached = prepared.key, prepared.resolved
+        else:
+            key = prepared.key
+            cached = prepared.resolved = self._cache.layout(key)
+            prepared.epoch = epoch if cached is not None else -1
         if cached is not None:
             return _Resolved(cached.storage_group, _fragment(item, cached.layout), OK)
         if any("`" in name for name in item.measurements):

@@ -60,6 +60,8 @@ class SchemaCache:
         self._devices: dict[str, DeviceSchema] = {}
         self._layouts: dict[LayoutKey, ResolvedLayout] = {}
         self._layouts_of: dict[str, list[LayoutKey]] = {}
+        self.epoch = 0
+        """Moves whenever something that was remembered is not to be trusted any more."""
 
     def device(self, device: str) -> DeviceSchema | None:
         """Return what is remembered of a device."""
@@ -92,6 +94,7 @@ class SchemaCache:
     def forget_device(self, device: str) -> None:
         """Drop everything about a device."""
         with self._lock:
+            self.epoch += 1
             self._devices.pop(device, None)
             for key in self._layouts_of.pop(device, ()):
                 self._layouts.pop(key, None)
@@ -99,6 +102,7 @@ class SchemaCache:
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
+            self.epoch += 1
             self._devices.clear()
             self._layouts.clear()
             self._layouts_of.clear()

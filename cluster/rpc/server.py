@@ -190,6 +190,8 @@ class ThriftServer:
         on_disconnect: called on the connection's thread after its last request.
         on_idle: called on the connection's thread now and then, at most a minute apart, while it
             waits for a request.
+        quick: called with each payload; what it returns is the payload of the answer. None: the
+            processor has it. It must not raise, and must check the bytes itself.
     """
 
     def __init__(
@@ -202,6 +204,7 @@ class ThriftServer:
         limits: ServerLimits,
         on_disconnect: Callable[[Connection], None] | None = None,
         on_idle: Callable[[Connection], None] | None = None,
+        quick: Callable[[Connection, bytes], bytes | None] | None = None,
     ) -> None:
         self._name = name
         self._processor = processor
@@ -210,6 +213,7 @@ class ThriftServer:
         self._limits = limits
         self._on_disconnect = on_disconnect
         self._on_idle = on_idle
+        self._quick = quick
         self.port = port
         self._lock = threading.Lock()
         self._connections: dict[int, Connection] = {}
@@ -342,19 +346,27 @@ class ThriftServer:
                 self._forget(connection)
 
     def _serve_frames(self, connection: Connection, sock: socket.socket) -> None:
-        limits = self._limits
+        limits, quick = self._limits, self._quick
         reader = FrameReader(sock, limits.max_frame_bytes)
         payload = self._next(reader, connection)
         if payload is None:
             return
         incoming, outgoing = protocols_for(payload)
         while payload is not None:
-            incoming.load(payload, limits.max_string, limits.max_container)
-            outgoing = self._answer(incoming, outgoing)
-            parts = outgoing.trans.take()
+            answer = None if quick is None else quick(connection, payload)
+            if answer is None:
+                incoming.load(payload, limits.max_string, limits.max_container)
+                outgoing = self._answer(incoming, outgoing)
+                parts = outgoing.trans.take()
+            else:
+                parts = [answer]
             if parts:
                 send_frame(sock, parts)
-            del payload, parts  # a large request or answer is not kept while waiting for the next
+            del (
+                payload,
+                parts,
+                answer,
+            )  # a large request or answer is not kept while waiting for the next
             connection.idle_since = time.monotonic()
             payload = self._next(reader, connection)
 

@@ -39,7 +39,7 @@ class InsertMethods(HandlerBase):
         self.writing_session(
             Privilege.INSERT_TIMESERIES, lambda: _paths([(req.prefixPath, req.measurements)])
         )
-        item = _record(
+        item = record_item(
             req.prefixPath, req.measurements, req.values, req.timestamp, aligned=bool(req.isAligned)
         )
         if item is None:
@@ -57,7 +57,7 @@ class InsertMethods(HandlerBase):
         aligned = bool(req.isAligned)
         return self._write(
             [
-                _record(*row, aligned=aligned)
+                record_item(*row, aligned=aligned)
                 for row in zip(
                     req.prefixPaths,
                     req.measurementsList,
@@ -79,7 +79,7 @@ class InsertMethods(HandlerBase):
         aligned = bool(req.isAligned)
         return self._write(
             [
-                _record(req.prefixPath, *row, aligned=aligned)
+                record_item(req.prefixPath, *row, aligned=aligned)
                 for row in zip(req.measurementsList, req.valuesList, req.timestamps, strict=True)
             ]
         )
@@ -202,6 +202,16 @@ class InsertMethods(HandlerBase):
     testInsertTablet = testInsertRecord  # noqa: N815
     testInsertTablets = testInsertRecord  # noqa: N815
 
+    def write_one(self, item: InsertItem) -> TSStatus | None:
+        """Write an item by itself and return its status; None: plain success."""
+        status, better = self.coordinator.inserter.insert_one(item, self.write_deadline())
+        if not status.ok:
+            return self.wire(status)
+        hint = self.redirects.address_of(better, current_connection().peer[0]) if better else None
+        if hint is None:
+            return None
+        return to_wire(StatusCode.SUCCESS, "", self.generation(), redirect=hint)
+
     # ---- inside ----
 
     def _write(self, items: Sequence[InsertItem | None], *, single: bool = False) -> TSStatus:
@@ -281,7 +291,7 @@ def _check_lengths(*lists: Sequence[Any] | None) -> None:
         )
 
 
-def _record(
+def record_item(
     device: str, measurements: Sequence[str], values: bytes, timestamp: int, *, aligned: bool
 ) -> InsertItem | None:
     """Return a row as a one-row item without its null cells; None when all are null."""

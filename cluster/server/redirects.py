@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.inserter import InsertItem
+from cluster.raft.types import NodeId
 
 Address = tuple[str, int]
 
@@ -32,7 +33,10 @@ class Redirects:
             None when that is this node, when it is not known, and when the client could not reach
             it: a node that listens on loopback only is there for clients on loopback.
         """
-        node_id = self._coordinator.inserter.better_node(item)
+        return self.address_of(self._coordinator.inserter.better_node(item), peer)
+
+    def address_of(self, node_id: NodeId, peer: str) -> Address | None:
+        """Return the client address of a node as `hint` does; None for node 0."""
         node = self._coordinator.meta_state.node(node_id) if node_id else None
         if node is None or not node.rpc_port:
             return None
