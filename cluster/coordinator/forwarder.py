@@ -357,6 +357,10 @@ class Forwarder:
                 except OutcomeUnknown as error:
                     unknown = error
                     found = None
+                except ClusterError as error:
+                    if unknown is not None:  # an earlier try may still be applied
+                        raise unknown from error
+                    raise
                 if found is not None:
                     self._lost.pop(group_id, None)
                     return found.value

@@ -16,7 +16,14 @@ from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.index_round import IndexRound
 from cluster.coordinator.reach import Reach
-from cluster.errors import NotLeader, OutcomeUnknown, StatusCode, Unavailable
+from cluster.errors import (
+    ClusterError,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    StatusCode,
+    Unavailable,
+)
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
@@ -254,6 +261,26 @@ def test_what_is_unknown_at_the_deadline_says_so(tmp_path: Path) -> None:
         with pytest.raises(Unavailable) as refused:
             write(sender, "a", 0.2)
         assert refused.value.definite
+
+
+@pytest.mark.parametrize(
+    "refusal", [Unavailable("not taken in time; nothing was done"), Overloaded("too much waits")]
+)
+def test_a_refusal_after_a_try_of_unknown_outcome_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: ClusterError
+) -> None:
+    """The first try may still be applied, though the second was refused for certain."""
+    with GroupCluster(tmp_path, 1) as group:
+        leader = group.leader()
+        answers: list[ClusterError] = [refusal, OutcomeUnknown("not applied in time")]
+
+        def propose(_payload: bytes, _deadline: Deadline) -> Any:
+            raise answers.pop()
+
+        monkeypatch.setattr(leader.member, "propose", propose)
+        with pytest.raises(OutcomeUnknown, match="not applied in time"):
+            write(forwarder(group, leader.node_id), "a")
+        assert not answers
 
 
 def test_a_node_whose_member_has_stopped_says_so_at_once(tmp_path: Path) -> None:
