@@ -264,6 +264,9 @@ class AuthState:
 
 def _places(privileges: Iterable[int], paths: Sequence[str]) -> list[tuple[str, frozenset[int]]]:
     """Return which privileges a statement means on which path; those without scope at root."""
+    unknown = sorted(set(privileges) - set(map(int, Privilege)))
+    if unknown:
+        raise auth_error(f"there is no privilege {unknown[0]}")
     if Privilege.ALL in privileges:
         return [(path, expanded(privileges)) for path in dict.fromkeys(paths)]
     numbers = expanded(privileges)

@@ -39,7 +39,7 @@ from cluster.plan.plans import (
     TriggerPlan,
 )
 from cluster.schema.registry import ContinuousQuery
-from cluster.schema.series import SeriesSpec
+from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS, SeriesSpec
 from cluster.schema.templates import TemplateSeries, series_plain
 from iotdb_engine.types import SERIES_ID_MAX, SLOT_MAX, DataType
 
@@ -106,16 +106,25 @@ def integer_field(low: int, high: int) -> Callable[[Any], int]:
 
 
 time_field = integer_field(-(1 << 63), (1 << 63) - 1)
+length_field = integer_field(0, (1 << 63) - 1)
 id_field = integer_field(0, SERIES_ID_MAX)
+sg_id_field = integer_field(0, SERIES_ID_MAX >> SERIES_PER_STORAGE_GROUP_BITS)
 port_field = integer_field(0, SLOT_MAX)
 byte_field = integer_field(0, 255)
 
 
 def ids_field(value: Any) -> tuple[int, ...]:  # noqa: ANN401
-    """Check a list of ids."""
+    """Check a list of ids of series."""
     if type(value) is not list:
         raise ValueError("malformed plan: ids are not a list")
     return tuple(map(id_field, value))
+
+
+def sg_ids_field(value: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Check a list of ids of storage groups."""
+    if type(value) is not list:
+        raise ValueError("malformed plan: ids are not a list")
+    return tuple(map(sg_id_field, value))
 
 
 def pairs_field(value: Any) -> tuple[tuple[str, str], ...]:  # noqa: ANN401
@@ -214,8 +223,8 @@ def _continuous_query_field(value: Any) -> ContinuousQuery:  # noqa: ANN401
 
 
 PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] = {
-    PlanType.SET_STORAGE_GROUP: (SetStorageGroupPlan, {"path": text_field, "ttl": time_field}),
-    PlanType.DELETE_STORAGE_GROUPS: (DeleteStorageGroupsPlan, {"sg_ids": ids_field}),
+    PlanType.SET_STORAGE_GROUP: (SetStorageGroupPlan, {"path": text_field, "ttl": length_field}),
+    PlanType.DELETE_STORAGE_GROUPS: (DeleteStorageGroupsPlan, {"sg_ids": sg_ids_field}),
     PlanType.REGISTER_NODE: (
         RegisterNodePlan,
         {
@@ -232,7 +241,7 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
     PlanType.CREATE_SERIES: (
         CreateSeriesPlan,
         {
-            "sg_id": id_field,
+            "sg_id": sg_id_field,
             "sg_path": text_field,
             "device": text_field,
             "aligned": flag_field,
@@ -242,7 +251,7 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
         },
     ),
     PlanType.DELETE_SERIES: (DeleteSeriesPlan, {"series_ids": ids_field}),
-    PlanType.DROP_STORAGE_GROUP_DATA: (DropStorageGroupDataPlan, {"sg_ids": ids_field}),
+    PlanType.DROP_STORAGE_GROUP_DATA: (DropStorageGroupDataPlan, {"sg_ids": sg_ids_field}),
     PlanType.DELETE_DATA: (
         DeleteDataPlan,
         {"series_ids": ids_field, "t_min": time_field, "t_max": time_field},
@@ -259,8 +268,8 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
             "alias": alias_field,
         },
     ),
-    PlanType.SET_DATA_TTL: (SetDataTtlPlan, {"sg_ids": ids_field, "ttl": time_field}),
-    PlanType.SET_TTL: (SetTtlPlan, {"sg_ids": ids_field, "ttl": time_field}),
+    PlanType.SET_DATA_TTL: (SetDataTtlPlan, {"sg_ids": sg_ids_field, "ttl": length_field}),
+    PlanType.SET_TTL: (SetTtlPlan, {"sg_ids": sg_ids_field, "ttl": time_field}),
     PlanType.AUTHOR: (
         AuthorPlan,
         {

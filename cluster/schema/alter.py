@@ -25,6 +25,10 @@ def altered(info: SeriesInfo, plan: AlterSeriesPlan) -> SeriesInfo:
     pairs = plan.pairs
     match plan.action:
         case AlterAction.RENAME:
+            if len(pairs) != 1:
+                raise ClusterError(
+                    StatusCode.METADATA_ERROR, f"RENAME takes one old and new key, not {len(pairs)}"
+                )
             ((old, new),) = pairs
             _rename(info, tags, attributes, old, new)
         case AlterAction.SET:

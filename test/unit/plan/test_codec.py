@@ -60,7 +60,7 @@ LAYOUT = Layout((7 << 32 | 1, (1 << 64) - 1), (DataType.DOUBLE, DataType.BOOLEAN
 FRAGMENT = Fragment(65535, LAYOUT, 2, b"t" * 16, b"v" * 18)
 PLANS: list[Plan] = [
     SetStorageGroupPlan("root.温度"),
-    DeleteStorageGroupsPlan((1, (1 << 64) - 1)),
+    DeleteStorageGroupsPlan((1, (1 << 32) - 1)),
     SetPartitionTablePlan(b"\x00\xff"),
     SetPartitionTablePlan(b""),
     RegisterNodePlan((1 << 48) - 1, "ab", "10.0.0.1", 9003, 40010, "0.0.0.0", 6667),
