@@ -1,4 +1,4 @@
-"""Whatever decodes as a plan can be applied: a plan that raises would stop every replica of a group.
+"""Whatever decodes as a plan can be applied: one that raises would stop every replica of a group.
 
 Plans are made field by field from the checks that decoding makes of them, at and around their
 bounds, and go through a whole state machine.
@@ -37,8 +37,10 @@ from cluster.schema.templates import TemplateSeries
 from iotdb_engine import DataType, Engine
 
 NAMES = st.sampled_from(
-    ["", "root", "root.sg", "root.sg.d", "root.sg.d.s", "root.sg.d.`a", "s", "a", "*", "root.**"]
-    + ["abcd", "ops1", "root.sg.**", "root..x", "t.s", "before insert", "\x00", "温度", "Z"]
+    """
+    root root.sg root.sg.d root.sg.d.s root.sg.d.`a s a * root.** abcd ops1 root.sg.** root..x t.s
+    before_insert 温度 Z \x00
+    """.split(" ")
 )
 SMALL = st.sampled_from([0, 1, 2, 3, 27, 28, 31, 255])
 PAIRS = st.lists(st.tuples(NAMES, NAMES).map(list), max_size=3)
@@ -52,8 +54,10 @@ TEMPLATE_SERIES = st.lists(
     st.tuples(NAMES, st.booleans(), NAMES, st.integers(0, 6), SMALL, SMALL).map(list), max_size=3
 )
 NUMBERS = st.sampled_from(
-    [-(1 << 63), -1, 0, 1, 2, 1000, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32]
-    + [(1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+    [
+        *(-(1 << 63), -1, 0, 1, 2, 1000),
+        *((1 << power) + less for power in (31, 32, 63, 64) for less in (-1, 0)),
+    ]
 )
 QUERY = st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS, NAMES, NAMES, NAMES, NAMES, NUMBERS).map(list)
 
