@@ -36,12 +36,11 @@ from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from iotdb_engine import DataType, Engine
 
-NAMES = st.sampled_from(
-    """
+WORDS = """
     root root.sg root.sg.d root.sg.d.s root.sg.d.`a s a * root.** abcd ops1 root.sg.** root..x t.s
-    before_insert 温度 Z \x00
-    """.split(" ")
-)
+    before_insert 温度 Z
+"""
+NAMES = st.sampled_from(["", "\x00", *WORDS.split()])
 SMALL = st.sampled_from([0, 1, 2, 3, 27, 28, 31, 255])
 PAIRS = st.lists(st.tuples(NAMES, NAMES).map(list), max_size=3)
 SPECS = st.lists(
