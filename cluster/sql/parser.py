@@ -24,6 +24,7 @@ from cluster.sql.context import ParseContext
 from cluster.sql.fast_insert import fast_insert
 from cluster.sql.shapes import ShapeCache, Step
 from cluster.sql.statements.families import Statement
+from cluster.sql.templates import SelectTemplates
 from cluster.sql.tokens import (
     OPERATORS,
     PLAIN_TOKEN,
@@ -80,6 +81,7 @@ class _LazyGrammar:
 
     def __init__(self, generation: str) -> None:
         self.shapes = ShapeCache()
+        self.templates = SelectTemplates()
         self._generation = generation
         self._lock = threading.Lock()
         self._grammar: _Grammar | None = None
@@ -169,15 +171,16 @@ def parse(sql: str, context: ParseContext) -> Statement:
 
 def parse_with_grammar(sql: str, context: ParseContext) -> Statement:
     """Do what `parse` does, without the shortcut for INSERT."""
-    return build_statement(_parse_tree(sql, _GRAMMAR_V1 if context.modern else _GRAMMAR), context)
+    grammar = _GRAMMAR_V1 if context.modern else _GRAMMAR
+    known = grammar.shapes.read(sql, grammar.get().keywords)
+    if known is not None:
+        return grammar.templates.statement(known, context)
+    return build_statement(_parse_tree(sql, grammar), context)
 
 
 def _parse_tree(sql: str, grammar: _LazyGrammar) -> Tree[Token]:
     """Parse, deciding each token's terminal by what the parser can take next."""
     parser, keywords = grammar.get()
-    known = grammar.shapes.tree_of(sql, keywords)
-    if known is not None:
-        return known
     state = parser.parse_interactive("")
     fed: list[Token] = []
     steps: list[Step] = []

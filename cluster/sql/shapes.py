@@ -46,7 +46,7 @@ class Step(NamedTuple):
     keyword: str | None
 
 
-class _Branch(NamedTuple):
+class Branch(NamedTuple):
     """A part of a tree with tokens to be read again; what has none is the same tree for all texts.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Branch(NamedTuple):
     """
 
     rule: str
-    children: tuple[_Branch | Tree[Token] | Token | int, ...]
+    children: tuple[Branch | Tree[Token] | Token | int, ...]
 
 
 class _Numbered(NamedTuple):
@@ -79,37 +79,59 @@ class _Numbered(NamedTuple):
     runs_until: int
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """All texts that are equal but for the digits in some places.
 
     Attributes:
+        text: one of them, with 0 for each run of digits.
         tokens: those without digits are the same in all texts.
         numbered: the others.
         root: the tree.
     """
 
+    text: str
     tokens: tuple[Token, ...]
     numbered: tuple[_Numbered, ...]
-    root: _Branch | Tree[Token]
+    root: Branch | Tree[Token]
+
+
+class Reading(NamedTuple):
+    """A text whose shape is known.
+
+    Attributes:
+        shape: what it has in common with others.
+        texts: of its tokens with digits, in order.
+    """
+
+    shape: Shape
+    texts: list[str]
+
+    def tree(self) -> Tree[Token]:
+        """Return its parse tree."""
+        shape = self.shape
+        if not isinstance(shape.root, Branch):
+            return shape.root
+        tokens = list(shape.tokens)
+        for one, text in zip(shape.numbered, self.texts, strict=True):
+            tokens[one.place] = Token(one.step.terminal, text)
+        return _filled(shape.root, tokens)
 
 
 class ShapeCache:
     """Thread-safe: its dictionary is read and replaced in single steps."""
 
     def __init__(self) -> None:
-        self._shapes: dict[str, _Shape] = {}
+        self._shapes: dict[str, Shape] = {}
 
-    def tree_of(self, sql: str, keywords: Mapping[str, str]) -> Tree[Token] | None:
-        """Return the tree of a text whose shape is known, None for all others."""
+    def read(self, sql: str, keywords: Mapping[str, str]) -> Reading | None:
+        """Return what a text has besides its shape, None where that is not known."""
         if len(sql) > _MAX_TEXT:
             return None
         shape = self._shapes.get(_DIGITS.sub("0", sql))
         if shape is None:
             return None
-        tokens = _read_again(sql, shape, keywords)
-        if tokens is None:
-            return None
-        return _filled(shape.root, tokens) if isinstance(shape.root, _Branch) else shape.root
+        texts = _read_again(sql, shape, keywords)
+        return None if texts is None else Reading(shape, texts)
 
     def remember(
         self, sql: str, steps: Sequence[Step], fed: Sequence[Token], tree: Tree[Token]
@@ -128,7 +150,8 @@ class ShapeCache:
             self._shapes = {}
         numbered = tuple(_numbered(sql, steps))
         places = {id(fed[one.place]): one.place for one in numbered}
-        self._shapes[_DIGITS.sub("0", sql)] = _Shape(tuple(fed), numbered, _branch(tree, places))
+        text = _DIGITS.sub("0", sql)
+        self._shapes[text] = Shape(text, tuple(fed), numbered, _branch(tree, places))
 
 
 def _numbered(sql: str, steps: Sequence[Step]) -> Iterator[_Numbered]:
@@ -153,16 +176,16 @@ def _match(step: Step, sql: str, position: int) -> re.Match[str] | None:
     return (PLAIN_TOKEN if step.plain else TOKEN).match(sql, position)
 
 
-def _read_again(sql: str, shape: _Shape, keywords: Mapping[str, str]) -> list[Token] | None:
-    """Return the tokens of a text, None where some would be others than those of its shape.
+def _read_again(sql: str, shape: Shape, keywords: Mapping[str, str]) -> list[str] | None:
+    """Return the tokens with digits of a text, None where some would not be as in its shape.
 
     A token without digits is the same: what it is depends on characters that are the same, and on
     whether a digit follows. One with digits must end where it did, and be of the kind it was.
     """
-    tokens = list(shape.tokens)
+    texts: list[str] = []
     lengths = (len(run) for run in _DIGITS.findall(sql))
     digits_before = list(accumulate(lengths, initial=0))
-    for place, step, start, runs_before, end, runs_until in shape.numbered:
+    for _, step, start, runs_before, end, runs_until in shape.numbered:
         match = _match(step, sql, start + digits_before[runs_before])
         kind = step.kind
         if (
@@ -176,29 +199,29 @@ def _read_again(sql: str, shape: _Shape, keywords: Mapping[str, str]) -> list[To
             word = text.upper()
             if (word if word in keywords else None) != step.keyword:
                 return None
-        tokens[place] = Token(step.terminal, text)
-    return tokens
+        texts.append(text)
+    return texts
 
 
-def _branch(tree: Tree[Token], places: Mapping[int, int]) -> _Branch | Tree[Token]:
+def _branch(tree: Tree[Token], places: Mapping[int, int]) -> Branch | Tree[Token]:
     """Return what is to be filled in, a tree where nothing is."""
     children: tuple[Any, ...] = tuple(
         _branch(child, places) if isinstance(child, Tree) else places.get(id(child), child)
         for child in tree.children
     )
-    if any(isinstance(child, (_Branch, int)) for child in children):
-        return _Branch(str(tree.data), children)
+    if any(isinstance(child, (Branch, int)) for child in children):
+        return Branch(str(tree.data), children)
     return Tree(str(tree.data), list(children))  # the parser's names are slow to compare
 
 
-def _filled(branch: _Branch, tokens: Sequence[Token]) -> Tree[Token]:
+def _filled(branch: Branch, tokens: Sequence[Token]) -> Tree[Token]:
     return Tree(
         branch.rule,
         [
             tokens[child]
             if isinstance(child, int)
             else _filled(child, tokens)
-            if isinstance(child, _Branch)
+            if isinstance(child, Branch)
             else child
             for child in branch.children
         ],

@@ -252,3 +252,9 @@ class Select:
     rest: Expression | None = None
     having: Expression | None = None
     sort_keys: tuple[SortKey, ...] = ()
+
+    def at_times(self, where: Condition | None, windows: TimeWindows | None) -> Select:
+        """Return the same with other times; a fraction of the cost of `dataclasses.replace`."""
+        changed = object.__new__(Select)
+        changed.__dict__.update(self.__dict__, where=where, windows=windows)
+        return changed

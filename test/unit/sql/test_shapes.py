@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ from cluster.sql import parser as parser_module
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse, parse_with_grammar
 from cluster.sql.shapes import ShapeCache
+from cluster.sql.statements.select import And, Comparison, TimeCompare
+from cluster.sql.templates import SelectTemplates
 
 CONTEXT = ParseContext(zone="+08:00", now=1_700_000_000_000)
 
@@ -22,6 +26,9 @@ TEXTS = [
     "select top_k(s0, 'k'='0') from root.a.`b0` where t in ('a0', \"0\")",
     "select last s0 from root.a where time > 0e0",
     "select s0 as t0 from root.a fill(int0[previous, 0ms])",
+    "select s0 from root.a where time >= 0 and s0 = 0 and time < 0 and time != -0",
+    "select s0 from root.a where time = 0 or time = 0",
+    "select count(s0) from root.a where time > 0 group by ([0, 00), 0ms, 0ms) limit 0",
     "show devices root.a0 limit 0",
 ]
 
@@ -84,3 +91,43 @@ def test_long_texts_are_not_kept(cache):
     parse(f"select {chain} from root.d", CONTEXT)
     parse(f"select {'a, ' * 2000} a from root.d", CONTEXT)
     assert cache._shapes == {}
+
+
+def test_statements_are_built_once_for_all_times(cache, monkeypatch):
+    monkeypatch.setattr(parser_module._GRAMMAR, "templates", SelectTemplates())
+    text = "select count(s1) from root.d{} where time >= {} and s1 > 2 group by ([{}, {}), 5m)"
+    first = parse(text.format(1, 5, 10, 20), CONTEXT)
+    parse(text.format(1, 5, 10, 20), CONTEXT)  # the first one made the shape known
+
+    def not_built(*_):
+        raise AssertionError("built")
+
+    monkeypatch.setattr("cluster.sql.templates.build_statement", not_built)
+    second = parse(text.format(1, 6, 30, 50), CONTEXT)
+    assert second == replace(
+        first,
+        where=And((TimeCompare(Comparison.GE, 6), first.where.operands[1])),
+        windows=replace(first.windows, start=30, end=50),
+    )
+    assert first.windows.start == 10
+    for other in ((2, 6, 30, 50), (1, 6, 50, 30), (1, "9" * 20, 30, 50)):
+        with pytest.raises(AssertionError, match="built"):
+            parse(text.format(*other), CONTEXT)
+
+
+@pytest.mark.parametrize("time", ["now()", "now() - 1d", "2022-01-01"])
+def test_what_depends_on_the_clock_is_built_anew(cache, time):
+    for now in (1_700_000_000_000, 1_800_000_000_000, 1_900_000_000_000):
+        later = replace(CONTEXT, now=now)
+        found = parse(f"select s1 from root.d1 where time < {time}", later)
+        if "now" in time:
+            assert found.where.value in (now, now - 86_400_000)
+
+
+def test_templates_are_bounded(cache, monkeypatch):
+    monkeypatch.setattr("cluster.sql.templates._MAX_TEXT_BYTES", 1000)
+    templates = SelectTemplates()
+    monkeypatch.setattr(parser_module._GRAMMAR, "templates", templates)
+    for number in range(200):
+        parse(f"select s{number} from root.d{number} where time > 7", CONTEXT)
+        assert len(templates._built) <= 1000 // len("select s from root.d where time > ") + 1
