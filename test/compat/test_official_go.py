@@ -1,4 +1,4 @@
-"""The official Go clients of 1.3 and 2.0, unmodified.
+"""The official Go clients of 0.13, 1.3 and 2.0, unmodified.
 
 They need a Go toolchain, and are fetched when IOTDB_COMPAT_ALL=1 is set or they are there already.
 """
@@ -16,9 +16,9 @@ from harness.process_cluster import ROOT, process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SOURCE = Path(__file__).with_name("go") / "life.go"
+SOURCES = Path(__file__).with_name("go")
 MODULE = "github.com/apache/iotdb-client-go"
-RELEASES = {"1.3.7": MODULE, "2.0.10": f"{MODULE}/v2"}
+RELEASES = {"0.13.0": MODULE, "1.3.7": MODULE, "2.0.10": f"{MODULE}/v2"}
 
 
 def built(release: str) -> Path:
@@ -31,8 +31,10 @@ def built(release: str) -> Path:
         pytest.skip(f"the Go client {release} is fetched with IOTDB_COMPAT_ALL=1 only")
     folder.mkdir(parents=True, exist_ok=True)
     module = RELEASES[release]
-    source = SOURCE.read_text(encoding="utf-8").replace(f'"{MODULE}/', f'"{module}/')
-    (folder / "main.go").write_text(source, encoding="utf-8")
+    line = "of_0.go" if release.startswith("0.") else "of_1.go"
+    for source, target in (("life.go", "main.go"), (line, "line.go")):
+        text = (SOURCES / source).read_text(encoding="utf-8")
+        (folder / target).write_text(text.replace(f'"{MODULE}/', f'"{module}/'), encoding="utf-8")
     (folder / "go.mod").write_text(f"module compat\n\ngo 1.20\n\nrequire {module} v{release}\n")
     for command in (["go", "mod", "tidy"], ["go", "build", "-o", "life", "."]):
         result = subprocess.run(
@@ -44,13 +46,14 @@ def built(release: str) -> Path:
     return folder / "life"
 
 
+@pytest.mark.parametrize("protocol", ["binary", "compact"])
 @pytest.mark.parametrize("release", sorted(RELEASES))
-def test_go_client_lives_its_whole_life(release: str, tmp_path: Path) -> None:
+def test_go_client_lives_its_whole_life(release: str, protocol: str, tmp_path: Path) -> None:
     program = built(release)
     with process_cluster(tmp_path, 1) as cluster:
         port = str(cluster.nodes[0].rpc_port)
         result = subprocess.run(
-            [str(program), port, "root.go" + release.replace(".", "_")],
+            [str(program), port, "root.go" + release.replace(".", "_"), protocol],
             capture_output=True,
             text=True,
             timeout=120,

@@ -1,4 +1,4 @@
-// One life of the official Go client; arguments: port, storage group. Prints "life complete".
+// One life of the official Go client; arguments: port, storage group, protocol. Prints "life complete".
 package main
 
 import (
@@ -9,8 +9,9 @@ import (
 	"github.com/apache/iotdb-client-go/client"
 )
 
-func must(err error) {
-	if err != nil {
+// must takes what a call returned: its error, or in 0.13 a status and its error.
+func must(results ...interface{}) {
+	if err := results[len(results)-1]; err != nil {
 		panic(err)
 	}
 }
@@ -29,9 +30,8 @@ func main() {
 	sg := os.Args[2]
 	config := &client.Config{Host: "127.0.0.1", Port: os.Args[1], UserName: "root", Password: "root"}
 	session := client.NewSession(config)
-	must(session.Open(false, 5000))
-	err := session.SetStorageGroup(sg)
-	must(err)
+	must(session.Open(os.Args[3] == "compact", timeout))
+	must(session.SetStorageGroup(sg))
 	values := []interface{}{true, int32(math.MinInt32), int64(math.MinInt64), float32(1.5), 0.1, "测试"}
 	must(session.InsertRecord(sg+".r", names, types, values, 1))
 	must(session.InsertAlignedRecord(sg+".a", names, types, values, 1))
@@ -62,8 +62,8 @@ func main() {
 			tablet.SetTimestamp(start+int64(n), n)
 			must(tablet.SetValueAt(start+int64(n), 0, n))
 			must(tablet.SetValueAt(0.5, 1, n))
-			tablet.RowSize++
 		}
+		fill(tablet, 1000)
 		must(session.InsertTablet(tablet, true))
 	}
 	data, err := session.ExecuteQueryStatement("select v from "+sg+".p", nil)
@@ -94,38 +94,6 @@ func main() {
 	check(zone != "", "time zone")
 	must(session.DeleteTimeseries([]string{sg + ".p.n"}))
 	must(session.DeleteStorageGroup(sg))
-	err = session.Close()
-	must(err)
+	must(session.Close())
 	fmt.Println("life complete")
-}
-
-func BOOL(data *client.SessionDataSet, name string) bool {
-	value, err := data.GetBoolean(name)
-	must(err)
-	return value
-}
-func INT(data *client.SessionDataSet, name string) int32 {
-	value, err := data.GetInt(name)
-	must(err)
-	return value
-}
-func LONG(data *client.SessionDataSet, name string) int64 {
-	value, err := data.GetLong(name)
-	must(err)
-	return value
-}
-func FLOAT(data *client.SessionDataSet, name string) float32 {
-	value, err := data.GetFloat(name)
-	must(err)
-	return value
-}
-func DOUBLE(data *client.SessionDataSet, name string) float64 {
-	value, err := data.GetDouble(name)
-	must(err)
-	return value
-}
-func TEXT(data *client.SessionDataSet, name string) string {
-	value, err := data.GetString(name)
-	must(err)
-	return value
 }
