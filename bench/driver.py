@@ -4,10 +4,18 @@ Reads 1 000 000 rows of 10 DOUBLE columns into a pandas DataFrame, and writes a 
 columns, with `iotdb_client` and with apache-iotdb 2.0.11 in an environment of its own. The official
 client is taken at its best: NumPy tablets for writing, of the same number of rows.
 
-    python bench/driver.py [--rows 1000000] [--official-python PATH]
+    python bench/driver.py [--rows 1000000] [--official-python PATH] [--old-python PATH]
 
-PATH: the Python of an environment with `apache-iotdb==2.0.11` and pandas; by default the one of the
-compatibility tests, `.venvs/apache-iotdb-2.0.11/bin/python`.
+PATH: the Python of an environment with `apache-iotdb==2.0.11` (and `==0.13.5`) and pandas; by
+default those of the compatibility tests, `.venvs/apache-iotdb-2.0.11/bin/python` …
+
+Beside them, in the same run:
+
+- `loopback_s`: the bytes of the values and times, from a bare socket of another process into fresh
+  memory: less time than that no client can need that gets the values as they are;
+- `memory`: the same read while the rows are in the server's memory, so that there are no stored
+  pages yet: values go as they are;
+- `old`: the client of 0.13.5 and ours, 864 000 rows, where PATH is there: it needs some 10 s.
 """
 
 from __future__ import annotations
@@ -15,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+import psutil  # noqa: E402
 from report import report  # noqa: E402
 
 import iotdb_client  # noqa: E402
@@ -34,6 +44,25 @@ from harness.process_cluster import process_cluster  # noqa: E402
 COLUMNS = [f"s{number}" for number in range(10)]
 TABLET_ROWS = 10_000
 SELECT = f"select {', '.join(COLUMNS)} from root.bench.read"
+
+READ_ONLY = """
+import sys, time
+from iotdb.Session import Session
+
+session = Session("127.0.0.1", int(sys.argv[1]), "root", "root")
+session.open(False)
+began = time.perf_counter()
+read = session.execute_query_statement(sys.argv[2]).todf()
+print(time.perf_counter() - began, len(read), read.iloc[:, 1].sum())
+"""
+
+SENDER = """
+import socket, sys
+sender = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+data = memoryview(bytearray(b"x") * int(sys.argv[2]))
+while sender.recv(1):
+    sender.sendall(data)
+"""
 
 OFFICIAL = """
 import json, sys, time
@@ -92,21 +121,65 @@ def own(port: int, frame: pd.DataFrame, rows: int) -> dict[str, float]:
     }
 
 
+def read_only(port: int, rows: int) -> float:
+    """Seconds of one read with the driver."""
+    with iotdb_client.connect(f"127.0.0.1:{port}", timeout_s=600) as connection:
+        began = time.perf_counter()
+        read = connection.execute(f"{SELECT} limit {rows}").to_pandas()
+        read_s = time.perf_counter() - began
+    assert len(read) == rows
+    return read_s
+
+
+def loopback(size: int) -> float:
+    """Seconds in which so many bytes come from another process into fresh memory; best of 5."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        sender = subprocess.Popen([sys.executable, "-c", SENDER, port, str(size)])
+        receiver, _ = listener.accept()
+        times = []
+        with receiver:
+            for _ in range(5):
+                began = time.perf_counter()
+                receiver.sendall(b"x")
+                target, at = memoryview(np.empty(size, np.uint8)), 0
+                while at < size:
+                    at += receiver.recv_into(target[at:], 1 << 20)
+                times.append(time.perf_counter() - began)
+        sender.wait(timeout=30)
+    return min(times)
+
+
+def old(python: str, port: int, rows: int) -> dict[str, float]:
+    """The client of 0.13 and ours, the same rows."""
+    found = run_official(python, READ_ONLY, str(port), f"{SELECT} limit {rows}")
+    seconds, count, _ = found.split()
+    assert int(count) == rows
+    mine = min(read_only(port, rows) for _ in range(2))
+    return {"rows": rows, "official_s": float(seconds), "own_s": mine}
+
+
+def wait_until_idle(process: psutil.Process) -> None:
+    """Wait until the server has nothing to do: FLUSH goes on in the background."""
+    spent = -1.0
+    while (now := sum(process.cpu_times()[:2])) - spent > 0.05:
+        spent = now
+        time.sleep(1)
+
+
 def official(python: str, port: int, path: Path, rows: int) -> dict[str, float]:
     """The same with the official client, in its own process."""
+    arguments = (str(port), str(path), str(rows), str(TABLET_ROWS), SELECT)
+    answer: dict[str, float] = json.loads(run_official(python, OFFICIAL, *arguments))
+    return answer
+
+
+def run_official(python: str, program: str, *arguments: str) -> str:
+    """The last line that a program prints in an official client's environment."""
     found = subprocess.run(
-        [
-            python,
-            "-W",
-            "ignore",
-            "-c",
-            OFFICIAL,
-            str(port),
-            str(path),
-            str(rows),
-            str(TABLET_ROWS),
-            SELECT,
-        ],
+        [python, "-W", "ignore", "-c", program, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -114,8 +187,7 @@ def official(python: str, port: int, path: Path, rows: int) -> dict[str, float]:
     )
     if found.returncode:
         raise SystemExit(f"the official client failed:\n{found.stderr[-2000:]}")
-    answer: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
-    return answer
+    return found.stdout.splitlines()[-1]
 
 
 def main() -> None:
@@ -126,6 +198,9 @@ def main() -> None:
     arguments.add_argument(
         "--official-python", default=str(ROOT / ".venvs/apache-iotdb-2.0.11/bin/python")
     )
+    arguments.add_argument(
+        "--old-python", default=str(ROOT / ".venvs/apache-iotdb-0.13.5/bin/python")
+    )
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-driver-") as scratch:
         folder = Path(scratch)
@@ -133,14 +208,22 @@ def main() -> None:
             port = cluster.nodes[0].rpc_port
             with iotdb_client.connect(f"127.0.0.1:{port}") as connection:
                 connection.insert_dataframe("root.bench.read", frame_of(given.rows))
+            memory_s = min(read_only(port, given.rows) for _ in range(3))
+            with iotdb_client.connect(f"127.0.0.1:{port}") as connection:
                 connection.execute("flush")
+            assert cluster.nodes[0].process is not None
+            wait_until_idle(psutil.Process(cluster.nodes[0].process.pid))
             frame = frame_of(given.write_rows)
             stored = folder / "frame.npz"
             np.savez(stored, values=frame.to_numpy(), index=frame.index.to_numpy())
             theirs, ours = [], []
-            for _ in range(2):  # the second of each: caches and code are warm for both
+            for _ in range(3):  # the best of each: caches and code are warm for both
                 ours.append(own(port, frame, given.rows))
                 theirs.append(official(given.official_python, port, stored, given.rows))
+            loopback_s = loopback(given.rows * 8 * (len(COLUMNS) + 1))
+            before = None
+            if Path(given.old_python).exists():
+                before = old(given.old_python, port, min(864_000, given.rows))
             cluster.stop()
     best = {
         side: {key: min(run[key] for run in runs) for key in ("read_s", "read_cpu_s", "write_s")}
@@ -159,6 +242,9 @@ def main() -> None:
         # what is left on a busy machine: the clients' own work
         "read_cpu_ratio": round(best["official"]["read_cpu_s"] / best["own"]["read_cpu_s"], 2),
         "write_ratio": round(best["official"]["write_s"] / best["own"]["write_s"], 2),
+        "loopback_s": round(loopback_s, 3),
+        "memory": {"own_read_s": round(memory_s, 3)},
+        "old": before and {key: round(value, 3) for key, value in before.items()},
     }
     report("driver", figures, record=given.record)
 

@@ -3,10 +3,11 @@
 usage: python bench/idle_sessions.py [--idle N] [--active N] [--seconds S] [--rounds N] [--record]
 
 One node as a process of its own. The active clients write rows and read them, in rounds: alone,
-beside the idle sessions, alone, … Prints one line of JSON:
+beside slow peers, alone, beside the idle sessions, alone … Each figure beside others is divided by
+the mean of those alone before and after it. Prints one line of JSON:
 
 - `kb_per_session`: growth of the node's resident memory per idle session (acceptance: < 100);
-- `ratio`: throughput beside the idle sessions over that alone, medians of the rounds (>= 0.9);
+- `ratio`: throughput beside the idle sessions over that alone, median of the rounds (>= 0.9);
 - `slow_ratio`: the same with connections beside that send one byte of a request each second.
 """
 
@@ -101,42 +102,64 @@ def resident_kb(node: Node) -> int:
     return int(psutil.Process(node.process.pid).memory_info().rss) // 1024
 
 
+def closed(client: WireClient, process: psutil.Process, active: int, threads: int) -> None:
+    """Wait until the node has ended the sessions that were closed, and their threads."""
+    while (
+        len(client.raw.fetchAllConnectionsInfo().connectionInfoList) > active
+        or process.num_threads() > threads
+    ):
+        time.sleep(0.05)
+
+
 def measure(idle: int, active: int, seconds: float, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder, process_cluster(Path(folder), 1) as cluster:
         node = cluster.nodes[0]
+        assert node.process is not None
+        process = psutil.Process(node.process.pid)
         load = Load(node.rpc_port, active)
         load.run(min(seconds, 2))  # warm
-        alone, beside, slow = [], [], []
-        growth = []
+        threads = process.num_threads()
+        beside, slow, growth = [], [], []
+        alone = [load.run(seconds)]
         for _ in range(rounds):
-            alone.append(load.run(seconds))
-            before = resident_kb(node)
-            sleeping = [WireClient(node.rpc_port, timeout_s=60) for _ in range(idle)]
-            for client in sleeping:  # each has done something before it sleeps
-                client.query("select s from root.idle.** where time < 100")
-            growth.append((resident_kb(node) - before) / idle)
-            beside.append(load.run(seconds))
-            shown = load.clients[0].raw.fetchAllConnectionsInfo()
-            assert len(shown.connectionInfoList) == idle + active
-            for client in sleeping:
-                client.close()
             peers = SlowPeers(node.rpc_port, SLOW)
             try:
                 slow.append(load.run(seconds))
             finally:
                 peers.close()
+            closed(load.clients[0], process, active, threads)
+            alone.append(load.run(seconds))
+            before = resident_kb(node)
+            sleeping = [WireClient(node.rpc_port, timeout_s=60) for _ in range(idle)]
+            for client in sleeping:  # each has done something before it sleeps
+                client.query("select s from root.idle.** where time < 100")
+            growth.append((resident_kb(node) - before) / max(1, idle))
+            beside.append(load.run(seconds))
+            shown = load.clients[0].raw.fetchAllConnectionsInfo()
+            assert len(shown.connectionInfoList) == idle + active
+            for client in sleeping:
+                client.close()
+            closed(load.clients[0], process, active, threads)
+            alone.append(load.run(seconds))
         cluster.stop()
-    base = statistics.median(alone)
+
+    def ratio(found: list[float], first: int) -> float:
+        pairs = zip(alone[first::2], alone[first + 1 :: 2], strict=False)
+        return statistics.median(
+            2 * one / (before + after) for one, (before, after) in zip(found, pairs, strict=True)
+        )
+
     return {
         "idle": idle,
         "active": active,
         "seconds": seconds,
         "kb_per_session": round(max(growth), 1),
-        "alone_per_s": round(base),
+        "alone_per_s": round(statistics.median(alone)),
         "beside_per_s": round(statistics.median(beside)),
-        "ratio": round(statistics.median(beside) / base, 3),
+        "ratio": round(ratio(beside, 1), 3),
         "slow_peers": SLOW,
-        "slow_ratio": round(statistics.median(slow) / base, 3),
+        "slow_per_s": round(statistics.median(slow)),
+        "slow_ratio": round(ratio(slow, 0), 3),
     }
 
 

@@ -48,30 +48,52 @@ class UnalignedPage(NamedTuple):
     values: Sequence[bytes]
 
 
-class ColumnPart(NamedTuple):
+class ColumnPart:
     """One column of one page.
 
     Attributes:
         kind: type name.
-        values: of the rows that have one, in order: a big-endian array, or a list of bytes.
         present: bool[rows], where there are values; None: everywhere.
     """
 
-    kind: str
-    values: npt.NDArray[Any] | list[bytes]
-    present: npt.NDArray[np.bool_] | None
+    __slots__ = ("_values", "kind", "present")
+
+    def __init__(
+        self,
+        kind: str,
+        values: npt.NDArray[Any] | list[bytes],
+        present: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        self.kind = kind
+        self.present = present
+        self._values: npt.NDArray[Any] | list[bytes] | None = values
+
+    @property
+    def values(self) -> npt.NDArray[Any] | list[bytes]:
+        """Of the rows that have one, in order: an array of any byte order, or a list of bytes."""
+        assert self._values is not None
+        return self._values
+
+    def write(self, out: npt.NDArray[Any]) -> None:
+        """Write numbers into an array of as many rows, which are left alone where null."""
+        if self.present is None:
+            out[:] = self.values
+        else:
+            out[self.present] = self.values
 
 
 class PageColumns(NamedTuple):
     """A decoded page.
 
     Attributes:
-        times: int64[rows], big-endian; zeros where the result has no time.
+        times: int64[rows], of any byte order; zeros where the result has no time.
         parts: one for each distinct column.
+        rows_after: about how many rows follow in other pages, as far as the server knows.
     """
 
     times: npt.NDArray[np.int64]
     parts: tuple[ColumnPart, ...]
+    rows_after: int = 0
 
 
 def decode_columns(page: Page, types: Sequence[str]) -> PageColumns:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from iotdb_client.columns import PageColumns, UnalignedPage, decode_columns
+from iotdb_client.blocks import decode_pages
+from iotdb_client.columns import PageColumns, UnalignedPage
 from iotdb_client.errors import (
     Error,
     InterfaceError,
@@ -14,7 +17,7 @@ from iotdb_client.errors import (
     OperationalError,
     ProgrammingError,
 )
-from iotdb_client.frames import Table, table_of, to_polars
+from iotdb_client.frames import Table, TableBuilder, to_polars
 from iotdb_client.inserts import InsertMany, is_repeatable
 from iotdb_client.literals import Parameters, render
 from iotdb_client.rows import ResultShape, rows_of, unaligned_rows, unaligned_shape
@@ -34,6 +37,8 @@ _BATCH_STATEMENTS = 1000
 _BATCH_CHARACTERS = 4_000_000
 """At most four bytes each: well below the frame that a server takes by default."""
 _TABLE_PAGE_ROWS = 100_000
+_DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that decode pages of a table, which NumPy and the codecs do without the GIL."""
 
 
 class Cursor:
@@ -55,7 +60,7 @@ class Cursor:
         self._sql = ""
         self._query: QueryHandle | None = None
         self._shape: ResultShape | None = None
-        self._page: PageColumns | None = None
+        self._pages: list[PageColumns] = []
         self._rows: list[tuple[Any, ...]] = []
         self._next = 0
         self._unaligned = False
@@ -196,12 +201,15 @@ class Cursor:
         """
         self._check_table()
         assert self._shape is not None
-        page, self._page = self._page, None
-        empty = page is None
-        while page is not None or empty:
-            pages = [] if page is None else [page]
-            yield table_of(pages, self._shape, self.connection.timestamp_precision).arrow(times)
-            page, empty = self._fetch_page(_TABLE_PAGE_ROWS), False
+        pages, self._pages = self._pages, []
+        while True:
+            builder = self._builder(None)
+            for page in pages:
+                builder.add(page)
+            yield builder.finish().arrow(times)
+            pages = self._fetch_pages(_TABLE_PAGE_ROWS)
+            if not pages:
+                return
 
     def to_polars(self, *, times: Times = "datetime") -> pl.DataFrame:
         """Return all rows that were not fetched yet as a polars DataFrame; see `to_pandas`."""
@@ -218,26 +226,37 @@ class Cursor:
 
     def _table(self) -> Table:
         self._check_table()
-        assert self._shape is not None
-        pages = self._all_pages()
-        self._rownumber_at(sum(len(page.times) for page in pages))
-        return table_of(pages, self._shape, self.connection.timestamp_precision)
+        table = self._whole_table()
+        self._rownumber_at(table.rows)
+        return table
 
-    def _all_pages(self) -> list[PageColumns]:
+    def _whole_table(self) -> Table:
         """Take the rest of the result; nothing was handed out, so a lost query may run again."""
         for last_try in (False, True):
-            pages = [] if self._page is None else [self._page]
-            self._page = None
             try:
-                while (page := self._fetch_page(_TABLE_PAGE_ROWS)) is not None:
-                    pages.append(page)
+                if self._query is None:
+                    return self._collect(None)
+                with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as workers:
+                    return self._collect(workers)
             except OperationalError as error:
                 if last_try or error.status is not None or not is_repeatable(self._sql):
                     raise
                 self._start(self._sql, self.connection.info.fetch_size)
-                continue
-            return pages
         raise AssertionError("unreachable")
+
+    def _collect(self, workers: Executor | None) -> Table:
+        """Take the rest of the result; pages are decoded while the next ones are on their way."""
+        builder = self._builder(workers)
+        pages, self._pages = self._pages, []
+        while pages:
+            for page in pages:
+                builder.add(page)
+            pages = self._fetch_pages(_TABLE_PAGE_ROWS)
+        return builder.finish()
+
+    def _builder(self, workers: Executor | None) -> TableBuilder:
+        assert self._shape is not None
+        return TableBuilder(self._shape, self.connection.timestamp_precision, workers)
 
     # ---- life ----
 
@@ -290,7 +309,7 @@ class Cursor:
         self._query = answer.query if answer.more else None
         self._rownumber_at(0)
         if answer.page is not None:
-            self._page = decode_columns(answer.page, self._shape.types)
+            self._pages = decode_pages(answer.page, self._shape.types)
 
     def _take_unaligned(self, query: QueryHandle, shape: ResultShape, first: UnalignedPage) -> None:
         """Read all of a result of DISABLE ALIGN: its columns don't end together."""
@@ -318,22 +337,22 @@ class Cursor:
         self._check_result()
         assert self._shape is not None
         while self._next >= len(self._rows):
-            page = self._page or self._fetch_page(self.connection.info.fetch_size)
-            if page is None:
-                return False
-            self._page = None
-            self._rows, self._next = rows_of(page, self._shape), 0
+            if not self._pages:
+                self._pages = self._fetch_pages(self.connection.info.fetch_size)
+                if not self._pages:
+                    return False
+            self._rows, self._next = rows_of(self._pages.pop(0), self._shape), 0
         return True
 
-    def _fetch_page(self, rows: int) -> PageColumns | None:
+    def _fetch_pages(self, rows: int) -> list[PageColumns]:
+        """Return up to so many further rows, in pieces; [] at the end."""
         if self._query is None:
-            return None
+            return []
         assert self._shape is not None
-        page = self.connection.session.fetch(self._sql, self._query, fetch_size=rows)
-        if page is None:
+        page, more = self.connection.session.fetch(self._sql, self._query, fetch_size=rows)
+        if not more:
             self._query = None
-            return None
-        return decode_columns(page, self._shape.types)
+        return [] if page is None else decode_pages(page, self._shape.types)
 
     def _advance(self, count: int) -> None:
         self._next += count
@@ -345,7 +364,7 @@ class Cursor:
     def _release(self) -> None:
         """Forget the result; tell the server when it holds the rest of it."""
         query, self._query = self._query, None
-        self._shape, self._page, self._rows, self._next = None, None, [], 0
+        self._shape, self._pages, self._rows, self._next = None, [], [], 0
         self._unaligned = False
         self._rownumber_at(None)
         self._rowcount = -1

@@ -6,13 +6,13 @@ pandas, pyarrow and polars are extras: they are imported when they are asked for
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_client.columns import DTYPES, ColumnPart, PageColumns, decode_texts
+from iotdb_client.columns import DTYPES, PageColumns, decode_texts
 from iotdb_client.errors import DataError, NotSupportedError
 from iotdb_client.rows import ResultShape
 from iotdb_client.types import DataType
@@ -39,6 +39,9 @@ def need(name: str, extra: str) -> Any:  # noqa: ANN401 - a module
 
 # ---- results ----
 
+_MOST_SLACK = 1.25
+"""Memory that was set aside is kept up to this multiple of what was needed."""
+
 
 class _Whole(NamedTuple):
     """A column of all pages: values of every row (anything where null), and where they are null."""
@@ -46,37 +49,6 @@ class _Whole(NamedTuple):
     kind: str
     values: npt.NDArray[Any] | list[Any]
     nulls: npt.NDArray[np.bool_] | None
-
-
-def _whole(kind: str, parts: Sequence[ColumnPart], sizes: Sequence[int]) -> _Whole:
-    rows = sum(sizes)
-    nulls = None
-    if any(part.present is not None for part in parts):
-        nulls = np.concatenate(
-            [
-                np.zeros(size, np.bool_) if part.present is None else ~part.present
-                for part, size in zip(parts, sizes, strict=True)
-            ]
-        )
-    dtype = DTYPES.get(kind)
-    if dtype is None:
-        found: list[Any] = [value for part in parts for value in part.values]
-        if kind != "BLOB":
-            found = decode_texts(found)
-        if nulls is not None:
-            cells = np.full(rows, None, dtype=object)
-            cells[~nulls] = np.fromiter(found, dtype=object, count=len(found))
-            found = cells.tolist()
-        return _Whole(kind, found, nulls)
-    values = np.zeros(rows, dtype.newbyteorder("="))
-    at = 0
-    for part, size in zip(parts, sizes, strict=True):
-        if part.present is None:
-            values[at : at + size] = part.values
-        else:
-            values[at : at + size][part.present] = part.values
-        at += size
-    return _Whole(kind, values, nulls)
 
 
 class Table(NamedTuple):
@@ -87,12 +59,14 @@ class Table(NamedTuple):
         times: int64[rows] in the server's precision unit; None where there is no Time.
         columns: the others, in the order of `names`; one that is named twice is one object.
         precision: "ms", "us" or "ns".
+        rows: how many there are.
     """
 
     names: list[str]
     times: npt.NDArray[np.int64] | None
     columns: list[_Whole]
     precision: str
+    rows: int
 
     def pandas(self, times: str) -> pd.DataFrame:
         """Return a DataFrame; see `Cursor.to_pandas`."""
@@ -125,26 +99,144 @@ class Table(NamedTuple):
         return pandas.DatetimeIndex(moments, tz="UTC").array
 
 
-def table_of(pages: Sequence[PageColumns], shape: ResultShape, precision: str) -> Table:
-    """Join the pages of a result."""
-    sizes = [len(page.times) for page in pages]
-    distinct = [
-        _whole(kind, [page.parts[number] for page in pages], sizes)
-        for number, kind in enumerate(shape.types)
-    ]
-    times = None
-    if shape.has_time:
-        times = np.zeros(sum(sizes), np.int64)
-        at = 0
-        for page in pages:
-            times[at : at + len(page.times)] = page.times
-            at += len(page.times)
-    return Table(
-        [column.name for column in shape.description],
-        times,
-        [distinct[number] for number in shape.source],
-        precision,
-    )
+class TableBuilder:
+    """Puts the pages of a result together, each number written once, to where it stays.
+
+    Where pages tell how many rows follow, memory for all is set aside when the first comes, and
+    pages are decoded as they come, by other threads; otherwise at the end.
+
+    Args:
+        shape: of the result.
+        precision: of the server's times.
+        workers: decode pages; None: the calling thread does.
+    """
+
+    def __init__(self, shape: ResultShape, precision: str, workers: Executor | None) -> None:
+        self._shape = shape
+        self._precision = precision
+        self._workers = workers
+        self._pages: list[PageColumns] = []
+        self._starts = [0]
+        self._times: npt.NDArray[np.int64] | None = None
+        self._arrays: list[npt.NDArray[Any] | None] = []
+        self._written = 0
+        self._jobs: list[Future[None]] = []
+
+    def add(self, page: PageColumns) -> None:
+        """Take the next page."""
+        self._pages.append(page)
+        self._starts.append(self._starts[-1] + len(page.times))
+        if self._workers is None:
+            return
+        if self._times is None and page.rows_after:
+            self._allocate(self._starts[-1] + page.rows_after)
+        self._write()
+
+    def finish(self) -> Table:
+        """Return the table of all pages.
+
+        Raises:
+            InternalError: a page is damaged.
+            DataError: a text is not UTF-8.
+        """
+        rows = self._starts[-1]
+        self._settle()
+        written = self._starts[self._written]
+        if self._times is None or not rows <= len(self._times) <= _MOST_SLACK * rows:
+            early_times, early = self._times, self._arrays
+            self._allocate(rows)
+            self._keep(written, early_times, early)
+        self._write()
+        self._settle()
+        distinct = [self._column(number, rows) for number in range(len(self._shape.types))]
+        assert self._times is not None
+        return Table(
+            [column.name for column in self._shape.description],
+            self._times[:rows] if self._shape.has_time else None,
+            [distinct[number] for number in self._shape.source],
+            self._precision,
+            rows,
+        )
+
+    def _allocate(self, rows: int) -> None:
+        try:
+            self._times = np.empty(rows, np.int64)
+            self._arrays = [
+                None
+                if (dtype := DTYPES.get(kind)) is None
+                else np.empty(rows, dtype.newbyteorder("="))
+                for kind in self._shape.types
+            ]
+        except (MemoryError, ValueError):
+            self._times = None
+            if rows <= self._starts[-1]:
+                raise
+            # the server's estimate was too high, or the result is too large
+
+    def _keep(
+        self,
+        rows: int,
+        times: npt.NDArray[np.int64] | None,
+        arrays: list[npt.NDArray[Any] | None],
+    ) -> None:
+        """Take over what was written to where there was too little room, or far too much."""
+        if times is None or self._times is None:
+            return
+        self._times[:rows] = times[:rows]
+        for new, old in zip(self._arrays, arrays, strict=True):
+            if new is not None and old is not None:
+                new[:rows] = old[:rows]
+
+    def _write(self) -> None:
+        """Have the pages written for which there is room."""
+        times = self._times
+        if times is None:
+            return
+        while self._written < len(self._pages) and self._starts[self._written + 1] <= len(times):
+            number = self._written
+            self._written += 1
+            if self._workers is None:
+                self._write_page(number)
+            else:
+                self._jobs.append(self._workers.submit(self._write_page, number))
+
+    def _write_page(self, number: int) -> None:
+        page, start, end = self._pages[number], self._starts[number], self._starts[number + 1]
+        assert self._times is not None
+        self._times[start:end] = page.times
+        for part, array in zip(page.parts, self._arrays, strict=True):
+            if array is None:
+                continue
+            out = array[start:end]
+            if part.present is not None:
+                out[:] = 0
+            part.write(out)
+
+    def _settle(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.result()
+
+    def _column(self, number: int, rows: int) -> _Whole:
+        kind = self._shape.types[number]
+        parts = [page.parts[number] for page in self._pages]
+        nulls = None
+        if any(part.present is not None for part in parts):
+            nulls = np.zeros(rows, np.bool_)
+            for part, start in zip(parts, self._starts, strict=False):
+                if part.present is not None:
+                    nulls[start : start + len(part.present)] = ~part.present
+        array = self._arrays[number]
+        if array is not None:
+            return _Whole(kind, array[:rows], nulls)
+        found: list[Any] = [value for part in parts for value in part.values]
+        if kind != "BLOB":
+            found = decode_texts(found)
+        if nulls is not None:
+            cells = np.full(rows, None, dtype=object)
+            cells[~nulls] = np.fromiter(found, dtype=object, count=len(found))
+            found = cells.tolist()
+        return _Whole(kind, found, nulls)
 
 
 def _pandas_column(pandas: Any, column: _Whole) -> Any:  # noqa: ANN401

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from iotdb_client.columns import decode_columns
+from iotdb_client.blocks import decode_pages
 from iotdb_client.rows import rows_of
 from iotdb_client.session import Session
 from iotdb_client.types import DataType
@@ -73,11 +73,12 @@ class SeriesSchema:
             return []
         names = [column.name.lower() for column in answer.shape.description]
         at = [names.index(column.lower()) for column in columns]
-        page = answer.page
+        page, more = answer.page, answer.more
         rows: list[tuple[Any, ...]] = []
         while page is not None:
-            rows += rows_of(decode_columns(page, answer.shape.types), answer.shape)
-            page = (
-                self._session.fetch(sql, answer.query, fetch_size=10_000) if answer.more else None
-            )
+            for part in decode_pages(page, answer.shape.types):
+                rows += rows_of(part, answer.shape)
+            if not more:
+                break
+            page, more = self._session.fetch(sql, answer.query, fetch_size=10_000)
         return [tuple(row[number] for number in at) for row in rows]

@@ -1,7 +1,8 @@
 """One login: calls with wire types in and out, on whichever host serves, or in this process.
 
-The session announces itself as 0.13 (`version=V_0_13`), so status codes are those of 0.13 and
-results come in the legacy layout. Calls of several threads are done one after another.
+The session announces itself as 0.13 (`version=V_0_13`), so status codes are those of 0.13. Results
+come as blocks (`iotdb_client.blocks`) from servers that know those, in 0.13's layout from others.
+Calls of several threads are done one after another.
 
 When a connection is lost the session logs in again, at the next of its hosts. What was under way
 is sent again only where that is safe: it has not reached a server, a server refused it for certain
@@ -28,13 +29,15 @@ from cluster.rpc.gen.client.ttypes import (
     TSCloseSessionReq,
     TSExecuteBatchStatementReq,
     TSExecuteStatementReq,
+    TSExecuteStatementResp,
     TSFetchResultsReq,
+    TSFetchResultsResp,
     TSInsertTabletReq,
     TSOpenSessionReq,
-    TSQueryDataSet,
     TSQueryNonAlignDataSet,
     TSStatus,
 )
+from iotdb_client.blocks import LAYOUT, LAYOUT_KEY, Blocks
 from iotdb_client.columns import Page, UnalignedPage
 from iotdb_client.conninfo import ConnInfo
 from iotdb_client.embedded import EmbeddedTransport
@@ -77,9 +80,16 @@ class Answer(NamedTuple):
 
     query: QueryHandle
     shape: ResultShape | None
-    page: Page | None
+    page: Page | Blocks | None
     more: bool
     unaligned: UnalignedPage | None = None
+
+
+class Fetched(NamedTuple):
+    """A further page, None at the end, and False when the server said that none follows."""
+
+    page: Page | Blocks | None
+    more: bool
 
 
 class QueryHandle(NamedTuple):
@@ -187,18 +197,16 @@ class Session:
         if answer.nonAlignQueryDataSet is not None:
             unaligned = _unaligned(answer.nonAlignQueryDataSet)
             return Answer(query, shape, None, more=True, unaligned=unaligned)
-        page = _page(answer.queryDataSet)
-        more = page is not None and answer.moreData is not False
-        return Answer(query, shape, page, more)
+        return Answer(query, shape, *_fetched(answer))
 
-    def fetch(self, sql: str, query: QueryHandle, *, fetch_size: int) -> Page | None:
-        """Return a query's next page, None at its end.
+    def fetch(self, sql: str, query: QueryHandle, *, fetch_size: int) -> Fetched:
+        """Return a query's next page.
 
         Raises:
             OperationalError: the connection was lost, and the rest of the result with it.
         """
         answer = self._fetch(sql, query, fetch_size, align=True)
-        return _page(answer.queryDataSet) if answer.hasResultSet else None
+        return _fetched(answer) if answer.hasResultSet else Fetched(None, more=False)
 
     def fetch_unaligned(
         self, sql: str, query: QueryHandle, *, fetch_size: int
@@ -470,7 +478,7 @@ class Session:
                     zoneId=self.info.zone,
                     username=self.info.user,
                     password=self.info.password,
-                    configuration={"version": "V_0_13"},
+                    configuration={"version": "V_0_13", LAYOUT_KEY: LAYOUT},
                 ),
             )
             _check(answer.status)
@@ -562,10 +570,15 @@ def _check(status: TSStatus) -> None:
         raise error_of(status.code, status.message or "")
 
 
-def _page(dataset: TSQueryDataSet | None) -> Page | None:
-    if dataset is None or not dataset.time:
-        return None
-    return Page(dataset.time, dataset.valueList, dataset.bitmapList)
+def _fetched(answer: TSExecuteStatementResp | TSFetchResultsResp) -> Fetched:
+    """Return the page of an answer, in whichever layout the server has chosen."""
+    page: Page | Blocks | None = None
+    dataset = answer.queryDataSet
+    if answer.queryResult:
+        page = Blocks(answer.queryResult)
+    elif dataset is not None and dataset.time:
+        page = Page(dataset.time, dataset.valueList, dataset.bitmapList)
+    return Fetched(page, page is not None and answer.moreData is not False)
 
 
 def _unaligned(dataset: TSQueryNonAlignDataSet) -> UnalignedPage:

@@ -22,6 +22,7 @@ from iotdb_client.conninfo import ConnInfo, Tls
 from iotdb_client.errors import InterfaceError
 
 _CONNECT_TIMEOUT_S = 10.0
+_CHUNK_BYTES = 1 << 20
 _ANSWER_GRACE_S = 10.0
 """The socket waits that much longer than the server may take: its own time-out says more."""
 
@@ -56,6 +57,21 @@ class Transport(Protocol):
         ...
 
 
+class _Socket(TSocket):  # type: ignore[misc]
+    """Thrift's socket; long answers are put together once, not again with every piece."""
+
+    def readAll(self, size: int) -> bytes:  # noqa: N802 - name of the library
+        """Return exactly `size` bytes; TTransportException when they don't come."""
+        first: bytes = self.read(min(size, _CHUNK_BYTES))
+        if len(first) == size:
+            return first
+        pieces, missing = [first], size - len(first)
+        while missing:
+            pieces.append(self.read(min(missing, _CHUNK_BYTES)))
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+
 class WireTransport:
     """A TCP (or TLS) connection to a server.
 
@@ -80,7 +96,7 @@ class WireTransport:
             handle.close()
             raise Lost(f"{self.where}: {error.strerror or error}", sent=False) from error
         handle.settimeout(None if wait is None else wait + _ANSWER_GRACE_S)
-        carrier = TSocket(host, port)
+        carrier = _Socket(host, port)
         carrier.setHandle(handle)
         self._transport = TFramedTransport(carrier)
         protocol = TCompactProtocolAccelerated if info.rpc_compress else TBinaryProtocolAccelerated

@@ -85,6 +85,13 @@ _MEMBERS = np.dtype([("start", "<u8"), ("count", "<u8")])
 PAGE_ENTRY_BYTES = _PAGE.size
 
 
+class StoredValues(NamedTuple):
+    """Values as a page has them, its checksum right; for `encoding.decode_values`."""
+
+    encoding: int
+    data: bytes
+
+
 class Statistics(NamedTuple):
     """What a page says about its values; first … maximum are 8 bytes each, zero where undefined."""
 
@@ -449,11 +456,7 @@ def unpack_times_page(record: bytes, head: TimesHead, number: int) -> npt.NDArra
     Raises:
         ValueError: it is damaged, or there is no such page.
     """
-    if number >= len(head.pages):
-        raise ValueError(f"page {number} of {len(head.pages)} in a times record")
-    page = head.pages[number]
-    start = head.body_at + int(page["offset"])
-    body = _checked(record, start, int(page["size"]), int(page["crc"]))
+    page, body = _times_page(record, head, number)
     return decode_values(DataType.INT64, int(page["encoding"]), body, int(page["rows"]))
 
 
@@ -574,6 +577,34 @@ def check_statistics(
         if np.asarray(value).astype(wide).tobytes() != page[name].tobytes():
             return f"its {name} is {value}, and its statistics say {page[name]}"
     return ""
+
+
+def stored_page(page: np.void, body: bytes) -> StoredValues:
+    """Cut a page without nulls out of a chunk's pages.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    data = _checked(body, int(page["offset"]), int(page["size"]), int(page["crc"]))
+    return StoredValues(int(page["encoding"]), data)
+
+
+def stored_times_page(record: bytes, head: TimesHead, number: int) -> StoredValues:
+    """Cut one page out of a TIMES record.
+
+    Raises:
+        ValueError: it is damaged, or there is no such page.
+    """
+    page, data = _times_page(record, head, number)
+    return StoredValues(int(page["encoding"]), data)
+
+
+def _times_page(record: bytes, head: TimesHead, number: int) -> tuple[np.void, bytes]:
+    if number >= len(head.pages):
+        raise ValueError(f"page {number} of {len(head.pages)} in a times record")
+    page: np.void = head.pages[number]
+    start = head.body_at + int(page["offset"])
+    return page, _checked(record, start, int(page["size"]), int(page["crc"]))
 
 
 def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
 from iotdb_engine.bounds import Bound, BoundedSeries
 from iotdb_engine.cache import ByteCache
+from iotdb_engine.encoding import decode_values
 from iotdb_engine.errors import Corruption, WrongType
 from iotdb_engine.key_format import (
     Kind,
@@ -33,15 +34,29 @@ from iotdb_engine.key_format import (
 )
 from iotdb_engine.memtable import MemSnapshot
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
-from iotdb_engine.page import Chunk, unpack_chunk, unpack_page, unpack_times, unpack_times_page
-from iotdb_engine.series_index import Chunks, EpochView, SeriesIndex
+from iotdb_engine.page import (
+    Chunk,
+    StoredValues,
+    TimesHead,
+    stored_page,
+    stored_times_page,
+    unpack_chunk,
+    unpack_page,
+    unpack_times,
+    unpack_times_page,
+)
+from iotdb_engine.series_index import Chunks, EpochView, LayoutKey, SeriesIndex
 from iotdb_engine.store import View
+from iotdb_engine.stored import StoredPages
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 _BODIES_BYTES = 16 << 20
 """Of chunks that a large scan keeps at hand."""
+
+_T = TypeVar("_T")
+StoredTimes = tuple[npt.NDArray[np.int64], StoredValues]
 
 ACTIVE_SEQUENCE = 1 << 64
 """Priority of the active memory table: above every chunk."""
@@ -93,6 +108,7 @@ class Series:
         cuts: tombstones.
         floor: rows before this time are not there, whatever is asked for.
         disjoint: whether no two pages overlap.
+        layout: see `SeriesIndex.layout_key`.
     """
 
     kind: DataType
@@ -105,6 +121,7 @@ class Series:
     cuts: Sequence[Cut] = ()
     floor: int = T_MIN
     disjoint: bool = True
+    layout: LayoutKey | None = None
 
     def touching(self, t_min: int, t_max: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the pages that touch an inclusive range."""
@@ -169,6 +186,7 @@ class Reader:
             cuts=cuts,
             floor=t_min,
             disjoint=index.disjoint,
+            layout=index.layout_key,
         )
         for sequence, table in self._snapshot.tables:
             run = table.run(series_id, self._snapshot.cache)
@@ -332,37 +350,49 @@ class Reader:
         return found
 
     def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
-        snapshot = self._snapshot
+        times_key = self._times_key(key, chunk)
+        place = (times_key, number)
+        times = self._times.get(place)
+        if times is None:
+            snapshot = self._snapshot
+            cache_key = (snapshot.cache_id, times_key, number)
+            times = snapshot.cache.get(cache_key)
+            if times is None:
+                times = self._from_times(times_key, chunk, number, unpack_times_page)
+                if not self._large:
+                    snapshot.cache.put(cache_key, times, times.nbytes + 200)
+            self._times[place] = times
+        return times
+
+    def _times_key(self, key: bytes, chunk: Chunk) -> bytes:
         parts = split_chunk_key(key)
-        times_key = chunk_key(
-            region=snapshot.region,
+        return chunk_key(
+            region=self._snapshot.region,
             kind=Kind.TIMES,
             slot=parts.slot,
             series_id=chunk.owner,
             first_time=chunk.times_first,
             sequence=parts.sequence,
         )
-        place = (times_key, number)
-        times = self._times.get(place)
-        if times is None:
-            cache_key = (snapshot.cache_id, times_key, number)
-            times = snapshot.cache.get(cache_key)
-            if times is None:
-                page = chunk.pages[number]
-                span = int(page["low"]), int(page["high"])
-                try:
-                    record = self._record(times_key)
-                    times = unpack_times_page(record, unpack_times(record), number)
-                except Corruption as error:
-                    raise error.within(*span) from error
-                except ValueError as error:
-                    raise Corruption(
-                        snapshot.path, times_key, f"page {number}", error, span
-                    ) from error
-                if not self._large:
-                    snapshot.cache.put(cache_key, times, times.nbytes + 200)
-            self._times[place] = times
-        return times
+
+    def _from_times(
+        self,
+        times_key: bytes,
+        chunk: Chunk,
+        number: int,
+        take: Callable[[bytes, TimesHead, int], _T],
+    ) -> _T:
+        """Take a page out of a TIMES record."""
+        page = chunk.pages[number]
+        span = int(page["low"]), int(page["high"])
+        try:
+            record = self._record(times_key)
+            return take(record, unpack_times(record), number)
+        except Corruption as error:
+            raise error.within(*span) from error
+        except ValueError as error:
+            path = self._snapshot.path
+            raise Corruption(path, times_key, f"page {number}", error, span) from error
 
     def _body(self, key: bytes) -> bytes:
         """Return the pages of a chunk; cached, since a scan asks for one after another."""
@@ -381,6 +411,42 @@ class Reader:
             self._snapshot.cache.put(cache_key, body, len(body) + 200)
         found: bytes = body
         return found
+
+    def stored_times(self, key: bytes, chunk: Chunk, number: int) -> StoredTimes:
+        """Return a page of times, decoded and as it is stored."""
+        cache = self._snapshot.cache
+        times_key = self._times_key(key, chunk)
+        cache_key = (self._snapshot.cache_id, times_key, number, "stored")
+        stored: StoredValues | None = cache.get(cache_key)
+        if stored is None:
+            stored = self._from_times(times_key, chunk, number, stored_times_page)
+            if not self._large:
+                cache.put(cache_key, stored, len(stored.data) + 200)
+        return self._time_page(key, chunk, number), stored
+
+    def stored_page(
+        self, key: bytes, chunk: Chunk, number: int, entry: np.void
+    ) -> tuple[StoredValues, Callable[[], npt.NDArray[Any]]]:
+        """Return a page without nulls as it is stored, and what decodes it, now or later."""
+        span = int(entry["low"]), int(entry["high"])
+        try:
+            body = chunk.inline if chunk.inline is not None else self._body(key)
+            stored = stored_page(entry, body)
+        except Corruption as error:
+            raise error.within(*span) from error
+        except ValueError as error:
+            place = key if chunk.inline is not None else with_kind(key, Kind.DATA)
+            raise Corruption(self._snapshot.path, place, f"page {number}", error, span) from error
+        cache, cache_key = self._snapshot.cache, (self._snapshot.cache_id, key, number)
+
+        def decode() -> npt.NDArray[Any]:
+            found = cache.get(cache_key)
+            if found is not None:
+                values: npt.NDArray[Any] = found[0]
+                return values
+            return decode_values(chunk.kind, stored.encoding, stored.data, int(entry["rows"]))
+
+        return stored, decode
 
     def _record(self, key: bytes) -> bytes:
         record = self._snapshot.view.get(key)
@@ -405,18 +471,32 @@ class Reader:
         descending: bool,
         max_rows: int | None,
         bounds: Sequence[Bound | None] | None = None,
+        stored: bool = False,
     ) -> Iterator[ColumnBatch]:
-        """Yield the aligned rows of several series; with `bounds`, see `Region.read`."""
+        """Yield the aligned rows of several series; `bounds`, `stored`: see `Region.read`."""
         batch_rows = self._snapshot.batch_rows
         self._large = max_rows is None and self._is_large(series, t_min, t_max)
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
         bounded = None if bounds is None else BoundedSeries(series, bounds)
+        whole = None
+        if stored and bounded is None and series and not descending:
+            whole = StoredPages.of(self, series, t_min, t_max)
+            if whole is not None:
+                rows = 0  # a window of its own for each page
         for low, high in self._windows(series, t_min, t_max, rows, descending=descending):
             self.check()
             if bounded is not None and bounded.can_skip(low, high):
                 self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
+                continue
+            batch = None if whole is None else whole.batch(low, high, batch_rows, left)
+            if batch is not None:
+                self._forget(T_MIN, high)
+                yield batch
+                left -= len(batch.times)
+                if left <= 0:
+                    return
                 continue
             aligner = Aligner([self.window(one, low, high) for one in series], kinds)
             self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
@@ -467,7 +547,7 @@ class Reader:
             np.concatenate(counts),
             t_min,
             t_max,
-            target=rows * len(series),
+            target=max(1, rows * len(series)),
             descending=descending,
         )
 
@@ -475,7 +555,7 @@ class Reader:
         """Aggregate a series over an inclusive range, from page statistics wherever they hold."""
         t_min = max(t_min, series.floor)
         result = Aggregate()
-        clean = self._clean_pages(series, t_min, t_max)
+        clean = self.clean_pages(series, t_min, t_max)
         if clean.any():
             pages = series.pages[clean]
             result = aggregate_pages(series.kind, pages)
@@ -526,7 +606,7 @@ class Reader:
         if len(series.pages) and not texts:
             found, inside = windows.containing(series.pages["low"], series.pages["high"])
             if inside.any():
-                inside &= self._clean_pages(series, t_min, t_max)
+                inside &= self.clean_pages(series, t_min, t_max)
             if inside.any():
                 result.add_pages(found[inside], series.pages[inside])
                 rest = self._without(series, inside)
@@ -549,7 +629,7 @@ class Reader:
         result.first, result.last = first.first, last.last
 
     @staticmethod
-    def _clean_pages(series: Series, t_min: int, t_max: int) -> npt.NDArray[np.bool_]:
+    def clean_pages(series: Series, t_min: int, t_max: int) -> npt.NDArray[np.bool_]:
         """Tell which pages lie inside the range, untouched by other sources and tombstones."""
         count = len(series.top)
         if not count:

@@ -633,6 +633,7 @@ class Region:
         descending: bool = False,
         max_rows: int | None = None,
         bounds: Sequence[Bound | None] | None = None,
+        stored: bool = False,
         check: Callable[[], None] = no_check,
     ) -> Iterator[ColumnBatch]:
         """Read rows: the union of the series' timestamps, aligned.
@@ -647,6 +648,7 @@ class Region:
             bounds: parallel to `series`: the caller wants no row in which a series has no value
                 within its bounds. Rows where statistics alone say so may be left out; the caller
                 judges the others.
+            stored: where batches are whole pages, hand them out as `StoredBatch`.
             check: called before every piece of work that takes a while, from the thread that
                 iterates; it may raise to end the read.
 
@@ -659,7 +661,7 @@ class Region:
             Closed, WrongType, Corruption: here, or while iterating.
         """
         return self.open_read(series, slots, check=check).scan(
-            series, t_min, t_max, descending, max_rows, bounds
+            series, t_min, t_max, descending, max_rows, bounds, stored
         )
 
     def aggregate(

@@ -86,12 +86,19 @@ class RegionRead:
         descending: bool,
         max_rows: int | None,
         bounds: Sequence[Bound | None] | None = None,
+        stored: bool = False,
     ) -> Iterator[ColumnBatch]:
         """Yield aligned rows, and close the read afterwards."""
         with self:
             loaded = [self._load(one, t_min, t_max) for one in series]
             yield from self._reader.scan(
-                loaded, t_min, t_max, descending=descending, max_rows=max_rows, bounds=bounds
+                loaded,
+                t_min,
+                t_max,
+                descending=descending,
+                max_rows=max_rows,
+                bounds=bounds,
+                stored=stored,
             )
 
     def aggregate(self, series: tuple[int, DataType], t_min: int, t_max: int) -> Aggregate:

@@ -25,6 +25,7 @@ _ENTRY_BYTES = 600
 
 Chunks = Sequence[tuple[bytes, int, Chunk]]
 _Numbers = npt.NDArray[np.int64]
+LayoutKey = tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -50,7 +51,7 @@ class SeriesIndex:
     number_of: _Numbers
     top: _Numbers
     disjoint: bool
-    layout_key: tuple[tuple[int, int, int], ...] | None = None
+    layout_key: LayoutKey | None = None
     _whole: Aggregate | None = field(default=None, repr=False)
 
     @classmethod

@@ -75,6 +75,10 @@ class ClusterBackend:
     Every read goes to a group's leader after it has confirmed its leadership, or to this node's
     replica once it has applied what such a leader had: a query sees every write that was
     acknowledged before the query began (consistency level strong).
+
+    Args:
+        stored: rows may come as `iotdb_engine.stored.StoredBatch`: they go to a client that decodes
+            pages.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class ClusterBackend:
         deadline: Deadline,
         now: int,
         check: Callable[[SeriesInfo], None] | None = None,
+        stored: bool = False,
     ) -> None:
         self._access = access
         self._router = router
@@ -93,6 +98,7 @@ class ClusterBackend:
         self._deadline = deadline
         self._now = now
         self._check = check
+        self._stored = stored
         self._confirmed: set[GroupId] = set()
 
     def meta(self) -> MetaState:
@@ -428,7 +434,7 @@ class ClusterBackend:
                 request,
                 self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
-                    member, query, slots, left, self._deadline.check
+                    member, query, slots, left, self._deadline.check, stored=self._stored
                 ),
                 decode_rows_page,
                 self._confirmed,
@@ -466,8 +472,11 @@ def _local_rows(
     slots: tuple[int, ...] | None,
     max_rows: int | None,
     check: Check,
+    *,
+    stored: bool,
 ) -> tuple[Iterable[ColumnBatch], int | None]:
-    return stream_rows(member.machine.region, query, slots, max_rows, check), None
+    region = member.machine.region
+    return stream_rows(region, query, slots, max_rows, check, stored=stored), None
 
 
 def interleave(

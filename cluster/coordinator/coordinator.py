@@ -138,12 +138,19 @@ class Coordinator:
         return self._view(self._access, deadline, check)
 
     def query_backend(
-        self, deadline: Deadline, check: Callable[[SeriesInfo], None] | None = None
+        self,
+        deadline: Deadline,
+        check: Callable[[SeriesInfo], None] | None = None,
+        *,
+        stored: bool = False,
     ) -> ClusterBackend:
-        """Return a view for one query that changes nothing, at the configured consistency level."""
+        """Return a view for one query that changes nothing, at the configured consistency level.
+
+        `stored`: see `ClusterBackend`.
+        """
         level = self._query_level
         access = self._access if level is Consistency.STRONG else self._access.at(level)
-        return self._view(access, deadline, check)
+        return self._view(access, deadline, check, stored=stored)
 
     @property
     def leads_meta(self) -> bool:
@@ -177,6 +184,8 @@ class Coordinator:
         access: GroupsAccess,
         deadline: Deadline,
         check: Callable[[SeriesInfo], None] | None,
+        *,
+        stored: bool = False,
     ) -> ClusterBackend:
         return ClusterBackend(
             access=access,
@@ -185,4 +194,5 @@ class Coordinator:
             deadline=deadline,
             now=self.now(),
             check=check,
+            stored=stored,
         )

@@ -353,9 +353,13 @@ def _present_values(column: Column, *, one_bit: bool) -> bytes:
     if column.valid is not None:
         values = values[column.valid]
     if column.type is DataType.TEXT:
-        texts: list[bytes] = values.tolist()
-        parts: list[bytes] = [b""] * (2 * len(texts))
-        parts[0::2] = map(_pack_i32, map(len, texts))
-        parts[1::2] = texts
-        return b"".join(parts)
+        return pack_texts(values.tolist())
     return values.astype(WIRE_DTYPES[column.type]).tobytes()
+
+
+def pack_texts(texts: Sequence[bytes]) -> bytes:
+    """Return texts back to back, each with its length before it, i32 big-endian."""
+    parts: list[bytes] = [b""] * (2 * len(texts))
+    parts[0::2] = map(_pack_i32, map(len, texts))
+    parts[1::2] = texts
+    return b"".join(parts)

@@ -90,8 +90,13 @@ def stream_rows(
     slots: Sequence[int] | None,
     max_rows: int | None,
     check: Check,
+    *,
+    stored: bool = False,
 ) -> Iterator[ColumnBatch]:
-    """Yield the rows of a whole scan; see `Region.read` for what it looks at and holds."""
+    """Yield the rows of a whole scan; see `Region.read` for what it looks at and holds.
+
+    `stored`: whole pages as they are stored, where the scan is of all rows.
+    """
     if query.row_filter is None and query.selected == len(query.series):
         return region.read(
             query.series,
@@ -100,6 +105,7 @@ def stream_rows(
             slots=slots,
             descending=query.descending,
             max_rows=max_rows,
+            stored=stored,
             check=check,
         )
     return _found(_stretches(region, query, slots, check))

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from cluster.query.align import joined
 from cluster.query.result import ResultSet, slice_batch
+from cluster.rpc.columnar import block_bytes
 from iotdb_engine import Column, ColumnBatch, DataType
+from iotdb_engine.stored import StoredBatch
 
 MAX_PAGE_BYTES = 8_000_000
 """Well below the 16 000 000 bytes that some clients accept in a frame."""
+_LARGE_ROWS = 4096
 
 
 class ResultPager:
@@ -39,6 +42,28 @@ class ResultPager:
                 slice_batch(head, count, len(head.times)) if count < len(head.times) else None
             )
         return joined(taken) if taken else None
+
+    def next_batches(self, max_rows: int) -> list[ColumnBatch]:
+        """Return up to `max_rows` further rows in batches, [] at the end.
+
+        Only the first is ever cut: a page ends early rather than within another batch.
+        """
+        taken: list[ColumnBatch] = []
+        rows = size = 0
+        while (head := self._peek()) is not None:
+            count = len(head.times)
+            if not taken:
+                count = _rows_within(head, min(count, max_rows), MAX_PAGE_BYTES, at_least_one=True)
+            elif rows + count > max_rows or size + block_bytes(head) > MAX_PAGE_BYTES:
+                break
+            piece = slice_batch(head, 0, count)
+            taken.append(piece)
+            rows += count
+            size += block_bytes(piece)
+            self._head = (
+                slice_batch(head, count, len(head.times)) if count < len(head.times) else None
+            )
+        return list(_gathered(taken))
 
     def has_more(self) -> bool:
         """Whether another page follows."""
@@ -88,7 +113,27 @@ class ColumnPager:
         return head
 
 
+def _gathered(batches: Sequence[ColumnBatch]) -> Iterator[ColumnBatch]:
+    """Yield batches with the small ones joined: each costs its receiver something of its own."""
+    group: list[ColumnBatch] = []
+    rows = 0
+    for batch in batches:
+        alone = isinstance(batch, StoredBatch) or len(batch.times) >= _LARGE_ROWS
+        if group and (alone or rows >= _LARGE_ROWS):
+            yield joined(group)
+            group, rows = [], 0
+        if alone:
+            yield batch
+        else:
+            group.append(batch)
+            rows += len(batch.times)
+    if group:
+        yield joined(group)
+
+
 def _size(batch: ColumnBatch) -> int:
+    if isinstance(batch, StoredBatch):
+        return block_bytes(batch)
     total = batch.times.nbytes
     for column in batch.columns:
         if column.type is DataType.TEXT:

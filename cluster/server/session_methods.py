@@ -11,6 +11,7 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.node_view import NodeView
+from cluster.rpc.columnar import LAYOUT, LAYOUT_KEY
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client.ttypes import (
     ServerProperties,
@@ -59,6 +60,7 @@ class SessionMethods(HandlerBase):
     def openSession(self, req: TSOpenSessionReq) -> TSOpenSessionResp:  # noqa: N802
         """Log in; a refused login leaves the connection open and unauthenticated."""
         configuration = req.configuration or {}
+        granted = {"timestamp_precision": self.settings.cluster.timestamp_precision}
         generation = _generation(configuration)
         session_id = -1
         connection = current_connection()
@@ -76,10 +78,13 @@ class SessionMethods(HandlerBase):
                     zone,
                     generation,
                     follows_batch_hints=configuration.get("version") == "V_1_0",
+                    columnar=configuration.get(LAYOUT_KEY) == LAYOUT,
                     login_ms=time.time_ns() // 1_000_000,
                     peer=connection.peer,
                 )
                 self.sessions.begin(connection, session)
+                if session.columnar:
+                    granted[LAYOUT_KEY] = LAYOUT
             wire = to_wire(status.code, status.message or "Login successfully", generation)
         except ClusterError as error:
             wire = to_wire(error.status, error.message, generation)
@@ -89,7 +94,7 @@ class SessionMethods(HandlerBase):
             status=wire,
             serverProtocolVersion=_PROTOCOL_V3,
             sessionId=session_id,
-            configuration={"timestamp_precision": self.settings.cluster.timestamp_precision},
+            configuration=granted,
         )
 
     def _log_in(self, req: TSOpenSessionReq, configuration: dict[str, str]) -> Status:

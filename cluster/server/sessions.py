@@ -30,6 +30,7 @@ class OpenQuery:
         result: to be fetched.
         ticket: the query's entry in the list of running queries.
         ended: called once when the query is closed.
+        columnar: pages go out as blocks (`cluster.rpc.columnar`).
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class OpenQuery:
         result: ResultSet,
         ticket: QueryTicket,
         ended: Callable[[int], None],
+        *,
+        columnar: bool = False,
     ) -> None:
+        self.columnar = columnar
         self.query_id = ticket.query_id
         self.statement_id = statement_id
         self.result = result
@@ -92,6 +96,7 @@ class Session:
 
     Attributes:
         follows_batch_hints: whether the client said at login what makes hints on batches safe.
+        columnar: whether it asked for results as blocks (`cluster.rpc.columnar`).
         login_ms: when it logged in, milliseconds since 1970.
         peer: (host, port) of the client.
     """
@@ -104,6 +109,7 @@ class Session:
         generation: Generation,
         *,
         follows_batch_hints: bool = False,
+        columnar: bool = False,
         login_ms: int = 0,
         peer: tuple[str, int] = ("", 0),
     ) -> None:
@@ -112,6 +118,7 @@ class Session:
         self.zone = zone
         self.generation = generation
         self.follows_batch_hints = follows_batch_hints
+        self.columnar = columnar
         self.login_ms = login_ms
         self.peer = peer
         self._queries: dict[int, OpenQuery] = {}

@@ -128,7 +128,9 @@ class StatementExecutor:
         return execute_query(
             statement,
             self._coordinator.query_backend(
-                deadline, self.authorizer.reader(session.user, deadline)
+                deadline,
+                self.authorizer.reader(session.user, deadline),
+                stored=session.columnar,
             ),
             self._query_context(session, deadline, cancelled),
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
+from cluster.rpc.columnar import encode_block
 from cluster.rpc.convert import encode_non_aligned, encode_query_dataset, encode_tsblock
 from cluster.rpc.gen.client.ttypes import (
     TSAggregationQueryReq,
@@ -282,7 +283,8 @@ class StatementMethods(HandlerBase):
         try:
             with ticket.explained():
                 result = self.executor.query(statement, session, ticket.deadline, ticket.cancelled)
-            query = OpenQuery(req.statementId or 0, result, ticket, running.end)
+            columnar = session.columnar and not v2
+            query = OpenQuery(req.statementId or 0, result, ticket, running.end, columnar=columnar)
         except BaseException:
             running.end(query_id)
             raise
@@ -307,14 +309,16 @@ class StatementMethods(HandlerBase):
         response.status = self.wire(OK)
         response.queryId = query.query_id
         rows = self.fetch_rows(req.fetchSize)
-        page = None
-        if query.column_pager is None:
-            page = query.pager.next_page(rows)
-        more = query.has_more()
         if query.column_pager is not None:
             response.nonAlignQueryDataSet = _column_page(query, rows)
-            more = query.has_more()
-        elif v2:
+            return response, query.has_more()
+        if query.columnar:
+            response.queryResult = _blocks(query, rows)
+            response.moreData = query.has_more()
+            return response, response.moreData
+        page = query.pager.next_page(rows)
+        more = query.has_more()
+        if v2:
             response.queryResult = [encode_tsblock(page)] if page is not None else []
             response.moreData = more
         else:
@@ -334,6 +338,14 @@ class StatementMethods(HandlerBase):
             if present:
                 response.nonAlignQueryDataSet = _column_page(query, rows)
             return response, query.has_more()
+        if query.columnar:
+            blocks = _blocks(query, rows)
+            more = query.has_more()
+            response = TSFetchResultsResp(
+                status=self.wire(OK), hasResultSet=bool(blocks), isAlign=align
+            )
+            response.queryResult, response.moreData = blocks, more
+            return response, more
         page = query.pager.next_page(rows)
         response = TSFetchResultsResp(
             status=self.wire(OK), hasResultSet=page is not None, isAlign=align
@@ -371,6 +383,14 @@ class StatementMethods(HandlerBase):
             return TSFetchResultsResp(
                 status=self.wire_error(error), hasResultSet=False, isAlign=align
             )
+
+
+def _blocks(query: OpenQuery, rows: int) -> list[bytes]:
+    """Return the next page as blocks, none at the end."""
+    ignore_time = query.result.ignore_time
+    return [
+        encode_block(batch, ignore_time=ignore_time) for batch in query.pager.next_batches(rows)
+    ]
 
 
 def _column_page(query: OpenQuery, rows: int) -> TSQueryNonAlignDataSet:

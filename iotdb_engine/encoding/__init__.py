@@ -118,10 +118,32 @@ def decode_values(kind: DataType, encoding: int, data: bytes, count: int) -> npt
     return values
 
 
+def decode_into(kind: DataType, encoding: int, data: bytes, out: npt.NDArray[Any]) -> None:
+    """Decode numbers, or booleans, into an array: no value is copied that need not be.
+
+    Args:
+        kind: no TEXT.
+        encoding: as `decode_values` takes it.
+        data: of as many values as fit `out`.
+        out: BATCH_DTYPES[kind] [n], contiguous.
+
+    Raises:
+        ValueError: the bytes are not what `kind`, `encoding` and the length of `out` say; `out` may
+            hold anything then.
+    """
+    if encoding == Encoding.DECIMAL and kind == DataType.DOUBLE:
+        numeric.decode_decimals_into(data, out)
+    elif encoding == Encoding.PCODEC and numeric.decode_into(data, out):
+        return
+    else:
+        out[:] = decode_values(kind, encoding, data, len(out))
+
+
 __all__ = [
     "Encoded",
     "Encoding",
     "Hints",
+    "decode_into",
     "decode_values",
     "encode_booleans",
     "encode_numbers",

@@ -78,10 +78,20 @@ def restore(
     Raises:
         ValueError: there is no such exponent.
     """
+    values: npt.NDArray[np.floating[Any]] = integers / _power(exponent)
+    return values.astype(dtype, copy=False)
+
+
+def restore_into(integers: npt.NDArray[Any], exponent: int, out: npt.NDArray[np.float64]) -> None:
+    """Write the floats behind integers into an array of as many; see `restore`."""
+    np.divide(integers, _power(exponent), out=out)
+
+
+def _power(exponent: int) -> np.float64:
     if not 0 <= exponent < len(_POWERS):
         raise ValueError(f"decimals: exponent {exponent}")
-    values: npt.NDArray[np.floating[Any]] = integers / _POWERS[exponent]
-    return values.astype(dtype, copy=False)
+    power: np.float64 = _POWERS[exponent]
+    return power
 
 
 def _same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -209,10 +209,28 @@ def decode_decimals(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """
     if not data or dtype.kind != "f":
         raise ValueError(f"decimals: {len(data)} bytes for {dtype}")
+    return decimal.restore(_decimal_integers(data), data[0], dtype)
+
+
+def decode_decimals_into(data: bytes, out: npt.NDArray[np.float64]) -> None:
+    """Decode what `encode_decimals` made of float64.
+
+    Raises:
+        ValueError: the bytes are not that, or not as many values as `out` takes.
+    """
+    integers = _decimal_integers(data)
+    if len(integers) != len(out):
+        raise ValueError(f"decimals: {len(out)} values expected, {len(integers)} found")
+    decimal.restore_into(integers, data[0], out)
+
+
+def _decimal_integers(data: bytes) -> npt.NDArray[Any]:
+    if not data:
+        raise ValueError("decimals: no bytes")
     values = _decompress(data[1:])
     if values.dtype.kind != "i":
         raise ValueError(f"decimals: {values.dtype}, not integers")
-    return decimal.restore(values, data[0], dtype)
+    return values
 
 
 def encode_times(times: npt.NDArray[np.int64]) -> bytes:
@@ -232,6 +250,23 @@ def decode(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if values.dtype != dtype and not narrow:
         raise ValueError(f"pcodec: {values.dtype}, not {dtype}")
     return values.astype(dtype, copy=False)
+
+
+def decode_into(data: bytes, out: npt.NDArray[Any]) -> bool:
+    """Decode a pcodec file of the very type of `out` into it; False where that is not sure.
+
+    Raises:
+        ValueError: the bytes are no such file, or not as many values as `out` takes.
+    """
+    if out.dtype.kind != "f":  # integers may have been narrowed
+        return False
+    try:
+        progress = pco.simple_decompress_into(data, out)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"pcodec: {error}") from error
+    if progress.n_processed != len(out) or not progress.finished:
+        raise ValueError(f"pcodec: not {len(out)} values")
+    return True
 
 
 def _decompress(data: bytes) -> npt.NDArray[Any]:

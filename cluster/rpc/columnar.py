@@ -1,0 +1,98 @@
+"""Blocks: rows of a result as this project's own driver takes them; docs/formats/columnar.md.
+
+Columns stay columns, numbers are little-endian, and pages that a scan handed out as they are stored
+go as they are. A session asks for this layout when it logs in; official clients never do.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+import numpy as np
+
+from cluster.rpc.convert import pack_texts
+from iotdb_engine.encoding import Encoding
+from iotdb_engine.stored import StoredBatch, StoredColumn
+from iotdb_engine.types import WIRE_DTYPES, Column, ColumnBatch, DataType
+
+LAYOUT_KEY = "result_layout"
+LAYOUT = "columnar-1"
+"""What a session's configuration says to have results this way, in the request and the answer."""
+
+BINARIES = 64
+"""Encoding of texts beside those of the engine: each with its length before it, i32 big-endian."""
+
+_HEAD = Struct("<BBHIQ")
+_COLUMN = Struct("<BBBxI")
+_VERSION = 1
+_NO_TIMES = 1
+_HAS_NULLS = 1
+
+
+def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> bytes:
+    """Encode the rows of a batch.
+
+    Args:
+        batch: less than 2**16 - 1 columns.
+        ignore_time: its times mean nothing.
+    """
+    rows = len(batch.times)
+    rows_after = 0
+    entries: list[bytes] = []
+    bodies: list[Any] = []
+    if not ignore_time:
+        if isinstance(batch, StoredBatch):
+            encoding, data = batch.stored_times
+            rows_after = batch.rows_after
+        else:
+            encoding, data = Encoding.RAW, batch.times.astype("<i8").tobytes()
+        entries.append(_COLUMN.pack(DataType.INT64, encoding, 0, len(data)))
+        bodies.append(data)
+    for column in batch.columns:
+        flags, encoding, parts = _encoded(column)
+        size = sum(map(len, parts))
+        entries.append(_COLUMN.pack(column.type, encoding, flags, size))
+        bodies.extend(parts)
+    head = _HEAD.pack(
+        _VERSION,
+        _NO_TIMES if ignore_time else 0,
+        len(entries),
+        rows,
+        rows_after,
+    )
+    return b"".join((head, *entries, *bodies))
+
+
+def block_bytes(batch: ColumnBatch) -> int:
+    """Return about how large a batch's block is."""
+    size = len(batch.stored_times.data) if isinstance(batch, StoredBatch) else batch.times.nbytes
+    for column in batch.columns:
+        if isinstance(column, StoredColumn):
+            size += len(column.stored.data)
+        elif column.type is DataType.TEXT:
+            size += sum(map(len, _present(column).tolist())) + 4 * len(column.values)
+        else:
+            size += column.values.nbytes
+    return size
+
+
+def _encoded(column: Column) -> tuple[int, int, list[bytes]]:
+    """Return flags, encoding, and the parts of a column's body."""
+    if isinstance(column, StoredColumn):
+        return 0, column.stored.encoding, [column.stored.data]
+    flags, parts = 0, []
+    if column.valid is not None and not column.valid.all():
+        flags = _HAS_NULLS
+        parts.append(np.packbits(column.valid, bitorder="little").tobytes())
+    values = _present(column)
+    if column.type is DataType.TEXT:
+        return flags, BINARIES, [*parts, pack_texts(values.tolist())]
+    little = WIRE_DTYPES[column.type].newbyteorder("<")
+    return flags, Encoding.RAW, [*parts, values.astype(little, copy=False).tobytes()]
+
+
+def _present(column: Column) -> np.ndarray[Any, Any]:
+    if column.valid is None:
+        return column.values
+    return column.values[column.valid]

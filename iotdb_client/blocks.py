@@ -1,0 +1,166 @@
+"""Result pages in the project's own layout: blocks of columns (docs/formats/columnar.md).
+
+Numbers come little-endian, or as the server has them stored: then they are decoded here, with the
+engine's codecs, straight to where they are wanted. Those are imported when the first such page
+comes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from iotdb_client.columns import (
+    DTYPES,
+    ColumnPart,
+    Page,
+    PageColumns,
+    decode_columns,
+    unpack_binaries,
+)
+from iotdb_client.errors import InternalError
+from iotdb_client.types import DataType
+
+LAYOUT_KEY = "result_layout"
+LAYOUT = "columnar-1"
+
+_HEAD = struct.Struct("<BBHIQ")
+_COLUMN = struct.Struct("<BBBxI")
+_VERSION = 1
+_NO_TIMES = 1
+_HAS_NULLS = 1
+_RAW = 0
+_BINARIES = 64
+
+
+class Blocks(NamedTuple):
+    """One page as it came: some rows in each block."""
+
+    blocks: Sequence[bytes]
+
+
+def decode_pages(page: Page | Blocks, types: Sequence[str]) -> list[PageColumns]:
+    """Return a page's columns, in one or several pieces.
+
+    Raises:
+        InternalError: see `decode_block` and `decode_columns`.
+    """
+    if isinstance(page, Blocks):
+        return [decode_block(block, types) for block in page.blocks]
+    return [decode_columns(page, types)]
+
+
+def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
+    """Return a block's columns; they share its memory, and are decoded when asked for.
+
+    Args:
+        block: as it came.
+        types: type name of each distinct column.
+
+    Raises:
+        InternalError: the block contradicts itself, or the result's header.
+    """
+    try:
+        version, flags, count, rows, rows_after = _HEAD.unpack_from(block)
+        entries = [
+            _COLUMN.unpack_from(block, _HEAD.size + number * _COLUMN.size)
+            for number in range(count)
+        ]
+    except struct.error as error:
+        raise InternalError(f"a result block is damaged: {error}") from error
+    timeless = bool(flags & _NO_TIMES)
+    if version != _VERSION or count != len(types) + (not timeless):
+        raise InternalError("a result block does not have the shape that its header announced")
+    at = _HEAD.size + count * _COLUMN.size
+    whole = memoryview(block)
+    parts = []
+    for number, (kind, encoding, marks, size) in enumerate(entries):
+        body = whole[at : at + size]
+        at += size
+        present = None
+        values = rows
+        if marks & _HAS_NULLS:
+            bitmap = (rows + 7) // 8
+            bits = np.frombuffer(body[:bitmap], np.uint8)
+            present = np.unpackbits(bits, count=rows, bitorder="little").view(np.bool_)
+            values = int(np.count_nonzero(present))
+            body = body[bitmap:]
+        name = DataType(kind).name
+        if not timeless and number == 0:
+            name, expected = "INT64", "INT64"
+        else:
+            expected = types[number - (not timeless)]
+        if name != expected:
+            raise InternalError(f"a result block has {name} where {expected} was announced")
+        parts.append(BlockPart(name, encoding, body, values, present))
+    if at != len(block):
+        raise InternalError(f"a result block of {len(block)} bytes instead of {at}")
+    times: Any = np.zeros(rows, np.int64) if timeless else parts.pop(0).values
+    return PageColumns(times, tuple(parts), rows_after)
+
+
+class BlockPart(ColumnPart):
+    """One column of a block, decoded when it is asked for."""
+
+    __slots__ = ("_body", "_count", "_encoding")
+
+    def __init__(
+        self,
+        kind: str,
+        encoding: int,
+        body: memoryview,
+        count: int,
+        present: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        super().__init__(kind, [], present)
+        self._values = None
+        self._encoding = encoding
+        self._body = body
+        self._count = count
+
+    @property
+    def values(self) -> npt.NDArray[Any] | list[bytes]:
+        """See `ColumnPart`."""
+        if self._values is None:
+            self._values = self._decoded()
+        return self._values
+
+    def write(self, out: npt.NDArray[Any]) -> None:
+        """See `ColumnPart`."""
+        if self.present is not None or self._encoding == _RAW or self._values is not None:
+            super().write(out)
+            return
+        codecs, kind = _codecs(), int(DataType[self.kind])
+        try:
+            codecs.decode_into(kind, self._encoding, bytes(self._body), out)
+        except ValueError as error:
+            raise InternalError(f"a result block is damaged: {error}") from error
+
+    def _decoded(self) -> npt.NDArray[Any] | list[bytes]:
+        if self._encoding == _BINARIES:
+            return unpack_binaries(bytes(self._body), self._count)
+        if self._encoding == _RAW and self.kind in DTYPES:
+            dtype = DTYPES[self.kind].newbyteorder("<")
+            if len(self._body) != self._count * dtype.itemsize:
+                raise InternalError(
+                    f"{len(self._body)} bytes for {self._count} values of type {self.kind}"
+                )
+            return np.frombuffer(self._body, dtype)
+        codecs, kind = _codecs(), int(DataType[self.kind])
+        try:
+            values = codecs.decode_values(kind, self._encoding, bytes(self._body), self._count)
+        except ValueError as error:
+            raise InternalError(f"a result block is damaged: {error}") from error
+        decoded: npt.NDArray[Any] = values
+        return decoded.tolist() if self.kind not in DTYPES else decoded
+
+
+def _codecs() -> ModuleType:
+    from iotdb_engine import encoding
+
+    return encoding
