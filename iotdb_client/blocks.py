@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,7 +159,7 @@ class BlockPart(ColumnPart):
         return decoded.tolist() if self.kind not in DTYPES else decoded
 
 
-def _codecs() -> ModuleType:
+def _codecs() -> Any:  # noqa: ANN401 - a module
     from iotdb_engine import encoding
 
     return encoding

@@ -22,6 +22,7 @@ What a hostile peer can do is bounded here:
 from __future__ import annotations
 
 import socket
+import time
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -45,6 +46,11 @@ _CHUNK_BYTES = 1 << 20
 _JOIN_BYTES = 64 << 10
 """Answers up to this size are copied together, which is cheaper than a second system call."""
 
+_LENGTH_BYTES = 4
+_FRAME_S = 60.0
+_FRAME_BYTES_PER_S = 64 << 10
+"""A frame that has begun may take so many seconds, and one for each so many bytes."""
+
 _TIMEVAL = Struct("@ll")
 _LENGTH = Struct(">I")
 _BINARY_HEAD = Struct(">HBBi")
@@ -62,6 +68,10 @@ class FrameError(Exception):
     """The peer sent something that is no frame or no message; the connection is to be closed."""
 
 
+class SlowPeer(FrameError):
+    """The peer has taken too long for one frame; the connection is to be closed."""
+
+
 class Idle(Exception):
     """No frame has begun within the socket's receive time-out."""
 
@@ -71,7 +81,7 @@ class FrameReader:
 
     Without a deadline the socket is in blocking mode; it may have SO_RCVTIMEO set: a peer that
     stalls within a frame for that long gets a FrameError, one that sends nothing at all gets an
-    Idle.
+    Idle, and one that goes on sending, but hardly, a SlowPeer.
     """
 
     def __init__(self, sock: socket.socket, max_frame_bytes: int) -> None:
@@ -85,18 +95,29 @@ class FrameReader:
 
         Raises:
             FrameError: bad length, end of stream within a frame, or a stall within a frame.
+            SlowPeer: the rest of a frame has not come in time.
             Idle: see the class.
             TimeoutError: the deadline passed.
             OSError: the connection broke.
         """
         have = self._rest
-        while len(have) < 4:
-            chunk = self._receive(self._expected, 0, deadline, begun=bool(have))
+        since = None
+        while len(have) < _LENGTH_BYTES:
+            if not have:
+                chunk = self._receive(self._expected, 0, deadline, begun=False)
+            else:
+                # A peer that sends byte by byte wakes this thread, which takes the GIL, for the
+                # first one only. (SO_RCVLOWAT would spare that, too, but then the kernel does not
+                # wake whoever waits for the last bytes of a frame, where they are fewer.)
+                missing = _LENGTH_BYTES - len(have)
+                chunk = self._receive(missing, _WAIT_ALL, deadline, begun=True)
             if not chunk:
                 if have:
                     raise FrameError("connection closed within a frame length")
                 return None
             have = have + chunk if have else chunk
+            if len(have) < _LENGTH_BYTES:
+                since = _check_pace(since, len(have), _LENGTH_BYTES)
         (size,) = _LENGTH.unpack_from(have)
         if not 0 < size <= self._max_frame_bytes:
             raise FrameError(f"frame length {size} is not in [1, {self._max_frame_bytes}]")
@@ -114,6 +135,8 @@ class FrameReader:
                 raise FrameError(f"connection closed, {missing} of {size} bytes were missing")
             parts.append(chunk)
             missing -= len(chunk)
+            if missing and deadline is None:
+                since = _check_pace(since, size - missing, size)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     @property
@@ -132,6 +155,16 @@ class FrameReader:
             if begun:
                 raise FrameError("the peer stalled within a frame") from error
             raise Idle from error
+
+
+def _check_pace(since: float | None, received: int, size: int) -> float:
+    """Return since when a frame is being received; raise SlowPeer when that is too long."""
+    now = time.monotonic()
+    if since is None:
+        return now
+    if now - since > _FRAME_S + size / _FRAME_BYTES_PER_S:
+        raise SlowPeer(f"{received} bytes of {size} came in {now - since:.0f} s")
+    return since
 
 
 def send_frame(sock: socket.socket, parts: list[bytes], deadline: Deadline | None = None) -> None:

@@ -30,6 +30,7 @@ from cluster.rpc.framing import (
     Idle,
     Input,
     Output,
+    SlowPeer,
     output_like,
     protocols_for,
     send_frame,
@@ -223,6 +224,7 @@ class ThriftServer:
         self._wake: socket.socket | None = None
         self._acceptor: threading.Thread | None = None  # noqa: TID251
         self._refused = 0
+        self._slow = 0
         _drop_missing_methods(processor)
 
     def start(self) -> None:
@@ -334,6 +336,16 @@ class ThriftServer:
         assert connection._sock is not None
         try:
             self._serve_frames(connection, connection._sock)
+        except SlowPeer as error:
+            self._slow += 1
+            if self._slow & (self._slow - 1) == 0:
+                logger.warning(
+                    "server %s: %r closed, it sends too slowly: %s; %d of that kind so far",
+                    self._name,
+                    connection,
+                    error,
+                    self._slow,
+                )
         except (FrameError, OSError) as error:
             logger.debug("server %s: %r closed: %s", self._name, connection, error)
         finally:

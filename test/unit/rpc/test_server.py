@@ -15,6 +15,7 @@ from thrift.Thrift import TApplicationException
 from thrift.transport import TSocket, TTransport
 
 from cluster.rpc import framing
+from cluster.rpc import server as server_module
 from cluster.rpc.framing import protocols_for
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client import ttypes as t
@@ -336,6 +337,62 @@ def test_frame_in_single_bytes(serve):
         for byte in frame(CALL + ARGUMENTS):
             sock.sendall(bytes((byte,)))
         assert answer(sock)
+
+
+def test_a_frame_in_single_bytes_wakes_nobody_for_each(serve, monkeypatch):
+    """50 slow peers used to take the interpreter lock 50 times for each byte of a length."""
+    received = []
+    receive_some = framing.FrameReader._receive
+
+    def count(self, *arguments, **more):
+        data = receive_some(self, *arguments, **more)
+        received.append(len(data))
+        return data
+
+    monkeypatch.setattr(framing.FrameReader, "_receive", count)
+    whole = frame(CALL + ARGUMENTS)
+    port = serve("client").port
+    with connect(port) as sock, connect(port) as other:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(len(whole)):
+            sock.sendall(whole[at : at + 1])
+            other.sendall(whole)  # the server's threads have their turns
+            assert answer(other)
+        assert answer(sock)
+    received = [size for size in received if size and size != len(whole)]
+    # the first byte, the rest of the length, and the rest: not one for each byte
+    assert len(received) <= 3, received
+
+
+@pytest.mark.parametrize("begin", [b"\x00", struct.pack(">I", 1000)])
+def test_a_peer_that_sends_too_slowly_is_closed_and_named(serve, monkeypatch, caplog, begin):
+    monkeypatch.setattr(framing, "_FRAME_S", 0.2)
+    monkeypatch.setattr(server_module, "_STALL_S", 0.1)
+    server = serve("client")
+    with connect(server.port) as sock, connect(server.port) as other, caplog.at_level("WARNING"):
+        sock.sendall(begin)
+        gone = threading.Event()
+
+        def dribble():
+            while not gone.wait(0.02):
+                try:
+                    # of a length nothing more: it would be complete after four
+                    sock.sendall(b"\x00" if len(begin) > 1 else b"")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            assert is_closed(sock)
+        finally:
+            gone.set()
+            thread.join()
+        other.sendall(frame(CALL + ARGUMENTS))
+        assert answer(other)
+    if len(begin) > 1:
+        (record,) = [r for r in caplog.records if "too slowly" in r.getMessage()]
+        assert "of 1000 came in" in record.getMessage()
 
 
 @pytest.mark.parametrize("sent", [b"\x00\x00", b"\x00\x00\x00\x2a", frame(CALL)[:20]])
