@@ -33,7 +33,7 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
-from cluster.member.log_keeper import LogKeeper
+from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.peer_link import PeerLinks
 from cluster.member.raft_member import MemberDeps, RaftMember
@@ -333,6 +333,7 @@ class EmbeddedNode:
             flush=lambda group_id: self.engine.region(group_id).flush(wait=False),
             segment_bytes=_SEGMENT_BYTES,
             flush_after_bytes=_LOG_MAX_BYTES // 2,
+            flush_after_entries=FLUSH_AFTER_ENTRIES,
             max_bytes=_LOG_MAX_BYTES,
         )
         while not self._stopping.wait(_HOUSEKEEPING_S):

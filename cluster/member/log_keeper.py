@@ -3,7 +3,8 @@
 Segments are shared: one is kept as long as any group needs an entry in it. What makes a group need
 old entries, and what is done about it:
 
-- its state machine has not stored their effect: it is asked to flush;
+- its state machine has not stored their effect: it is asked to flush. Also when few bytes are
+  many entries: after a restart each is applied again, and until then the member leads nobody;
 - a member lacks them: they are kept up to a bound (`LogKeep`), then it will get a snapshot;
 - the log as a whole is above its bound: the groups that pin the oldest segments give up what
   their state machines have stored, whoever lacks it.
@@ -22,6 +23,8 @@ from iotdb_engine.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
+FLUSH_AFTER_ENTRIES = 100_000
+"""Rows are applied again at some 20 000 a second and more: seconds of a restart."""
 _NOTHING = LogKeep(live_bytes=0, absent_bytes=0)
 
 
@@ -33,6 +36,7 @@ class LogKeeper:
         flush: asks for a group's state to be stored; returns at once.
         segment_bytes: of the log.
         flush_after_bytes: unflushed entries may lie that far behind the log's end.
+        flush_after_entries: so many entries of a group may be unflushed.
         max_bytes: bound of the log.
     """
 
@@ -44,12 +48,14 @@ class LogKeeper:
         flush: Callable[[GroupId], None],
         segment_bytes: int,
         flush_after_bytes: int,
+        flush_after_entries: int,
         max_bytes: int,
     ) -> None:
         self._log = log
         self._members = members
         self._flush = flush
         self._flush_segments = max(1, flush_after_bytes // segment_bytes)
+        self._flush_entries = flush_after_entries
         self._max_segments = max(2, max_bytes // segment_bytes)
 
     def keep(self) -> None:
@@ -69,9 +75,9 @@ class LogKeeper:
         oldest = self._log.group(member.group_id).oldest_segment()
         if oldest is None:
             return
-        if newest - oldest >= self._flush_segments and (
-            member.durable_index < member.applied_index
-        ):
+        pins = newest - oldest
+        unflushed = member.applied_index - member.durable_index
+        if unflushed > self._flush_entries or (unflushed and pins >= self._flush_segments):
             self._flush(member.group_id)
-        if newest - oldest >= self._max_segments:
+        if pins >= self._max_segments:
             member.maybe_compact(_NOTHING)

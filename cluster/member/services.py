@@ -9,7 +9,7 @@ from cluster.config.settings import Settings
 from cluster.log.node_log import NodeLog
 from cluster.member.address_book import AddressBook
 from cluster.member.courier import Couriers
-from cluster.member.log_keeper import LogKeeper
+from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
@@ -176,6 +176,7 @@ class MemberServices:
             flush_after_bytes=min(
                 max(_FLUSH_AFTER_LOG_BYTES, node.memtable_bytes), node.raft_log_max_bytes // 2
             ),
+            flush_after_entries=FLUSH_AFTER_ENTRIES,
             max_bytes=node.raft_log_max_bytes,
         )
 

@@ -179,4 +179,4 @@ def tick(s: RaftState) -> bool:
     s.elapsed += 1
     if s.promise_left:
         s.promise_left -= 1
-    return s.elapsed >= s.timeout and not s.promise_left and s.may_campaign
+    return s.elapsed >= s.timeout + s.patience and not s.promise_left and s.may_campaign

@@ -247,6 +247,16 @@ class RaftState:
         return self.is_voter and not self.memberships.has_between(self.applied, self.commit)
 
     @property
+    def patience(self) -> int:
+        """For so many ticks beyond its time-out this member leaves the campaign to others.
+
+        Not in the thesis. A member that was restarted applies for a while what it has in its log;
+        nobody is served by electing it meanwhile, if another has applied everything.
+        """
+        backlog = self.commit_told - self.applied
+        return self.config.election_ticks if backlog > self.config.max_campaign_backlog else 0
+
+    @property
     def is_sole_voter(self) -> bool:
         """Whether this node alone is a quorum."""
         return self.membership.voters == (self.node_id,) and self.membership.outgoing in (

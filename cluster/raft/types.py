@@ -142,6 +142,9 @@ class RaftConfig:
             (`quiescence.py`); 0: never. The shell must then watch nodes and step PeerSilent.
         first_campaign_ticks: when > 0, the very first election time-out is this short: the
             original favours a group's header as its first leader. 0: no favour.
+        max_campaign_backlog: a member that has more committed entries than these still to apply
+            waits `election_ticks` longer before it campaigns. It could be elected, and would then
+            serve nobody until it has applied them; so it lets others go first.
     """
 
     node_id: NodeId
@@ -155,6 +158,7 @@ class RaftConfig:
     max_clock_drift_ticks: int = 2
     quiesce_after_ticks: int = 0
     first_campaign_ticks: int = 0
+    max_campaign_backlog: int = 1000
 
     @property
     def lease_ticks(self) -> int:

@@ -117,6 +117,7 @@ class SimCluster:
             max_clock_drift_ticks=settings.drift_ticks,
             quiesce_after_ticks=settings.quiesce_ticks,
             first_campaign_ticks=1 if node_id == 1 and settings.favoured else 0,
+            max_campaign_backlog=3,
         )
         drift = random.Random(f"clock/{settings.seed}/{node_id}").uniform(-1, 1)
         rate = 1 + drift * settings.drift_permille / 1000

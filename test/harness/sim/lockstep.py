@@ -71,6 +71,7 @@ class Peer:
             random.Random(node_id),
         )
         self.hold_disk = False
+        self.hold_apply = False
         self.sent: list[Message] = []
         self.snapshots: list[SendSnapshot] = []
         self.last = Effects()
@@ -97,7 +98,8 @@ class Peer:
         self.snapshots.extend(fx.snapshots)
         if fx.commit is not None:
             self.told = fx.commit
-            self.step(Applied(fx.commit))
+            if not self.hold_apply:
+                self.step(Applied(fx.commit))
         if not self.hold_disk:
             self.sync()
         return fx

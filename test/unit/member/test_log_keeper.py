@@ -42,6 +42,7 @@ def keeper(members: list[Member], flush: Any, *, oldest: int = 1, newest: int = 
         flush=flush,
         segment_bytes=SEGMENT,
         flush_after_bytes=5 * SEGMENT,
+        flush_after_entries=10,
         max_bytes=9 * SEGMENT,
     )
 
@@ -56,6 +57,17 @@ def test_what_pins_old_segments_is_flushed_and_then_given_up() -> None:
     keeper([behind, stored], flushed.append, newest=10).keep()
     assert flushed == [1, 1]
     assert [keep is None for keep in stored.compacted] == [True, True, True, False]
+
+
+def test_many_small_entries_are_flushed_although_they_pin_little() -> None:
+    """A restarted member applies each of them again: not for minutes."""
+    member = Member(1)
+    flushed: list[int] = []
+    keeper([member], flushed.append, newest=1).keep()
+    assert flushed == []
+    member.applied_index = 11
+    keeper([member], flushed.append, newest=1).keep()
+    assert flushed == [1]
 
 
 @pytest.mark.parametrize("error", [Closed("region 1 is closed"), LogFailed("it is closed")])

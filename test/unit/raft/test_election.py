@@ -8,7 +8,7 @@ import pytest
 
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import RejectReason
-from cluster.raft.events import Propose, Received, Tick, TransferLeadership
+from cluster.raft.events import Applied, Propose, Received, Tick, TransferLeadership
 from cluster.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -20,6 +20,8 @@ from cluster.raft.messages import (
 )
 from cluster.raft.types import (
     INITIAL_HARD_STATE,
+    Entry,
+    EntryKind,
     HardState,
     Membership,
     RaftConfig,
@@ -70,6 +72,37 @@ def test_the_favoured_one_campaigns_first_but_only_once():
     for _ in range(9):
         peer.step(Tick())
     assert peer.sent == []
+
+
+@pytest.mark.parametrize(("backlog", "first", "last"), [(5, 10, 19), (6, 20, 29)])
+def test_a_member_with_much_to_apply_lets_others_campaign_first(backlog, first, last):
+    waited = set()
+    for seed in range(1, 100):
+        config = RaftConfig(seed, 1, 10, max_campaign_backlog=5)
+        peer = Peer(seed, Membership((seed, 1000, 1001)), config=config)
+        peer.hold_apply = True
+        entries = tuple(Entry(i, 1, EntryKind.PLAN, b"") for i in range(1, backlog + 1))
+        peer.step(Received(AppendRequest(1000, seed, 1, 0, 0, entries, backlog)))
+        assert peer.told == backlog
+        ticks = 0
+        while peer.core.role is Role.FOLLOWER:
+            peer.step(Tick())
+            ticks += 1
+        waited.add(ticks)
+    assert first <= min(waited) < max(waited) <= last
+
+
+def test_a_member_that_has_caught_up_is_patient_no_longer():
+    peer = Peer(1, THREE, config=RaftConfig(1, 1, 10, max_campaign_backlog=5))
+    peer.hold_apply = True
+    entries = tuple(Entry(i, 1, EntryKind.PLAN, b"") for i in range(1, 10))
+    peer.step(Received(AppendRequest(2, 1, 1, 0, 0, entries, 9)))
+    for _ in range(19):
+        peer.step(Tick())
+    assert peer.core.role is Role.FOLLOWER
+    peer.step(Applied(4))
+    peer.step(Tick())
+    assert peer.core.role is Role.ELECTOR
 
 
 def test_a_pre_vote_touches_no_term():
