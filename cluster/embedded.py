@@ -68,6 +68,8 @@ _FAN_OUT_THREADS = 4
 _SEGMENT_BYTES = 16 << 20
 _LOG_MAX_BYTES = 256 << 20
 _NEVER_SYNC_MS = 3_600_000
+_MAX_PLAN_BYTES = 512 << 20
+"""Of one tablet, for example: no frames bound it here, but the log's records do."""
 
 
 class FolderInUse(ClusterError):
@@ -266,6 +268,7 @@ class EmbeddedNode:
             meta_pool=pool,
             data_pool=pool,
             wait=self._stopping.wait,
+            max_plan_bytes=_MAX_PLAN_BYTES,
         )
         coordinator = Coordinator(
             settings=self.settings,

@@ -101,6 +101,7 @@ class Forwarder:
         members_of: node ids of a group.
         wait: sleeps up to the given seconds, less when the node stops; True when it stops.
         reach: which nodes answer; None: mute nodes are waited for until deadlines.
+        max_plan_bytes: largest plan; what followers can take in one message, and a bit less.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Forwarder:
         data_pool: ClientPool,
         wait: Callable[[float], bool],
         reach: Reach | None = None,
+        max_plan_bytes: int = 64 << 20,
     ) -> None:
+        self._max_plan_bytes = max_plan_bytes
         self._node_id = node_id
         self._find_member = find_member
         self._members_of = members_of
@@ -188,7 +191,7 @@ class Forwarder:
         numbers = self._numbers(group_id)
         request = numbers.begin()
         try:
-            payload = _payload(plan, request)
+            payload = self._payload(plan, request)
             return self._on_leader(
                 group_id,
                 _WRITE_METHOD,
@@ -551,19 +554,25 @@ class Forwarder:
             numbers = self._requests.setdefault(group_id, RequestNumbers(self._coordinator))
         return numbers
 
+    def _payload(self, plan: Plan, request: RequestId) -> bytes:
+        """Return a plan's byte form; raises ClusterError when replicas could not take it."""
+        try:
+            payload = encode_plan(plan, request)
+        except (ValueError, struct.error) as error:
+            raise ClusterError(
+                StatusCode.ILLEGAL_PARAMETER, f"a value of the request is out of its range: {error}"
+            ) from error
+        if len(payload) > self._max_plan_bytes:
+            raise ClusterError(
+                StatusCode.ILLEGAL_PARAMETER,
+                f"the request comes to {len(payload)} bytes in the log, larger than the "
+                f"{self._max_plan_bytes} that nodes can exchange (thrift_max_frame_size)",
+            )
+        return payload
+
     def _request(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> ExecuteRequest:
         return ExecuteRequest(
             groupId=group_id,
             plan=payload,
             timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )
-
-
-def _payload(plan: Plan, request: RequestId) -> bytes:
-    """Return a plan's byte form; raises ClusterError when replicas could not read it back."""
-    try:
-        return encode_plan(plan, request)
-    except (ValueError, struct.error) as error:
-        raise ClusterError(
-            StatusCode.ILLEGAL_PARAMETER, f"a value of the request is out of its range: {error}"
-        ) from error

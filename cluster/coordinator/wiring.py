@@ -12,6 +12,7 @@ from cluster.coordinator.reach import Reach
 from cluster.member.data_groups import DataGroups
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
+from cluster.member.services import PLAN_EXTRA_BYTES
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool
 from cluster.threads import ThreadRegistry
@@ -60,6 +61,7 @@ def cluster_coordinator(
         data_pool=data_pool,
         wait=wait,
         reach=reach,
+        max_plan_bytes=settings.node.thrift_max_frame_size + PLAN_EXTRA_BYTES,
     )
     access = GroupsAccess(forwarder, meta_member)
     coordinator = Coordinator(

@@ -24,6 +24,8 @@ from iotdb_engine import Engine
 _FIRST_CAMPAIGN_TICKS = 2
 _FRAME_EXTRA_BYTES = 16 << 20
 """A client's largest frame becomes a slightly larger one between nodes."""
+PLAN_EXTRA_BYTES = _FRAME_EXTRA_BYTES // 2
+"""So much larger than that may a plan be: what is around it in a message has room, too."""
 _FLUSH_AFTER_LOG_BYTES = 512 << 20
 """At least that much log may be unflushed; more where the memory tables hold more."""
 _LEAST_ELECTION_TICKS = 5

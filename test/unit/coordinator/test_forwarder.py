@@ -71,7 +71,12 @@ class FakePool:
 
 
 def forwarder(
-    group: GroupCluster, at: NodeId, *, hangs: bool = False, reach: Reach | None = None
+    group: GroupCluster,
+    at: NodeId,
+    *,
+    hangs: bool = False,
+    reach: Reach | None = None,
+    **options: Any,
 ) -> Forwarder:
     """The forwarder of a node; one of node 99 is in no group."""
     pool: Any = FakePool(group, at, hangs=hangs)
@@ -84,6 +89,7 @@ def forwarder(
         data_pool=pool,
         wait=stop.wait,
         reach=reach,
+        **options,
     )
 
 
@@ -281,6 +287,19 @@ def test_a_refusal_after_a_try_of_unknown_outcome_tells_nothing(
         with pytest.raises(OutcomeUnknown, match="not applied in time"):
             write(forwarder(group, leader.node_id), "a")
         assert not answers
+
+
+def test_a_plan_too_large_for_the_way_to_other_nodes_is_refused(tmp_path: Path) -> None:
+    """Once appended it could be sent to no follower, and nothing behind it either."""
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        sender = forwarder(group, leader.node_id, max_plan_bytes=2000)
+        last = leader.member.status()["last"]
+        with pytest.raises(ClusterError, match="larger than the 2000") as refused:
+            write(sender, "a" * 2000)
+        assert refused.value.status is StatusCode.ILLEGAL_PARAMETER
+        assert leader.member.status()["last"] == last
+        assert write(sender, "a" * 100) is StatusCode.SUCCESS
 
 
 def test_a_node_whose_member_has_stopped_says_so_at_once(tmp_path: Path) -> None:
