@@ -116,11 +116,13 @@ class ClusterBackend:
         return self.match_all((pattern,))[0]
 
     def match_all(
-        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+        self,
+        patterns: Sequence[PathPattern],
+        span: Callable[[], tuple[int, int]] = lambda: (T_MIN, T_MAX),
     ) -> list[list[SeriesInfo]]:
         """Return for each pattern the matching series, all as of one read of each group."""
         if not self._router.is_one_group:
-            self._confirm(patterns, span)
+            self._confirm(patterns, span())
         self._sync()
         wanted: dict[GroupId, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
         owners: dict[StorageGroupRef, tuple[GroupId, tuple[int, ...]]] = {}

@@ -188,6 +188,20 @@ class GroupsAccess:
                 that the query must see; added to. Replicas never go back, so once is enough for a
                 whole query, whoever leads later.
         """
+        if self._level is Consistency.STRONG and confirmed is not None:
+            here = self._own.read(group_id, deadline, local, confirmed)
+            if here is not None:  # mostly
+                return here.value
+        return self._read_elsewhere(group_id, request, deadline, local, decode)
+
+    def _read_elsewhere(
+        self,
+        group_id: GroupId,
+        request: Read,
+        deadline: Deadline,
+        local: Callable[[DataMember], T],
+        decode: Callable[[bytes], T],
+    ) -> T:
         level = self._level
 
         def payload() -> bytes:
@@ -212,10 +226,6 @@ class GroupsAccess:
             )
             if found is not None:
                 return found.value
-        elif confirmed is not None:
-            here = self._own.read(group_id, deadline, local, confirmed)
-            if here is not None:
-                return here.value
         return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
 
     def confirm(

@@ -6,7 +6,7 @@ dictionary; embedded mode uses one over the local engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from cluster.scan.filters import RowFilter
@@ -33,13 +33,15 @@ class QueryBackend(Protocol):
         ...
 
     def match_all(
-        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+        self,
+        patterns: Sequence[PathPattern],
+        span: Callable[[], tuple[int, int]] = lambda: (T_MIN, T_MAX),
     ) -> list[list[SeriesInfo]]:
         """Return what `match_series` would for each pattern, at the cost of one look-up.
 
         Args:
             patterns: of the series.
-            span: inclusive range in which points will mostly be read next; only a hint.
+            span: tells the inclusive range in which points will mostly be read next; only a hint.
         """
         ...
 

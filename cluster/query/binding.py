@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from functools import partial
 from itertools import product
 from math import prod
 from typing import NamedTuple, Protocol
@@ -86,7 +87,7 @@ class SeriesResolver:
                     wanted[text] = PathPattern.parse(text, prefix=self._prefix_dialect)
                 except ClusterError:
                     continue
-        found = self._backend.match_all(list(wanted.values()), _span_of(select))
+        found = self._backend.match_all(list(wanted.values()), partial(_span_of, select))
         self._known.update(zip(wanted, found, strict=True))
 
 

@@ -6,7 +6,7 @@ For tests of SQL semantics without Raft, network or disk. Not thread-safe.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -250,7 +250,7 @@ class MemoryDatabase:
         return self.schema.match(pattern)
 
     def match_all(
-        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (0, 0)
+        self, patterns: Sequence[PathPattern], span: Callable[[], tuple[int, int]] | None = None
     ) -> list[list[SeriesInfo]]:
         return [self.match_series(pattern) for pattern in patterns]
 
