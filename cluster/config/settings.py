@@ -300,10 +300,11 @@ class NodeLocal:
         "",
         _text,
         "path",
-        "Folder of Python modules with functions of users; empty: switched off (docs/udf.md).",
+        "Folder of Python modules with functions and triggers of users; empty: switched off "
+        "(docs/udf.md, docs/triggers.md).",
     )
     udf_timeout_ms: int = _key(
-        10_000, _int(10, 3_600_000), "ms", "Longest that a function of users takes for a batch."
+        10_000, _int(10, 3_600_000), "ms", "Longest that a function or trigger takes for a batch."
     )
     initial_root_password: str = _key(
         "root", _text, "text", "Password of the user root when the cluster is founded."

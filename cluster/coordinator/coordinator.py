@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cluster.config.settings import Settings
 from cluster.coordinator.cluster_backend import ClusterBackend
 from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.insert_triggers import InsertTriggers
 from cluster.coordinator.inserter import Inserter
 from cluster.coordinator.plan_router import PlanRouter
 from cluster.coordinator.schema_cache import SchemaCache
@@ -26,6 +28,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan
 from cluster.plan.reads import Consistency
+from cluster.query.udf.triggers import TriggerRuntime
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.meta_state import MetaState
@@ -47,6 +50,7 @@ class Coordinator:
         schema: storage groups, series, deletion of points.
         templates: schema templates.
         inserter: points.
+        triggers: run for the points that are inserted here.
     """
 
     def __init__(
@@ -93,18 +97,23 @@ class Coordinator:
             backend=self.backend,
             delete=self.schema.delete_found,
         )
+        self.triggers = TriggerRuntime(
+            Path(node.udf_dir) if node.udf_dir else None, node.udf_timeout_ms / 1000
+        )
         self.inserter = Inserter(
             access=access,
             router=self.router,
             storage_groups=self.storage_groups,
             cache=cache,
             templates=self.templates,
+            triggers=InsertTriggers(lambda: meta_state().registry, self.triggers),
             auto_create=node.enable_auto_create_schema,
             now=self.now,
         )
 
     def close(self) -> None:
-        """Stop helper threads."""
+        """Stop helper threads and the triggers' processes."""
+        self.triggers.close()
         self._access.close()
 
     def relay(

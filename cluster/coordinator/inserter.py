@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cluster.coordinator.groups_access import GroupsAccess
+from cluster.coordinator.insert_triggers import InsertedRows, InsertTriggers
 from cluster.coordinator.plan_router import PlanRouter, take_columns, take_rows
 from cluster.coordinator.prepared import Prepared
 from cluster.coordinator.schema_cache import (
@@ -55,9 +56,20 @@ class InsertItem(NamedTuple):
 
 
 class _Resolved(NamedTuple):
+    """`measurements` are those of the fragment's columns."""
+
     storage_group: StorageGroupRef
     fragment: Fragment | None
     status: Status
+    measurements: tuple[str, ...]
+
+
+class _Fired:
+    """The items of one call that their triggers have seen, with the rows and statuses by then."""
+
+    def __init__(self) -> None:
+        self.before: set[int] = set()
+        self.to_write: dict[int, tuple[InsertedRows, Status]] = {}
 
 
 class Inserter:
@@ -71,6 +83,7 @@ class Inserter:
         storage_groups: StorageGroups,
         cache: SchemaCache,
         templates: TemplateOperations,
+        triggers: InsertTriggers,
         auto_create: bool,
         now: Callable[[], int],
     ) -> None:
@@ -79,6 +92,7 @@ class Inserter:
         self._storage_groups = storage_groups
         self._cache = cache
         self._templates = templates
+        self._triggers = triggers
         self._auto_create = auto_create
         self._now = now
 
@@ -88,12 +102,24 @@ class Inserter:
         An item whose series were deleted between its resolution and its application is resolved and
         written anew: the data group refuses ids of dropped series.
         """
+        if not self._triggers.any_started():
+            return self._insert(items, None, deadline)
+        fired = _Fired()
+        statuses = self._insert(items, fired, deadline)
+        for number, (rows, expected) in fired.to_write.items():
+            if statuses[number] == expected:
+                self._triggers.after(rows, deadline)
+        return statuses
+
+    def _insert(
+        self, items: Sequence[InsertItem], fired: _Fired | None, deadline: Deadline
+    ) -> list[Status]:
         statuses = [OK] * len(items)
         todo = list(range(len(items)))
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._access.sync_meta(deadline)
-            by_group = self._route(items, todo, statuses, deadline)
+            by_group = self._route(items, todo, statuses, fired, deadline)
             todo = self._write(by_group, statuses, deadline)
             if not todo:
                 return statuses
@@ -201,6 +227,7 @@ class Inserter:
         items: Sequence[InsertItem],
         todo: list[int],
         statuses: list[Status],
+        fired: _Fired | None,
         deadline: Deadline,
     ) -> dict[GroupId, list[tuple[int, Fragment]]]:
         by_group: dict[GroupId, list[tuple[int, Fragment]]] = defaultdict(list)
@@ -216,10 +243,29 @@ class Inserter:
             first = self._storage_groups.first_alive(resolved.storage_group.path, now)
             if fragment is not None and first != T_MIN:
                 fragment, statuses[number] = _alive_rows(fragment, first, resolved.status)
+            if fragment is not None and fired is not None:
+                rows = InsertedRows(items[number].device, resolved.measurements, fragment)
+                refused = self._fire_before(number, rows, fired, statuses[number], deadline)
+                if refused is not None:
+                    statuses[number] = refused
+                    continue
             if fragment is not None:
                 for group_id, piece in self._router.split(resolved.storage_group.path, fragment):
                     by_group[group_id].append((number, piece))
         return by_group
+
+    def _fire_before(
+        self, number: int, rows: InsertedRows, fired: _Fired, status: Status, deadline: Deadline
+    ) -> Status | None:
+        """Fire an item's triggers once, however often it is routed; what refuses it, or None."""
+        if number not in fired.before:
+            fired.before.add(number)
+            try:
+                self._triggers.before(rows, deadline)
+            except ClusterError as error:
+                return Status(error.status, error.message)
+        fired.to_write[number] = rows, status
+        return None
 
     def _write(
         self,
@@ -265,7 +311,8 @@ class Inserter:
             cached = prepared.resolved = self._cache.layout(key)
             prepared.epoch = epoch if cached is not None else -1
         if cached is not None:
-            return _Resolved(cached.storage_group, _fragment(item, cached.layout), OK)
+            fragment = _fragment(item, cached.layout)
+            return _Resolved(cached.storage_group, fragment, OK, cached.measurements)
         if any("`" in name for name in item.measurements):
             item = item._replace(measurements=tuple(map(parse_node, item.measurements)))
         if len(set(item.measurements)) != len(item.measurements):
@@ -312,9 +359,14 @@ class Inserter:
         )
         if len({layout.series_ids[number] for number in keep}) < len(keep):
             raise _named_twice(item, schema)
+        measurements = tuple(
+            schema.series[item.measurements[number]].measurement for number in keep
+        )
         if not problems:
-            self._cache.remember_layout(key, ResolvedLayout(schema.storage_group, layout))
-            return _Resolved(schema.storage_group, _fragment(item, layout), OK)
+            self._cache.remember_layout(
+                key, ResolvedLayout(schema.storage_group, layout, measurements)
+            )
+            return _Resolved(schema.storage_group, _fragment(item, layout), OK, measurements)
         names = [name for name in item.measurements if name in problems]
         status = Status(
             StatusCode.STORAGE_ENGINE_ERROR,
@@ -322,7 +374,7 @@ class Inserter:
             + ",".join(problems[name] for name in names),
         )
         fragment = take_columns(_fragment(item, layout), keep) if keep else None
-        return _Resolved(schema.storage_group, fragment, status)
+        return _Resolved(schema.storage_group, fragment, status, measurements)
 
     def _create_missing(
         self,

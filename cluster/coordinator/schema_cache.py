@@ -44,10 +44,11 @@ class LayoutKey(NamedTuple):
 
 
 class ResolvedLayout(NamedTuple):
-    """An insert's columns that can all be written."""
+    """An insert's columns that can all be written, aliases resolved."""
 
     storage_group: StorageGroupRef
     layout: Layout
+    measurements: tuple[str, ...]
 
 
 class SchemaCache:

@@ -66,6 +66,7 @@ class Registry:
     def __init__(self) -> None:
         self._functions: dict[str, str] = {}
         self._triggers: dict[str, Trigger] = {}
+        self._started: tuple[Trigger, ...] = ()
         self._queries: dict[str, ContinuousQuery] = {}
 
     def load(self, key: bytes, value: bytes) -> bool:
@@ -82,6 +83,7 @@ class Registry:
             event, path, class_name, attributes, started = json.loads(value)
             pairs = tuple((key, item) for key, item in attributes)
             self._triggers[name] = Trigger(name, event, path, class_name, pairs, started)
+            self._note_started()
             return True
         if key.startswith(CQ_PREFIX):
             query = ContinuousQuery(*json.loads(value))
@@ -102,6 +104,10 @@ class Registry:
     def triggers(self) -> list[Trigger]:
         """Return the triggers, by name."""
         return sorted(self._triggers.values(), key=lambda trigger: trigger.name)
+
+    def started_triggers(self) -> tuple[Trigger, ...]:
+        """Return those that are started, by name; the same object until one of them changes."""
+        return self._started
 
     def trigger(self, name: str) -> Trigger | None:
         """Return a trigger, or None."""
@@ -150,6 +156,7 @@ class Registry:
         """Forget a trigger."""
         self._known_trigger(name)
         del self._triggers[name]
+        self._note_started()
         return {TRIGGER_PREFIX + name.encode(): None}
 
     def switch_trigger(self, name: str, *, started: bool) -> Puts:
@@ -165,6 +172,7 @@ class Registry:
         ]
         for name in gone:
             del self._triggers[name]
+        self._note_started()
         return {TRIGGER_PREFIX + name.encode(): None for name in gone}
 
     def create_query(self, query: ContinuousQuery) -> Puts:
@@ -209,6 +217,7 @@ class Registry:
 
     def _put_trigger(self, trigger: Trigger) -> Puts:
         self._triggers[trigger.name] = trigger
+        self._note_started()
         record = [
             trigger.event,
             trigger.path,
@@ -217,6 +226,9 @@ class Registry:
             trigger.started,
         ]
         return {TRIGGER_PREFIX + trigger.name.encode(): _dump(record)}
+
+    def _note_started(self) -> None:
+        self._started = tuple(trigger for trigger in self.triggers() if trigger.started)
 
     def _put_query(self, query: ContinuousQuery) -> Puts:
         self._queries[query.name] = query

@@ -15,11 +15,13 @@ from cluster.plan.plans import (
     TriggerPlan,
 )
 from cluster.query.function_names import BUILT_IN, NATIVE
-from cluster.query.udf.runtime import UdfError, UdfRuntime
+from cluster.query.udf.process import UdfError
+from cluster.query.udf.runtime import UdfRuntime
+from cluster.query.udf.triggers import MAX_TRIGGERS
 from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.paths import PathPattern, join_path, split_path
-from cluster.schema.registry import ContinuousQuery
+from cluster.schema.registry import ContinuousQuery, Trigger
 from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from cluster.sql.statements import registry, schema, template
@@ -209,8 +211,35 @@ def _new_trigger(
             f"Failed to register trigger {statement.name}, because the path {statement.path} does "
             "not exist.",
         )
-    raise ClusterError(
-        StatusCode.STORAGE_ENGINE_ERROR,
-        f"Failed to register trigger {statement.name}({statement.class_name}), because triggers "
-        "are switched off on this server.",
+    refused = f"Failed to register trigger {statement.name}({statement.class_name}), because "
+    runtime, registered = coordinator.triggers, coordinator.meta_state.registry
+    if not runtime.enabled:
+        raise ClusterError(
+            StatusCode.STORAGE_ENGINE_ERROR, f"{refused}triggers are switched off on this server."
+        )
+    if len(registered.triggers()) >= MAX_TRIGGERS:
+        raise ClusterError(
+            StatusCode.STORAGE_ENGINE_ERROR,
+            f"{refused}{MAX_TRIGGERS} triggers are registered already, which is the limit.",
+        )
+    if registered.trigger(statement.name) is None:  # else the registry refuses it
+        try:
+            runtime.check(
+                Trigger(
+                    statement.name,
+                    statement.event,
+                    statement.path,
+                    statement.class_name,
+                    statement.attributes,
+                )
+            )
+        except UdfError as error:
+            raise ClusterError(StatusCode.STORAGE_ENGINE_ERROR, f"{refused}{error}") from error
+    return TriggerPlan(
+        RegistryAction.CREATE,
+        statement.name,
+        statement.event,
+        statement.path,
+        statement.class_name,
+        statement.attributes,
     )

@@ -9,13 +9,7 @@ wait for the next query.
 
 from __future__ import annotations
 
-import logging
-import os
-import selectors
-import subprocess
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,106 +24,12 @@ from cluster.query.functions.function import (
     RowStep,
     Times,
 )
-from cluster.query.udf import wire, worker
+from cluster.query.udf import wire
+from cluster.query.udf.process import START_S, Code, UdfError, WorkerProcess, code_of
 from iotdb_engine.types import BATCH_DTYPES, Column, DataType
-
-logger = logging.getLogger(__name__)
 
 _MAX_IDLE = 2
 _MAX_PROCESSES = 16
-_START_S = 20.0
-
-
-_Code = tuple[str, int]
-"""A class, and when its module was last written: a process that has it must be of that time."""
-
-
-class UdfError(Exception):
-    """A function of a user failed; the text says how."""
-
-
-class _Process:
-    """One worker; used by one thread at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "PYTHONPATH": str(Path(__file__).parents[3]),
-                "OPENBLAS_NUM_THREADS": "1",
-            },
-            cwd=folder,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input = self._process.stdin.fileno()
-        self._output = self._process.stdout.fileno()
-        os.set_blocking(self._input, False)
-        os.set_blocking(self._output, False)
-
-    def ask(self, request: bytes, timeout_s: float) -> wire.Message:
-        """Send a request and return its answer.
-
-        Raises:
-            UdfError: the function failed, took too long, or ended its process. The last two end
-                this worker.
-        """
-        end = time.monotonic() + timeout_s
-        try:
-            self._send(request, end)
-            message = wire.decode(lambda count: self._receive(count, end))
-        except UdfError:
-            self.close()
-            raise
-        except (OSError, ValueError) as error:
-            self.close()
-            raise UdfError(f"its process ended: {error}") from error
-        if "error" in message.head:
-            raise UdfError(str(message.head["error"]))
-        return message
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can be asked again."""
-        return self._process.poll() is None
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError as error:
-                    logger.debug("pipe of a function's process: %s", error)
-
-    def _send(self, request: bytes, end: float) -> None:
-        left = memoryview(request)
-        while left:
-            self._wait(self._input, selectors.EVENT_WRITE, end)
-            left = left[os.write(self._input, left[: 1 << 16]) :]
-
-    def _receive(self, count: int, end: float) -> bytes:
-        parts = []
-        while count:
-            self._wait(self._output, selectors.EVENT_READ, end)
-            part = os.read(self._output, min(count, 1 << 20))
-            if not part:
-                raise UdfError("its process ended")
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
-
-    @staticmethod
-    def _wait(descriptor: int, event: int, end: float) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, event)
-            if not selector.select(max(0.0, end - time.monotonic())):
-                raise UdfError("it took too long (udf_timeout_ms)")
 
 
 class UdfRuntime:
@@ -145,7 +45,7 @@ class UdfRuntime:
         self._timeout_s = timeout_s
         # a run may be given back by the collector while this thread holds the lock
         self._lock = threading.RLock()
-        self._idle: list[tuple[_Code, _Process]] = []
+        self._idle: list[tuple[Code, WorkerProcess]] = []
         self._count = 0
         self._closed = False
 
@@ -160,10 +60,11 @@ class UdfRuntime:
         Raises:
             UdfError: with the reason.
         """
-        code = self._code(class_name)
+        assert self._folder is not None
+        code = code_of(self._folder, class_name)
         process = self._taken(code)
         try:
-            process.ask(wire.encode({"op": "check", "class": class_name}), _START_S)
+            process.ask(wire.encode({"op": "check", "class": class_name}), START_S)
         finally:
             self._give_back(code, process)
 
@@ -181,10 +82,11 @@ class UdfRuntime:
                     "attributes": list(attributes.items()),
                 }
             )
-            code = self._code(class_name)
+            assert self._folder is not None
+            code = code_of(self._folder, class_name)
             process = self._taken(code)
             try:
-                result = DataType[str(process.ask(request, _START_S).head["type"])]
+                result = DataType[str(process.ask(request, START_S).head["type"])]
             except UdfError as error:
                 raise FunctionError(str(error)) from error
             finally:
@@ -206,16 +108,8 @@ class UdfRuntime:
             with self._lock:
                 self._count -= 1
 
-    def _code(self, class_name: str) -> _Code:
-        assert self._folder is not None
-        module = self._folder.joinpath(*class_name.partition(":")[0].split("."))
-        try:
-            return class_name, module.with_suffix(".py").stat().st_mtime_ns
-        except OSError:
-            return class_name, 0
-
     def _start(
-        self, name: str, code: _Code, request: bytes, kinds: Sequence[str], result: DataType
+        self, name: str, code: Code, request: bytes, kinds: Sequence[str], result: DataType
     ) -> RowStep:
         """Return a run of a function: a process of its own, until nobody holds the run any more."""
         process = self._taken(code)
@@ -239,12 +133,12 @@ class UdfRuntime:
         run = Run()
         weakref.finalize(run, self._give_back, code, process)
         try:
-            process.ask(request, _START_S)
+            process.ask(request, START_S)
         except UdfError as error:
             raise _failed(name, error) from error
         return run
 
-    def _taken(self, code: _Code) -> _Process:
+    def _taken(self, code: Code) -> WorkerProcess:
         assert self._folder is not None
         with self._lock:
             for number, (known, process) in enumerate(self._idle):
@@ -258,13 +152,13 @@ class UdfRuntime:
                 )
             self._count += 1
         try:
-            return _Process(self._folder)
+            return WorkerProcess(self._folder)
         except OSError:
             with self._lock:
                 self._count -= 1
             raise
 
-    def _give_back(self, code: _Code, process: _Process) -> None:
+    def _give_back(self, code: Code, process: WorkerProcess) -> None:
         """Keep a process for the next query, in the place of the one that waits longest."""
         with self._lock:
             if process.alive and not self._closed:

@@ -29,6 +29,8 @@ DTYPES = {
     "TEXT": "O",
 }
 
+Times = npt.NDArray[np.int64]
+
 Read = Callable[[int], bytes]
 """Returns exactly so many bytes, or raises."""
 

@@ -1,4 +1,4 @@
-"""The process that runs a function of a user: messages on stdin and stdout.
+"""The process that runs a function or trigger of a user: messages on stdin and stdout.
 
     python -m cluster.query.udf.worker FOLDER
 
@@ -6,7 +6,10 @@
     make CLASS types, …      → the type of the result
     run times, columns       → one column of as many rows
 
-What the function prints goes to stderr.
+    make_trigger CLASS path, … → nothing, when the trigger takes its path and attributes
+    fire times, columns        → nothing, when the trigger has taken the rows
+
+What it prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.query.udf import wire
 
@@ -31,15 +35,15 @@ class _Refused(Exception):
     pass
 
 
-def _load(name: str) -> type:
+def _load(name: str, method: str = "compute") -> type:
     module_name, _, class_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise _Refused(f"module {module_name}: {_told(error)}") from error
     found = getattr(module, class_name, None)
-    if not isinstance(found, type) or not callable(getattr(found, "compute", None)):
-        raise _Refused(f"module {module_name} has no class {class_name} with a method compute")
+    if not isinstance(found, type) or not callable(getattr(found, method, None)):
+        raise _Refused(f"module {module_name} has no class {class_name} with a method {method}")
     return found
 
 
@@ -52,7 +56,7 @@ def _told(error: BaseException) -> str:
 
 
 class Worker:
-    """Holds the instance of one function."""
+    """Holds the instance of one function or trigger."""
 
     def __init__(self) -> None:
         self._instance: Any = None
@@ -67,6 +71,13 @@ class Worker:
                     return wire.encode({})
                 case "make":
                     return self._make(message.head)
+                case "make_trigger":
+                    head = message.head
+                    made = _load(head["class"], "fire")(head["path"], dict(head["attributes"]))
+                    self._instance = made
+                    return wire.encode({})
+                case "fire":
+                    return self._fire(message)
                 case _:
                     return self._run(message)
         except _Refused as error:
@@ -84,12 +95,21 @@ class Worker:
         self._instance, self._type = made, result
         return wire.encode({"type": result})
 
+    def _fire(self, message: wire.Message) -> bytes:
+        times, *columns = message.columns
+        names = message.head["measurements"]
+        self._instance.fire(
+            message.head["device"],
+            times.values,
+            {name: column.values for name, column in zip(names, columns, strict=True)},
+            dict(zip(names, _valid(columns, len(times.values)), strict=True)),
+        )
+        return wire.encode({})
+
     def _run(self, message: wire.Message) -> bytes:
         times, *columns = message.columns
         count = len(times.values)
-        valid = [
-            np.ones(count, "?") if column.valid is None else column.valid for column in columns
-        ]
+        valid = _valid(columns, count)
         found = self._instance.compute(times.values, [column.values for column in columns], valid)
         values, mask = found if isinstance(found, tuple) else (found, None)
         values = np.asarray(values, None if self._type == "TEXT" else wire.DTYPES[self._type])
@@ -104,6 +124,10 @@ class Worker:
             if mask.shape != (count,):
                 raise _Refused(f"compute returned a mask of {mask.shape} for {count} rows")
         return wire.encode({}, [wire.WireColumn(self._type, values, mask)])
+
+
+def _valid(columns: Sequence[wire.WireColumn], count: int) -> list[npt.NDArray[np.bool_]]:
+    return [np.ones(count, "?") if column.valid is None else column.valid for column in columns]
 
 
 def _reader(descriptor: int) -> Callable[[int], bytes]:

@@ -1,5 +1,6 @@
 """Functions of users for the tests: good ones, and each way to be bad."""
 
+import json
 import os
 import time
 
@@ -68,3 +69,55 @@ class NoType:
 
 class NoCompute:
     pass
+
+
+class Records:
+    """A trigger that writes down what it is told, a line for each batch."""
+
+    def __init__(self, path, attributes):
+        if "file" not in attributes:
+            raise ValueError("the attribute 'file' is needed")
+        self.name = attributes.get("name", path)
+        self.file = attributes["file"]
+        self.batches = 0
+
+    def fire(self, device, times, columns, valid):
+        self.batches += 1
+        cells = {
+            name: [
+                (v.decode() if isinstance(v, bytes) else v) if ok else None
+                for v, ok in zip(values.tolist(), valid[name].tolist(), strict=True)
+            ]
+            for name, values in columns.items()
+        }
+        with open(self.file, "a") as out:
+            out.write(json.dumps([self.name, self.batches, device, times.tolist(), cells]) + "\n")
+
+
+class Guards:
+    """A trigger that refuses values above its limit."""
+
+    def __init__(self, path, attributes):
+        self.limit = float(attributes["limit"])
+
+    def fire(self, device, times, columns, valid):
+        for name, values in columns.items():
+            if (values[valid[name]] > self.limit).any():
+                raise ValueError(f"{name} is above {self.limit}")
+
+
+class FiresTooLong:
+    def __init__(self, path, attributes):
+        pass
+
+    def fire(self, device, times, columns, valid):
+        time.sleep(60)
+
+
+class FiresAndEnds(FiresTooLong):
+    def fire(self, device, times, columns, valid):
+        os._exit(3)
+
+
+class NoFire(FiresTooLong):
+    fire = None

@@ -1,0 +1,159 @@
+"""Runs triggers of users: one process for each trigger that has fired on this node.
+
+Unlike a function's, a trigger's object lives on from one batch to the next, until the trigger is
+stopped, dropped or made anew, its file changes, or its process ends. Batches of a trigger come one
+at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cluster.query.udf import wire
+from cluster.query.udf.process import START_S, Code, UdfError, WorkerProcess, code_of
+from cluster.schema.registry import Trigger
+from iotdb_engine.types import Column
+
+MAX_TRIGGERS = 32
+"""Started triggers, each of which may need a process on each node."""
+
+
+class TriggerBatch(NamedTuple):
+    """Rows of one device: times int64[n], and a column[n] for each measurement."""
+
+    device: str
+    measurements: Sequence[str]
+    times: wire.Times
+    columns: Sequence[Column]
+
+
+class _Running:
+    """A trigger's place: its process, when it has one, is the lock holder's."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.made: tuple[Trigger, Code] | None = None
+        self.process: WorkerProcess | None = None
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.close()
+        self.made = self.process = None
+
+
+class TriggerRuntime:
+    """The triggers of one node's folder; thread-safe.
+
+    Args:
+        folder: of modules; None: triggers are switched off.
+        timeout_s: of each batch, waiting for the batches before it included.
+    """
+
+    def __init__(self, folder: Path | None, timeout_s: float) -> None:
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}
+        self._closed = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a folder."""
+        return self._folder is not None
+
+    def check(self, trigger: Trigger) -> None:
+        """Make a trigger's object once, in a process that ends again.
+
+        Raises:
+            UdfError: with the reason why it can't be.
+        """
+        process = WorkerProcess(self._known_folder())
+        try:
+            process.ask(_make(trigger), START_S)
+        finally:
+            process.close()
+
+    def fire(self, trigger: Trigger, batch: TriggerBatch, timeout_s: float) -> None:
+        """Hand a batch to a trigger and wait until it has taken it.
+
+        Raises:
+            UdfError: it failed, took too long, or can't be run here.
+        """
+        folder = self._known_folder()
+        end = time.monotonic() + min(self._timeout_s, timeout_s)
+        running = self._place(trigger.name)
+        if not running.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise UdfError("it is busy with other inserts (udf_timeout_ms)")
+        try:
+            if self._closed:
+                raise UdfError("the server is being stopped")
+            process = self._process(running, trigger, folder)
+            try:
+                process.ask(_fire(batch), max(0.0, end - time.monotonic()))
+            finally:
+                if not process.alive:
+                    running.end()
+        finally:
+            running.lock.release()
+
+    def keep(self, names: Collection[str]) -> None:
+        """End the processes of all triggers but these, when their batch is done."""
+        with self._lock:
+            gone = [self._running.pop(name) for name in set(self._running) - set(names)]
+        for running in gone:
+            with running.lock:
+                running.end()
+
+    def close(self) -> None:
+        """End the processes; a batch under way goes on until its time is up."""
+        self._closed = True
+        self.keep(())
+
+    def _known_folder(self) -> Path:
+        if self._folder is None:
+            raise UdfError("triggers are switched off on this node (udf_dir)")
+        return self._folder
+
+    def _place(self, name: str) -> _Running:
+        with self._lock:
+            return self._running.setdefault(name, _Running())
+
+    @staticmethod
+    def _process(running: _Running, trigger: Trigger, folder: Path) -> WorkerProcess:
+        """Return the process that has the trigger's object; a new one where need be."""
+        wanted = trigger, code_of(folder, trigger.class_name)
+        if running.made == wanted and running.process is not None and running.process.alive:
+            return running.process
+        running.end()
+        process = WorkerProcess(folder)
+        try:
+            process.ask(_make(trigger), START_S)
+        except BaseException:
+            process.close()
+            raise
+        running.made, running.process = wanted, process
+        return process
+
+
+def _make(trigger: Trigger) -> bytes:
+    return wire.encode(
+        {
+            "op": "make_trigger",
+            "class": trigger.class_name,
+            "path": trigger.path,
+            "attributes": trigger.attributes,
+        }
+    )
+
+
+def _fire(batch: TriggerBatch) -> bytes:
+    sent = [wire.WireColumn("INT64", batch.times)]
+    sent += [
+        wire.WireColumn(column.type.name, column.values, column.valid) for column in batch.columns
+    ]
+    head = {"op": "fire", "device": batch.device, "measurements": list(batch.measurements)}
+    return wire.encode(head, sent)

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.coordinator.inserter import InsertItem
+from cluster.errors import ClusterError
+from cluster.rpc.deadline import Deadline
+from harness.local_database import LocalDatabase
+from iotdb_engine import DataType
+
+MODULES = Path(__file__).parent / "udf_modules"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(MODULES, tmp_path / "udf"))
+
+
+@pytest.fixture
+def database(folder):
+    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms="2000") as made:
+        made.execute("CREATE TIMESERIES root.sg.d.s(alias) WITH DATATYPE=DOUBLE")
+        made.execute("CREATE TIMESERIES root.sg.d.t WITH DATATYPE=TEXT")
+        yield made
+        made.coordinator.triggers.close()
+
+
+class Written:
+    """What triggers of class Records were told: [name, batches so far, device, times, cells]."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def lines(self):
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+
+@pytest.fixture
+def told(tmp_path):
+    return Written(tmp_path / "told")
+
+
+def create(database, told, name, event, path):
+    database.execute(
+        f"CREATE TRIGGER {name} {event} INSERT ON {path} AS 'sample:Records' "
+        f"WITH ('file'='{told.path}', 'name'='{name}')"
+    )
+
+
+def rows_of(database):
+    return database.execute("SELECT s FROM root.sg.d")[1]
+
+
+def test_it_sees_batches_of_rows_with_their_nulls(database, told):
+    create(database, told, "a", "AFTER", "root.sg.d")
+    database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (2, 2.5, 'x'), (1, null, 'y')")
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (3, 3)")
+    assert told.lines() == [
+        ["a", 1, "root.sg.d", [2, 1], {"s": [2.5, None], "t": ["x", "y"]}],
+        ["a", 2, "root.sg.d", [3], {"s": [3.0]}],
+    ]
+
+
+def test_tablets_fire_once_with_the_names_of_the_series(database, told):
+    create(database, told, "a", "BEFORE", "root.sg.d.s")
+    count = 1000
+    times = np.arange(count, dtype=">i8")
+    item = InsertItem(
+        "root.sg.d",
+        ("alias",),
+        (DataType.DOUBLE,),
+        count,
+        times.tobytes(),
+        times.astype(">f8").tobytes(),
+        b"",
+        aligned=False,
+    )
+    for _ in range(2):
+        (status,) = database.coordinator.inserter.insert([item], Deadline.after(60))
+        assert status.ok
+    cells = {"s": [float(n) for n in range(count)]}
+    assert [line[4] for line in told.lines()] == [cells, cells]
+
+
+def test_those_of_the_series_fire_first_then_upwards(database, told):
+    for name, path in (
+        ("group", "root.sg"),
+        ("series", "root.sg.d.s"),
+        ("device", "root.sg.d"),
+        ("other", "root.sg.d.t"),
+    ):
+        create(database, told, name, "AFTER", path)
+    create(database, told, "early", "BEFORE", "root.sg")
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    assert [line[0] for line in told.lines()] == ["early", "series", "device", "group"]
+
+
+def test_a_pattern_watches_series(database, told):
+    database.execute("CREATE TIMESERIES root.sg.e.s WITH DATATYPE=DOUBLE")
+    create(database, told, "p", "AFTER", "root.sg.*.s")
+    database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (1, 1, 'x')")
+    database.execute("INSERT INTO root.sg.e(time, s) VALUES (1, 2)")
+    database.execute("INSERT INTO root.sg.e.below(time, s) VALUES (1, 3)")
+    assert [line[2:] for line in told.lines()] == [
+        ["root.sg.d", [1], {"s": [1.0]}],
+        ["root.sg.e", [1], {"s": [2.0]}],
+    ]
+
+
+def test_before_refuses_the_insert_and_nothing_else(database):
+    database.execute(
+        "CREATE TRIGGER guard BEFORE INSERT ON root.sg.d.s AS 'sample:Guards' WITH ('limit'='5')"
+    )
+    with pytest.raises(ClusterError, match=r"guard failed: ValueError: s is above 5") as caught:
+        database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (1, 1, 'x'), (2, 9, 'y')")
+    assert caught.value.status == 506  # a status for each of the two rows
+    assert rows_of(database) == []
+    with pytest.raises(ClusterError) as caught:
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (2, 9)")
+    assert caught.value.status == 313
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    database.execute("INSERT INTO root.sg.d(time, t) VALUES (9, 'z')")
+    assert rows_of(database) == [[1, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("FiresTooLong", "took too long (udf_timeout_ms)"), ("FiresAndEnds", "its process ended")],
+)
+def test_a_bad_trigger_fails_its_insert_only(database, kind, text):
+    database.execute(f"CREATE TRIGGER bad BEFORE INSERT ON root.sg.d.s AS 'sample:{kind}'")
+    with pytest.raises(ClusterError) as caught:
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    assert text in caught.value.message
+    database.execute("STOP TRIGGER bad")
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    assert rows_of(database) == [[1, 1.0]]
+
+
+def test_after_is_logged_and_the_rows_stay(database, caplog):
+    database.execute("CREATE TRIGGER bad AFTER INSERT ON root.sg AS 'sample:FiresAndEnds'")
+    with caplog.at_level(logging.WARNING):
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (2, 2)")
+    assert rows_of(database) == [[1, 1.0], [2, 2.0]]
+    (told,) = [r.getMessage() for r in caplog.records if "trigger bad failed" in r.getMessage()]
+    assert "its process ended" in told
+
+
+def test_what_can_not_be_written_does_not_fire(database, told):
+    create(database, told, "b", "BEFORE", "root.sg")
+    create(database, told, "a", "AFTER", "root.sg")
+    with pytest.raises(ClusterError, match=r"failed to insert measurements \[s\]"):
+        database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (1, 'word', 'x')")
+    database.execute("SET TTL TO root.sg 1000")
+    with pytest.raises(ClusterError, match="ttl"):
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    assert [[line[0], line[4]] for line in told.lines()] == [
+        ["b", {"t": ["x"]}],
+        ["a", {"t": ["x"]}],
+    ]
+
+
+def test_results_of_queries_fire_too(database, told):
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    database.execute("CREATE TIMESERIES root.sg.copy.s WITH DATATYPE=DOUBLE")
+    create(database, told, "a", "AFTER", "root.sg.copy")
+    database.execute("SELECT s INTO root.sg.copy.s FROM root.sg.d")
+    assert [line[2:] for line in told.lines()] == [["root.sg.copy", [1], {"s": [1.0]}]]
+
+
+def test_stopped_and_started_and_dropped(database, told):
+    create(database, told, "a", "AFTER", "root.sg")
+    assert database.execute("SHOW TRIGGERS")[1][0][:5] == [
+        b"a",
+        b"started",
+        b"after insert",
+        b"root.sg",
+        b"sample:Records",
+    ]
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    database.execute("STOP TRIGGER a")
+    assert database.execute("SHOW TRIGGERS")[1][0][1] == b"stopped"
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (2, 1)")
+    assert not database.coordinator.triggers._running
+    database.execute("START TRIGGER a")
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (3, 1)")
+    assert [line[1:4] for line in told.lines()] == [
+        [1, "root.sg.d", [1]],
+        [1, "root.sg.d", [3]],
+    ]
+    database.execute("DROP TRIGGER a")
+    assert database.execute("SHOW TRIGGERS")[1] == []
+    for sql in ("DROP TRIGGER a", "START TRIGGER a", "STOP TRIGGER a"):
+        with pytest.raises(ClusterError, match="Trigger a does not exist"):
+            database.execute(sql)
+
+
+def test_a_changed_file_is_loaded_anew(database, folder, told):
+    create(database, told, "a", "AFTER", "root.sg")
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    path = folder / "sample.py"
+    path.write_text(path.read_text().replace("self.batches = 0", "self.batches = 100"))
+    database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    assert [line[1] for line in told.lines()] == [1, 101]
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        ("ON root.sg.x AS 'sample:Records'", "the path root.sg.x does not exist"),
+        ("ON root.sg.d AS 'sample:Nothing'", "has no class Nothing with a method fire"),
+        ("ON root.sg.d AS 'sample:NoFire'", "has no class NoFire with a method fire"),
+        ("ON root.sg.d AS 'nothing:X'", "module nothing: ModuleNotFoundError"),
+        ("ON root.sg.d AS 'sample:Records'", "the attribute 'file' is needed"),
+    ],
+)
+def test_what_can_not_be_registered(database, sql, text):
+    with pytest.raises(ClusterError) as caught:
+        database.execute(f"CREATE TRIGGER x AFTER INSERT {sql}")
+    assert caught.value.status == 313
+    assert text in caught.value.message
+    assert database.execute("SHOW TRIGGERS")[1] == []
+
+
+def test_a_name_is_given_once(database, told):
+    create(database, told, "a", "AFTER", "root.sg")
+    with pytest.raises(ClusterError, match="already been registered with the same trigger name"):
+        create(database, told, "a", "AFTER", "root.sg.d")
+
+
+def test_they_are_off_by_default():
+    with LocalDatabase() as database:
+        database.execute("CREATE TIMESERIES root.sg.d.s INT32")
+        with pytest.raises(ClusterError, match="switched off"):
+            database.execute("CREATE TRIGGER x AFTER INSERT ON root.sg AS 'sample:Records'")
