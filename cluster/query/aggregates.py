@@ -144,3 +144,14 @@ AGGREGATE_FUNCTIONS: dict[str, AggregateFunction] = {
     )
 }
 """By lower-case name."""
+
+MODERN_AGGREGATES: dict[str, AggregateFunction] = {
+    "time_duration": AggregateFunction(
+        "time_duration",
+        False,
+        _I64,
+        Needs.FIRST | Needs.LAST,
+        lambda a: _present(a.max_time) - _present(a.min_time),
+    )
+}
+"""Those that only 1.x has, by lower-case name; see `row_aggregates` for the others."""

@@ -10,7 +10,7 @@ from math import prod
 from typing import NamedTuple, Protocol
 
 from cluster.errors import ClusterError
-from cluster.query.aggregates import AGGREGATE_FUNCTIONS, AggregateFunction
+from cluster.query.aggregates import AGGREGATE_FUNCTIONS, MODERN_AGGREGATES, AggregateFunction
 from cluster.query.backend import QueryBackend
 from cluster.query.errors import metadata_error, query_error
 from cluster.query.expressions import (
@@ -18,7 +18,10 @@ from cluster.query.expressions import (
     Bound,
     Call,
     ConstantLeaf,
+    EndTimeLeaf,
+    RowAggregateLeaf,
     SeriesLeaf,
+    TimeLeaf,
     binary,
     negated,
     operand_name,
@@ -27,6 +30,7 @@ from cluster.query.expressions import (
 from cluster.query.functions.function import Bind, FunctionError
 from cluster.query.functions.operators import Operand, bind_operator, constant_operand
 from cluster.query.functions.registry import BUILT_IN, KNOWN
+from cluster.query.row_aggregates import COUNT_TIME, ROW_AGGREGATES
 from cluster.query.where import times_around
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
@@ -56,6 +60,9 @@ from cluster.sql.statements.select import (
 from iotdb_engine.types import DataType
 
 _MAX_COLUMNS = 100_000
+
+END_TIME = "__endTime"
+"""How 1.x calls the last time of a window in the select list."""
 
 
 class SeriesResolver:
@@ -105,7 +112,8 @@ def _series_paths(select: Select) -> Iterator[str]:
         for path in paths_of(item.expression):
             for prefix in select.prefixes:
                 yield f"{prefix}.{path}"
-    others = [part for part in (select.rest, select.having) if part is not None]
+    control = None if select.segments is None else select.segments.control
+    others = [part for part in (select.rest, select.having, control) if part is not None]
     for path in [
         *condition_paths(select.where),
         *(path for part in others for path in paths_of(part)),
@@ -119,20 +127,28 @@ def _series_paths(select: Select) -> Iterator[str]:
 
 def paths_of(expression: Expression) -> Iterator[str]:
     """Yield the paths of an expression."""
+    for part in parts_of(expression):
+        if isinstance(part, PathExpression) and part.path != END_TIME:
+            yield part.path
+
+
+def parts_of(expression: Expression) -> Iterator[Expression]:
+    """Yield an expression and all that it is made of."""
+    yield expression
     match expression:
-        case PathExpression():
-            yield expression.path
         case Negation():
-            yield from paths_of(expression.operand)
+            yield from parts_of(expression.operand)
         case BinaryExpression():
-            yield from paths_of(expression.left)
-            yield from paths_of(expression.right)
+            yield from parts_of(expression.left)
+            yield from parts_of(expression.right)
         case FunctionCall():
             for argument in expression.arguments:
-                yield from paths_of(argument)
+                yield from parts_of(argument)
         case Operation():
             for operand in expression.operands:
-                yield from paths_of(operand)
+                yield from parts_of(operand)
+        case PathExpression() | ConstantExpression() | TimeExpression():
+            return
 
 
 def condition_paths(condition: Condition | None) -> Iterator[str]:
@@ -167,9 +183,20 @@ class ItemKind(Enum):
 
 def aggregate_of(expression: Expression) -> AggregateFunction | None:
     """Return the aggregate function that an expression calls, None when it is no such call."""
-    if isinstance(expression, FunctionCall):
-        return AGGREGATE_FUNCTIONS.get(expression.name.lower())
-    return None
+    if not isinstance(expression, FunctionCall):
+        return None
+    name = expression.name.lower()
+    found = AGGREGATE_FUNCTIONS.get(name)
+    return MODERN_AGGREGATES.get(name) if found is None and expression.modern else found
+
+
+def is_row_aggregate(expression: Expression) -> bool:
+    """Return whether an expression calls an aggregate of 1.x that needs the rows themselves."""
+    return (
+        isinstance(expression, FunctionCall)
+        and expression.modern
+        and expression.name.lower() in ROW_AGGREGATES
+    )
 
 
 def kind_of(item: SelectItem) -> ItemKind:
@@ -193,7 +220,7 @@ def kind_of(item: SelectItem) -> ItemKind:
 def _kinds(expression: Expression) -> list[ItemKind]:
     match expression:
         case PathExpression():
-            return [ItemKind.SERIES]
+            return [ItemKind.AGGREGATE if expression.path == END_TIME else ItemKind.SERIES]
         case ConstantExpression():
             return []
         case Negation():
@@ -201,7 +228,7 @@ def _kinds(expression: Expression) -> list[ItemKind]:
         case BinaryExpression():
             return _kinds(expression.left) + _kinds(expression.right)
         case FunctionCall():
-            if aggregate_of(expression) is not None:
+            if aggregate_of(expression) is not None or is_row_aggregate(expression):
                 return [ItemKind.AGGREGATE]
             return [kind for argument in expression.arguments for kind in _kinds(argument)]
         case Operation():
@@ -247,6 +274,8 @@ class Binder:
                 unknown function, or its arguments are wrong.
         """
         match expression:
+            case PathExpression() if expression.path == END_TIME:
+                return [EndTimeLeaf(END_TIME)]
             case PathExpression():
                 return [SeriesLeaf(*matched) for matched in self._match(expression.path)]
             case ConstantExpression():
@@ -285,6 +314,8 @@ class Binder:
         aggregate = aggregate_of(call)
         if aggregate is not None:
             return self._aggregates(call, aggregate)
+        if is_row_aggregate(call):
+            return self._row_aggregates(call)
         name = call.name.lower()
         bind = BUILT_IN.get(name)
         if bind is None and self._functions is not None:
@@ -312,6 +343,41 @@ class Binder:
             function.check_type(data_type)
         name = call.name
         return [AggregateLeaf(function, series, f"{name}({shown})") for series, shown in found]
+
+    def _row_aggregates(self, call: FunctionCall) -> list[Bound]:
+        key = call.name.lower()
+        if any(set(_kinds_but_time(argument)) != {ItemKind.SERIES} for argument in call.arguments):
+            raise query_error(f"The arguments of {call.name} must be made of time series.")
+        if key == COUNT_TIME:
+            found = [leaf for argument in call.arguments for leaf in self.bind(argument)]
+            texts = [text for argument in call.arguments for text in paths_of(argument)]
+            name = f"{call.name}({', '.join(texts)})"
+            return [_row_aggregate(call, found, name)] if found else []
+        choices = _combinations(*(self._row_argument(argument) for argument in call.arguments))
+        bound: list[Bound] = []
+        for arguments in choices:
+            texts = [argument.name for argument in arguments]
+            texts += [attribute_name(name, value) for name, value in call.attributes]
+            bound.append(_row_aggregate(call, arguments, f"{call.name}({', '.join(texts)})"))
+        return bound
+
+    def _row_argument(self, expression: Expression) -> Sequence[Bound]:
+        return [TimeLeaf()] if isinstance(expression, TimeExpression) else self.bind(expression)
+
+
+def _kinds_but_time(expression: Expression) -> list[ItemKind]:
+    """Return as `_kinds`; the time of the row may be an argument, too."""
+    return [ItemKind.SERIES] if isinstance(expression, TimeExpression) else _kinds(expression)
+
+
+def _row_aggregate(call: FunctionCall, arguments: Sequence[Bound], name: str) -> RowAggregateLeaf:
+    bind = ROW_AGGREGATES[call.name.lower()]
+    types = [argument.data_type for argument in arguments]
+    try:
+        function = bind(types, dict(call.attributes))
+    except FunctionError as error:
+        raise query_error(f"{call.name}: {error}") from error
+    return RowAggregateLeaf(call.name.lower(), tuple(arguments), call.attributes, function, name)
 
 
 def _combinations(*choices: Sequence[Bound]) -> Iterator[tuple[Bound, ...]]:

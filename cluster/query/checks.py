@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.query.binding import ItemKind, aggregate_of, kind_of
+from cluster.query.binding import ItemKind, aggregate_of, is_row_aggregate, kind_of
 from cluster.query.errors import query_error
 from cluster.sql.statements.expressions import Expression, PathExpression
 from cluster.sql.statements.select import (
@@ -35,7 +35,7 @@ def select_kind(select: Select) -> ItemKind:
     if ItemKind.AGGREGATE in kinds:
         _check_aggregation(select)
         return ItemKind.AGGREGATE
-    if select.windows is not None or select.levels:
+    if select.in_windows or select.levels:
         raise query_error(_MIXED)
     kind = ItemKind.FUNCTION if ItemKind.FUNCTION in kinds else ItemKind.SERIES
     if select.modern:
@@ -62,6 +62,13 @@ def _check_last(select: Select) -> None:
         or select.fill is not None
     ):
         raise query_error("Last queries can only be applied on raw time series.")
+
+
+def is_last_filter(select: Select) -> bool:
+    """Return whether the WHERE clause is what LAST knows in 0.13: the latest point decides."""
+    where = select.where
+    later = isinstance(where, TimeCompare) and where.op in (Comparison.GT, Comparison.GE)
+    return select.rest is None and (where is None or later)
 
 
 def last_filter(condition: Condition | None) -> TimeCompare | None:
@@ -110,7 +117,7 @@ def _check_aggregation(select: Select) -> None:
 
 def _is_plain_call(expression: Expression) -> bool:
     """Return whether an expression is one aggregate over a path, nothing around it."""
-    return aggregate_of(expression) is not None
+    return aggregate_of(expression) is not None or is_row_aggregate(expression)
 
 
 def fill_time(condition: Condition | None) -> int:

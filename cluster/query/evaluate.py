@@ -20,9 +20,12 @@ from cluster.query.expressions import (
     Call,
     ColumnLeaf,
     ConstantLeaf,
+    EndTimeLeaf,
     Leaf,
     Negated,
+    RowAggregateLeaf,
     SeriesLeaf,
+    TimeLeaf,
     is_delayed,
     leaves,
 )
@@ -107,9 +110,11 @@ def compute_of(expression: Bound, numbers: Mapping[Leaf, int]) -> Compute:
             time.
     """
     match expression:
-        case SeriesLeaf() | AggregateLeaf():
+        case SeriesLeaf() | AggregateLeaf() | RowAggregateLeaf() | EndTimeLeaf():
             number = numbers[expression]
             return lambda batch: batch.columns[number]
+        case TimeLeaf():
+            return lambda batch: Column(DataType.INT64, batch.times)
         case ColumnLeaf():
             place = expression.number
             return lambda batch: batch.columns[place]

@@ -10,6 +10,7 @@ from cluster.query.binding import ItemKind, from_prefixes
 from cluster.query.by_device import DeviceSelection
 from cluster.query.checks import has_nested_aggregates, select_kind
 from cluster.query.context import QueryContext
+from cluster.query.explain import explain
 from cluster.query.group_by import WindowSeries
 from cluster.query.last import select_last
 from cluster.query.modern_by_device import ModernDeviceSelection
@@ -18,6 +19,7 @@ from cluster.query.point_fill import select_filled
 from cluster.query.result import ResultSet
 from cluster.query.selection import Selection
 from cluster.query.show import show
+from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.families import Statement, is_query
 from cluster.sql.statements.select import Alignment, Select
 
@@ -32,6 +34,8 @@ def execute_query(statement: Statement, backend: QueryBackend, context: QueryCon
     context.check()
     if isinstance(statement, Select):
         return execute_select(statement, backend, context)
+    if isinstance(statement, Explain):
+        return explain(statement, backend, context, execute_select)
     if is_query(statement):
         return show(statement, backend, context)
     raise ClusterError(StatusCode.EXECUTE_STATEMENT_ERROR, "Statement is not a query statement.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from cluster.query.aggregates import AggregateFunction
 from cluster.query.errors import query_error
 from cluster.query.functions.function import BoundFunction, DelayedFunction
+from cluster.query.row_aggregates import RowAggregateFunction
 from cluster.scan.windows import NUMERIC_TYPES
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.expressions import Arithmetic, Operator
@@ -42,6 +43,41 @@ class AggregateLeaf:
     def data_type(self) -> DataType:
         """Type of the values."""
         return self.function.result_type(self.series.data_type)
+
+
+@dataclass(frozen=True)
+class RowAggregateLeaf:
+    """An aggregate of expressions over the rows of a window.
+
+    `key` (its lower-case name) and `attributes` tell equal ones.
+    """
+
+    key: str
+    arguments: tuple[Bound, ...]
+    attributes: tuple[tuple[str, str], ...]
+    function: RowAggregateFunction = field(compare=False)
+    name: str = field(compare=False)
+
+    @property
+    def data_type(self) -> DataType:
+        """Type of the values."""
+        return self.function.data_type
+
+
+@dataclass(frozen=True)
+class EndTimeLeaf:
+    """The last time of a window, `__endTime`."""
+
+    name: str = field(compare=False)
+    data_type: DataType = DataType.INT64
+
+
+@dataclass(frozen=True)
+class TimeLeaf:
+    """The time of the row at hand."""
+
+    name: str = field(default="Time", compare=False)
+    data_type: DataType = DataType.INT64
 
 
 @dataclass(frozen=True)
@@ -110,8 +146,19 @@ _COMPOUND = frozenset(
 )
 """Keys of calls whose names need parentheses inside of others."""
 
-Leaf = SeriesLeaf | AggregateLeaf
-Bound = SeriesLeaf | AggregateLeaf | ConstantLeaf | ColumnLeaf | Negated | Binary | Call
+Leaf = SeriesLeaf | AggregateLeaf | RowAggregateLeaf | EndTimeLeaf
+Bound = (
+    SeriesLeaf
+    | AggregateLeaf
+    | RowAggregateLeaf
+    | EndTimeLeaf
+    | TimeLeaf
+    | ConstantLeaf
+    | ColumnLeaf
+    | Negated
+    | Binary
+    | Call
+)
 
 
 def negated(operand: Bound) -> Bound:
@@ -121,7 +168,7 @@ def negated(operand: Bound) -> Bound:
         ClusterError: QUERY_PROCESS_ERROR: the operand is no number.
     """
     _check_numeric(operand)
-    bare = isinstance(operand, (SeriesLeaf, AggregateLeaf, Call)) or (
+    bare = isinstance(operand, (SeriesLeaf, AggregateLeaf, RowAggregateLeaf, Call)) or (
         isinstance(operand, ConstantLeaf)
         and not operand.compound
         and not operand.name.startswith("-")
@@ -191,7 +238,7 @@ def _check_numeric(operand: Bound) -> None:
 def leaves(expression: Bound) -> Iterator[Leaf]:
     """Yield what an expression reads, in the order of its text."""
     match expression:
-        case SeriesLeaf() | AggregateLeaf():
+        case SeriesLeaf() | AggregateLeaf() | RowAggregateLeaf() | EndTimeLeaf():
             yield expression
         case Negated():
             yield from leaves(expression.operand)
@@ -201,8 +248,21 @@ def leaves(expression: Bound) -> Iterator[Leaf]:
         case Call():
             for argument in expression.arguments:
                 yield from leaves(argument)
-        case ConstantLeaf() | ColumnLeaf():
+        case ConstantLeaf() | ColumnLeaf() | TimeLeaf():
             return
+
+
+def series_of(expression: Bound) -> Iterator[SeriesInfo]:
+    """Yield the series whose points an expression is made of, in the order of its text."""
+    for leaf in leaves(expression):
+        match leaf:
+            case SeriesLeaf() | AggregateLeaf():
+                yield leaf.series
+            case RowAggregateLeaf():
+                for argument in leaf.arguments:
+                    yield from series_of(argument)
+            case EndTimeLeaf():
+                pass
 
 
 def is_delayed(expression: Bound) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import SeriesResolver, bind_items, cut_columns, match_over
-from cluster.query.checks import last_filter
+from cluster.query.binding import ItemKind, SeriesResolver, bind_items, cut_columns, match_over
+from cluster.query.checks import is_last_filter, last_filter
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.expressions import SeriesLeaf
+from cluster.query.modern_selection import ModernSelection
 from cluster.query.result import ResultSet, limited
 from cluster.query.text_values import text_of
 from cluster.schema.series import SeriesInfo
@@ -41,9 +43,11 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     """Return the latest point of each selected series that has one.
 
     Raises:
-        ClusterError: QUERY_PROCESS_ERROR: a filter other than one `time >` or `time >=`.
+        ClusterError: QUERY_PROCESS_ERROR: up to 0.13, a filter other than one `time >` or
+            `time >=`. In 1.x any filter does, and it decides before the latest point is taken.
     """
-    predicate = last_filter(select.where)
+    free = context.modern and not is_last_filter(select)
+    predicate = None if free else last_filter(select.where)
     resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
     resolver.prefetch(select)
     outputs = bind_items(select.items, match_over(select.prefixes, resolver))
@@ -54,7 +58,12 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
             shown.setdefault(output.name, output.expression.series)
     distinct = {info.series_id: info for info in shown.values()}
     series = list(distinct.values())
-    points = dict(zip(distinct, backend.last(series), strict=True)) if series else {}
+    points: dict[int, tuple[int, Any] | None] = {}
+    if series and free:
+        rest = replace(select, last=False, sort_keys=())
+        points = ModernSelection(rest, ItemKind.AGGREGATE, backend, context).latest(series)
+    elif series:
+        points = dict(zip(distinct, backend.last(series), strict=True))
     low = None if predicate is None else interval_of(predicate)[0]
     type_names = {data_type: data_type.name for data_type in DataType}
     rows = []

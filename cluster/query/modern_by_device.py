@@ -13,13 +13,21 @@ import numpy as np
 
 from cluster.query.align import nulls
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import ItemKind, SeriesResolver, aggregate_of, condition_paths, paths_of
+from cluster.query.binding import (
+    ItemKind,
+    SeriesResolver,
+    aggregate_of,
+    condition_paths,
+    is_row_aggregate,
+    paths_of,
+)
 from cluster.query.by_device import DEVICE
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.modern_rows import RowOrder, sorted_rows
 from cluster.query.modern_selection import ModernSelection
 from cluster.query.result import ResultSet, limited
+from cluster.query.row_aggregates import COUNT_TIME
 from cluster.query.without_null import listed_text, null_filter, without_null
 from cluster.schema.paths import PathPattern, is_wildcard
 from cluster.sql.statements.expressions import Expression, FunctionCall, PathExpression
@@ -76,7 +84,7 @@ class ModernDeviceSelection:
             types=[DataType.TEXT, *types],
             column_index=[0, *index],
             batches=limited(batches, select.offset, select.limit),
-            ignore_time=self._kind is ItemKind.AGGREGATE and select.windows is None,
+            ignore_time=self._kind is ItemKind.AGGREGATE and not select.in_windows,
         )
 
     def _devices(self) -> list[str]:
@@ -95,7 +103,7 @@ class ModernDeviceSelection:
                 raise query_error(
                     "The paths of the SELECT clause can only be measurements or STAR."
                 )
-            if not wild:
+            if not wild or _counts_time(item.expression):
                 items.append(item)
                 continue
             names = dict.fromkeys(
@@ -113,6 +121,8 @@ class ModernDeviceSelection:
         select = self._select
         filters = list(condition_paths(select.where))
         filters += paths_of(select.rest) if select.rest is not None else ()
+        if select.segments is not None and select.segments.control is not None:
+            filters += paths_of(select.segments.control)
         if not all(self._has(device, path) for path in filters):
             return None
         present = tuple(
@@ -181,6 +191,15 @@ class ModernDeviceSelection:
         return RowOrder(1 + names.index(text), key.descending, key.nulls_first)
 
 
+def _counts_time(expression: Expression) -> bool:
+    """Return whether a wildcard stands for all series of a device at once."""
+    return (
+        isinstance(expression, FunctionCall)
+        and is_row_aggregate(expression)
+        and expression.name.lower() == COUNT_TIME
+    )
+
+
 class _Named(NamedTuple):
     name: str
 
@@ -189,6 +208,8 @@ def _named(expression: Expression, measurement: str) -> Expression:
     """Return an expression of one wildcard for one measurement."""
     if isinstance(expression, PathExpression):
         return PathExpression(measurement)
-    if isinstance(expression, FunctionCall) and aggregate_of(expression) is not None:
+    if isinstance(expression, FunctionCall) and (
+        aggregate_of(expression) is not None or is_row_aggregate(expression)
+    ):
         return replace(expression, arguments=(PathExpression(measurement),))
     raise query_error("a wildcard inside of an expression does not go with ALIGN BY DEVICE")

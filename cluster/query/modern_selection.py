@@ -7,23 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
+from cluster.query.aggregates import AGGREGATE_FUNCTIONS
+from cluster.query.aggregation import reversed_rows
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import Binder, ItemKind, MatchedSeries, Output, PathMatcher, match_over
+from cluster.query.binding import (
+    END_TIME,
+    Binder,
+    ItemKind,
+    MatchedSeries,
+    Output,
+    PathMatcher,
+    is_row_aggregate,
+    match_over,
+    parts_of,
+)
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
-from cluster.query.evaluate import compute_of, evaluated
-from cluster.query.expressions import AggregateLeaf, Bound, Leaf, is_delayed, leaves
+from cluster.query.evaluate import evaluated
+from cluster.query.expressions import (
+    AggregateLeaf,
+    Bound,
+    EndTimeLeaf,
+    Leaf,
+    RowAggregateLeaf,
+    SeriesLeaf,
+    is_delayed,
+    leaves,
+    series_of,
+)
+from cluster.query.group_by import WindowSeries
 from cluster.query.modern_rows import RowOrder, filled_rows, first_only, sorted_rows, where_true
 from cluster.query.result import ResultSet, limited
-from cluster.query.rows import RowSource, reordered
+from cluster.query.row_aggregation import RowAggregation, RowsToAggregate
+from cluster.query.rows import reordered
 from cluster.query.selection import Selection, check_series_count
 from cluster.query.where import PlannedWhere, SeriesColumns, unknown_in_where
 from cluster.query.without_null import listed_text, null_filter, without_null
 from cluster.scan.filters import first_columns
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.expressions import PathExpression
-from cluster.sql.statements.select import Alignment, Fill, Select, SortBy, SortKey
+from cluster.sql.statements.select import Alignment, Fill, Select, SelectItem, SortBy, SortKey
 from iotdb_engine.types import ColumnBatch, DataType
 
 
@@ -31,9 +56,18 @@ def is_modern(select: Select) -> bool:
     """Return whether a SELECT has what 0.13 does not know."""
     return select.modern and (
         select.rest is not None
+        or select.segments is not None
+        or any(map(_needs_rows, select.items))
         or select.having is not None
         or bool(select.sort_keys)
         or select.fill is not None
+    )
+
+
+def _needs_rows(item: SelectItem) -> bool:
+    return any(
+        is_row_aggregate(part) or (isinstance(part, PathExpression) and part.path == END_TIME)
+        for part in parts_of(item.expression)
     )
 
 
@@ -46,6 +80,7 @@ class ModernSelection(Selection):
         super().__init__(replace(select, fill=None), kind, backend, context)
         self._fill: Fill | None = select.fill
         self._tests: list[Bound] = []
+        self._control: Bound | None = None
 
     def result(self) -> ResultSet:
         """Plan, and return the result to be computed."""
@@ -61,6 +96,7 @@ class ModernSelection(Selection):
             self._where(SeriesColumns())
             return ResultSet([], [], [], iter(()))
         self._tests = self._bound_rest()
+        self._control = self._bound_control()
         having = self._bound_having()
         sorting = [self._sorted_by(key, outputs) for key in select.sort_keys]
         distinct: dict[Bound, int] = {}
@@ -94,8 +130,25 @@ class ModernSelection(Selection):
             types=[output.expression.data_type for output in outputs],
             column_index=index,
             batches=limited(batches, select.offset, select.limit),
-            ignore_time=self._kind is ItemKind.AGGREGATE and select.windows is None,
+            ignore_time=self._kind is ItemKind.AGGREGATE and not select.in_windows,
         )
+
+    def latest(self, series: Sequence[SeriesInfo]) -> dict[int, tuple[int, Any] | None]:
+        """Return the latest point of each series whose row passes WHERE, by the series' id."""
+        self._resolver.prefetch(self._select)
+        self._tests = self._bound_rest()
+        functions = [AGGREGATE_FUNCTIONS[name] for name in ("max_time", "last_value")]
+        wanted = [AggregateLeaf(function, info, "") for function in functions for info in series]
+        (row,) = self._rows(wanted)
+        cells = [
+            column.values[0] if column.valid is None or column.valid[0] else None
+            for column in row.columns
+        ]
+        pairs = zip(cells[: len(series)], cells[len(series) :], strict=True)
+        return {
+            info.series_id: None if time is None else (int(time), value)
+            for info, (time, value) in zip(series, pairs, strict=True)
+        }
 
     # ---- binding ----
 
@@ -111,19 +164,31 @@ class ModernSelection(Selection):
         rest = self._select.rest
         if rest is None:
             return []
-        if self._kind is ItemKind.AGGREGATE:
-            raise query_error(
-                "the WHERE clause of a query with aggregates can only compare series and time with "
-                "constants"
-            )
         bound = self._binder().bind(rest)
         if not bound:
             raise unknown_in_where(listed_text(rest))
         for test in bound:
             _check_boolean(test, "WHERE")
-            if is_delayed(test) or any(isinstance(leaf, AggregateLeaf) for leaf in leaves(test)):
+            if is_delayed(test) or not all(isinstance(leaf, SeriesLeaf) for leaf in leaves(test)):
                 raise query_error(f"{test.name} can't be computed row by row in WHERE")
         return bound
+
+    def _bound_control(self) -> Bound | None:
+        """Return what groups of rows are made by."""
+        segments = self._select.segments
+        if segments is None or segments.control is None:
+            return None
+        bound = self._binder().bind(segments.control)
+        text = listed_text(segments.control)
+        if len(bound) != 1:
+            raise query_error(
+                f"GROUP BY {segments.kind.name}: {text} stands for {len(bound)} columns, it has to "
+                "be one"
+            )
+        (control,) = bound
+        if is_delayed(control) or not all(isinstance(leaf, SeriesLeaf) for leaf in leaves(control)):
+            raise query_error(f"GROUP BY {segments.kind.name}: {text} can't be computed row by row")
+        return control
 
     def _bound_having(self) -> list[Bound]:
         having = self._select.having
@@ -132,7 +197,7 @@ class ModernSelection(Selection):
         bound = self._binder().bind(having)
         for test in bound:
             _check_boolean(test, "HAVING")
-            if not all(isinstance(leaf, AggregateLeaf) for leaf in leaves(test)):
+            if any(isinstance(leaf, SeriesLeaf) for leaf in leaves(test)):
                 raise query_error("HAVING is about aggregates, such as HAVING count(s1) > 1")
         if self._kind is not ItemKind.AGGREGATE:
             raise query_error("HAVING needs a query with aggregates")
@@ -159,15 +224,33 @@ class ModernSelection(Selection):
 
     def _rows(self, expressions: Sequence[Bound]) -> Iterator[ColumnBatch]:
         columns = SeriesColumns()
-        for expression in [*expressions, *self._tests]:
-            for leaf in leaves(expression):
-                columns.number_of(leaf.series)
+        others = self._tests if self._control is None else [*self._tests, self._control]
+        for expression in [*expressions, *others]:
+            for info in series_of(expression):
+                columns.number_of(info)
         selected = len(columns.series)
         where = self._where(columns)
         check_series_count(len(columns.series), self._context)
         if self._kind is ItemKind.AGGREGATE:
+            if self._tests or self._select.segments is not None or _of_rows(expressions):
+                return self._row_aggregates(expressions, columns.series, selected, where)
             return self._aggregates(expressions, columns.series, selected, where)
         return self._tested_points(expressions, columns.series, selected, where)
+
+    def _row_aggregates(
+        self,
+        expressions: Sequence[Bound],
+        series: Sequence[SeriesInfo],
+        selected: int,
+        where: PlannedWhere,
+    ) -> Iterator[ColumnBatch]:
+        select, context = self._select, self._context
+        windows = None if select.windows is None else WindowSeries(select.windows, context)
+        rows = RowsToAggregate(self._backend, context, series, selected, where, self._tests)
+        source = RowAggregation(rows, windows, select.segments, self._control)
+        delayed = any(map(is_delayed, expressions))
+        found = evaluated(expressions, source.read, keep_empty_rows=not delayed)
+        return reversed_rows(found) if select.order_descending and select.in_windows else found
 
     def _tested_points(
         self,
@@ -176,21 +259,17 @@ class ModernSelection(Selection):
         selected: int,
         where: PlannedWhere,
     ) -> Iterator[ColumnBatch]:
-        numbers = {info.series_id: number for number, info in enumerate(series[:selected])}
-        tests = self._tests
+        rows = RowsToAggregate(self._backend, self._context, series, selected, where, self._tests)
 
         def read(wanted: Sequence[Leaf]) -> Iterator[ColumnBatch]:
-            source = RowSource(self._backend, self._context, series, selected, where)
-            rows = source.stream()
-            if tests:
-                rows = _passing(rows, tests, numbers, selected)
-            return reordered(rows, [numbers[leaf.series.series_id] for leaf in wanted])
+            numbers = rows.numbers(wanted)
+            return reordered(rows.stream(where), [numbers[leaf] for leaf in wanted])
 
-        rows = evaluated(expressions, read, keep_empty_rows=False)
+        found = evaluated(expressions, read, keep_empty_rows=False)
         if self._select.order_descending:
             keys = [RowOrder(None, descending=True, nulls_first=False)]
-            return sorted_rows(rows, keys, self._context)
-        return rows
+            return sorted_rows(found, keys, self._context)
+        return found
 
     def _visible(self, batches: Iterator[ColumnBatch], width: int) -> Iterator[ColumnBatch]:
         """Yield rows without the columns that only decided about them."""
@@ -210,19 +289,12 @@ def _check_boolean(test: Bound, clause: str) -> None:
         )
 
 
-def _passing(
-    rows: Iterator[ColumnBatch], tests: Sequence[Bound], numbers: dict[int, int], width: int
-) -> Iterator[ColumnBatch]:
-    """Yield the rows for which all tests are true."""
-    of_leaf: dict[Leaf, int] = {
-        leaf: numbers[leaf.series.series_id] for test in tests for leaf in leaves(test)
-    }
-    computes = [compute_of(test, of_leaf) for test in tests]
-    tested = (
-        ColumnBatch(batch.times, (*batch.columns, *(compute(batch) for compute in computes)))
-        for batch in rows
+def _of_rows(expressions: Sequence[Bound]) -> bool:
+    return any(
+        isinstance(leaf, (RowAggregateLeaf, EndTimeLeaf))
+        for expression in expressions
+        for leaf in leaves(expression)
     )
-    return first_only(where_true(tested, range(width, width + len(tests))), width)
 
 
 def _anywhere(prefixes: Sequence[str], selection: ModernSelection) -> PathMatcher:

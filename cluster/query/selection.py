@@ -24,7 +24,7 @@ from cluster.query.expressions import (
     Leaf,
     SeriesLeaf,
     is_delayed,
-    leaves,
+    series_of,
 )
 from cluster.query.group_by import WindowSeries
 from cluster.query.level import LevelColumn, bind_levels, grouped_names, read_levels
@@ -84,8 +84,8 @@ class Selection:
             if isinstance(expression, (SeriesLeaf, AggregateLeaf)):
                 columns.number_of(expression.series)
                 continue
-            for leaf in leaves(expression):
-                columns.number_of(leaf.series)
+            for info in series_of(expression):
+                columns.number_of(info)
         selected = len(columns.series)
         where = self._where(columns)
         check_series_count(len(columns.series), self._context)
@@ -145,7 +145,7 @@ class Selection:
         numbers = {info.series_id: number for number, info in enumerate(series)}
 
         def read(wanted: Sequence[Leaf]) -> Iterator[ColumnBatch]:
-            chosen = [leaf.series for leaf in wanted]
+            chosen = [leaf.series for leaf in wanted if isinstance(leaf, SeriesLeaf)]
             if [info.series_id for info in chosen] == list(numbers)[:selected]:
                 source = RowSource(self._backend, self._context, series, selected, where)
                 return source.stream()
@@ -168,8 +168,8 @@ class Selection:
 
         def stream(expression: Bound) -> Iterator[ColumnBatch]:
             own = SeriesColumns()
-            for leaf in leaves(expression):
-                own.number_of(leaf.series)
+            for info in series_of(expression):
+                own.number_of(info)
             count = len(own.series)
             where = self._where(own)
             rows = self._points([expression], own.series, count, where)
@@ -297,7 +297,7 @@ def check_aligned(outputs: Sequence[Output], context: QueryContext) -> None:
     if context.aligned_functions:
         return
     for output in outputs:
-        if any(leaf.series.aligned for leaf in leaves(output.expression)):
+        if any(info.aligned for info in series_of(output.expression)):
             raise query_error("Aligned timeseries is not supported in current query for now.")
 
 

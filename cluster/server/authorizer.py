@@ -12,6 +12,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import join_path, split_path
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements import auth, data, registry, schema, show, template, utility
+from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.families import Statement, is_query
 from cluster.sql.statements.select import Select
 
@@ -112,6 +113,7 @@ _NEEDS: dict[type[Any], Callable[[Any], Sequence[Need]]] = {
     show.ListUserPrivileges: _fixed(Privilege.LIST_USER),
     show.ListRolePrivileges: _fixed(Privilege.LIST_ROLE),
     Select: lambda _: (),  # each series that it reads is checked when it is found
+    Explain: lambda _: (),
     utility.Flush: _root_only,
     utility.Merge: _root_only,
     utility.ClearCache: _root_only,

@@ -39,6 +39,11 @@ def run_schema_statement(
             return [operations.delete_storage_groups(statement.patterns, deadline, prefix=prefix)]
         case schema.CreateTimeseries():
             nodes = split_path(statement.path)
+            if len(nodes) < 2:
+                raise ClusterError(
+                    StatusCode.PATH_ILLEGAL,
+                    f"{statement.path} is not a legal path, because a series is below root",
+                )
             return operations.create_series(
                 join_path(nodes[:-1]), [_spec(statement, nodes[-1])], deadline
             )

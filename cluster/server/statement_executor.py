@@ -24,7 +24,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.rpc.status import Generation
 from cluster.server.auth_statements import run_auth_statement
 from cluster.server.authorizer import Authorizer
-from cluster.server.literal_insert import convert_rows
+from cluster.server.literal_insert import LiteralRows, convert_rows
 from cluster.server.running_queries import RunningQueries
 from cluster.server.schema_statements import (
     run_registry_statement,
@@ -297,43 +297,40 @@ class StatementExecutor:
         rows: Sequence[Sequence[Literal]],
         deadline: Deadline,
     ) -> list[Status]:
-        statuses: list[Status] = []
-        for fresh in (False, True):
-            # types follow the schema, and what is remembered of it may be out of date: a failure is
-            # reported only if it stands with the schema as it is now
-            statuses = self._insert_once(
-                device, measurements, aligned, times, rows, deadline, fresh=fresh
+        inserter = self._coordinator.inserter
+
+        def converted(*, fresh: bool) -> LiteralRows:
+            return convert_rows(
+                device=device,
+                measurements=measurements,
+                aligned=aligned,
+                times=times,
+                rows=rows,
+                schema=inserter.device_schema(
+                    device, measurements, deadline, aligned=aligned, fresh=fresh
+                ),
+                inference=self._inference,
             )
-            if not any(status.code in _SCHEMA_PROBLEMS for status in statuses):
-                break
+
+        # types follow the schema, and what is remembered of it may be out of date: a failure is
+        # reported only if it stands with the schema as it is now, and nothing is written before
+        found = converted(fresh=False)
+        fresh = any(map(_of_schema, found.row_statuses))
+        if fresh:
+            found = converted(fresh=True)
+        statuses = self._written(found, deadline)
+        if not fresh and any(map(_of_schema, statuses)):
+            statuses = self._written(converted(fresh=True), deadline)
         return statuses
 
-    def _insert_once(
-        self,
-        device: str,
-        measurements: Sequence[str],
-        aligned: bool,
-        times: Sequence[int],
-        rows: Sequence[Sequence[Literal]],
-        deadline: Deadline,
-        *,
-        fresh: bool,
-    ) -> list[Status]:
-        inserter = self._coordinator.inserter
-        converted = convert_rows(
-            device=device,
-            measurements=measurements,
-            aligned=aligned,
-            times=times,
-            rows=rows,
-            schema=inserter.device_schema(
-                device, measurements, deadline, aligned=aligned, fresh=fresh
-            ),
-            inference=self._inference,
-        )
+    def _written(self, converted: LiteralRows, deadline: Deadline) -> list[Status]:
         if converted.item is None:
             return converted.row_statuses
-        (status,) = inserter.insert([converted.item], deadline)
+        (status,) = self._coordinator.inserter.insert([converted.item], deadline)
         if status.ok:
             return converted.row_statuses
         return [status if row.ok else row for row in converted.row_statuses]
+
+
+def _of_schema(status: Status) -> bool:
+    return status.code in _SCHEMA_PROBLEMS

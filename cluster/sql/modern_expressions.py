@@ -89,8 +89,7 @@ class ModernExpressionBuilder(ExpressionBuilder):
                 return Operation(Operator.NOT, self._all(subtrees(node), inner))
             case "compared":
                 left, comparator, right = subtrees(node)
-                token = cast("Token", comparator.children[0])
-                return Operation(_COMPARED[token.type], self._all([left, right], inner))
+                return Operation(comparison_of(comparator), self._all([left, right], inner))
             case "between" | "within" | "nulled" | "liked" | "searched" | "contained":
                 return self._test(node, inner)
             case "cast_call":
@@ -140,12 +139,22 @@ class ModernExpressionBuilder(ExpressionBuilder):
         return Operation(Operator.CASE, tuple(operands))
 
 
+def comparison_of(node: Node) -> Operator:
+    """Return the operator of rule `comparator`."""
+    return _COMPARED[cast("Token", node.children[0]).type]
+
+
 _OF_CONSTANTS = ("round", "replace", "substring", "diff")
 
 
 def _with_constants(call: Expression) -> Expression:
     """Return a call with its constant arguments as attributes, where the function takes any."""
-    if not isinstance(call, FunctionCall) or call.name.lower() not in _OF_CONSTANTS:
+    if not isinstance(call, FunctionCall):
+        return call
+    call = replace(call, modern=True)
+    if call.name.lower() == "count_if":
+        return _with_threshold(call)
+    if call.name.lower() not in _OF_CONSTANTS:
         return call
     first, *others = call.arguments
     literals = [constant_or_none(argument) for argument in others]
@@ -154,6 +163,23 @@ def _with_constants(call: Expression) -> Expression:
         return call
     numbered = tuple((str(number), text) for number, text in enumerate(texts, 1))
     return replace(call, arguments=(first,), attributes=numbered + call.attributes)
+
+
+def _with_threshold(call: FunctionCall) -> FunctionCall:
+    """Return COUNT_IF(condition, n | keep >= n) with its threshold as attribute 1."""
+    if len(call.arguments) != 2:
+        return call
+    condition, threshold = call.arguments
+    constant = constant_or_none(threshold)
+    text = None if constant is None else constant.text
+    if isinstance(threshold, Operation) and threshold.operator in _COMPARISONS:
+        name, limit = threshold.operands
+        count = constant_or_none(limit)
+        if isinstance(name, PathExpression) and name.path.lower() == "keep" and count is not None:
+            text = f"keep {threshold.operator.value} {count.text}"
+    if text is None:
+        return call
+    return replace(call, arguments=(condition,), attributes=(("1", text), *call.attributes))
 
 
 def constant_or_none(expression: Expression) -> Literal | None:

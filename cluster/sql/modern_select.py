@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from lark import Token
+
 from cluster.sql.constants import count_of
 from cluster.sql.context import ParseContext, semantic_error
-from cluster.sql.modern_expressions import ModernExpressionBuilder, split_where
+from cluster.sql.modern_expressions import ModernExpressionBuilder, comparison_of, split_where
 from cluster.sql.names import identifier_text, path_text
 from cluster.sql.nodes import Node, part, parts, patterns_of, subtrees, tokens_of
 from cluster.sql.select_builder import SelectBuilder, alignment_of, has_token, levels_of
@@ -13,7 +17,16 @@ from cluster.sql.statements.expressions import (
     PathExpression,
     TimeExpression,
 )
-from cluster.sql.statements.select import Alignment, Into, Select, SelectItem, SortBy, SortKey
+from cluster.sql.statements.select import (
+    Alignment,
+    Into,
+    SegmentKind,
+    Segments,
+    Select,
+    SelectItem,
+    SortBy,
+    SortKey,
+)
 
 _ONCE = (
     "order_by",
@@ -29,6 +42,8 @@ _ONCE = (
 
 class ModernSelectBuilder(SelectBuilder):
     """Builds what `v1/select.lark` parses."""
+
+    _may_overlap = True
 
     def __init__(self, context: ParseContext) -> None:
         super().__init__(context)
@@ -72,7 +87,37 @@ class ModernSelectBuilder(SelectBuilder):
             rest=rest,
             having=None if having is None else self._expressions.build(subtrees(having)[0]),
             sort_keys=left,
+            segments=self._segments(part(node, "group_by_rows")),
         )
+
+    def _segments(self, node: Node | None) -> Segments | None:
+        if node is None:
+            return None
+        (rule,) = subtrees(node)
+        kind = SegmentKind(str(rule.data).removeprefix("by_"))
+        if kind is SegmentKind.SESSION:
+            distance = self._duration(tokens_of(rule)[0])
+            if distance.months or distance.units <= 0:
+                raise semantic_error("GROUP BY SESSION needs a time above 0, without months")
+            return Segments(kind, distance=distance)
+        nulls = part(rule, "ignore_null")
+        segments = Segments(
+            kind,
+            control=self._expressions.build(subtrees(rule)[0]),
+            ignore_null=nulls is None or str(tokens_of(nulls)[0]).lower() == "true",
+        )
+        number, keep = part(rule, "difference"), part(rule, "keep")
+        if number is not None:
+            text = "".join(map(str, number.scan_values(lambda _: True)))
+            return replace(segments, delta=float(text))
+        if keep is not None:
+            count = int(tokens_of(keep)[-1])
+            comparators = subtrees(keep)
+            operator = ">=" if not comparators else comparison_of(comparators[0]).value
+            return replace(segments, keep=count, keep_operator=operator)
+        if kind is SegmentKind.COUNT:
+            return replace(segments, size=_size(tokens_of(rule)[0]))
+        return segments
 
     def _sort_keys(self, node: Node | None) -> tuple[SortKey, ...]:
         return () if node is None else tuple(map(self._sort_key, parts(node, "sort_key")))
@@ -85,6 +130,13 @@ class ModernSelectBuilder(SelectBuilder):
             descending=has_token(node, "DESC"),
             nulls_first=nulls is not None and has_token(nulls, "FIRST"),
         )
+
+
+def _size(token: Token) -> int:
+    size = int(token)
+    if size <= 0:
+        raise semantic_error("the size of GROUP BY COUNT should be greater than 0")
+    return size
 
 
 def _sort_by(expression: Expression) -> SortBy | Expression:

@@ -12,7 +12,12 @@ from iotdb_engine.types import DataType
 
 EVERYTHING = "root.**"
 
-_TYPES_OF_1_X = {"STRING": DataType.TEXT, "BLOB": DataType.TEXT, "DATE": DataType.INT32}
+_TYPES_OF_1_X = {
+    "STRING": DataType.TEXT,
+    "BLOB": DataType.TEXT,
+    "DATE": DataType.INT32,
+    "TIMESTAMP": DataType.INT64,
+}
 
 Node = Tree[Token]
 

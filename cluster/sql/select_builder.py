@@ -19,6 +19,7 @@ from cluster.sql.nodes import (
     subtrees,
     tokens_of,
 )
+from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.expressions import Expression
 from cluster.sql.statements.literals import LiteralKind
 from cluster.sql.statements.select import (
@@ -73,12 +74,20 @@ class SelectBuilder:
             tracing=has_token(node, "TRACING"),
         )
 
+    def build_explain(self, node: Node) -> Explain:
+        """Build rule `explain`."""
+        select = self.build_select(subtrees(node)[0])
+        return Explain(select, has_token(node, "ANALYZE"), has_token(node, "VERBOSE"))
+
     def _select_item(self, node: Node) -> SelectItem:
         names = tokens_of(node)
         expression = self._expressions.build(subtrees(node)[0])
         return SelectItem(expression, identifier_text(names[0]) if names else None)
 
     # ---- GROUP BY ----
+
+    _may_overlap = False
+    """Whether windows may begin before the one before has ended."""
 
     def _windows(self, node: Node | None) -> TimeWindows | None:
         if node is None:
@@ -92,7 +101,7 @@ class SelectBuilder:
             raise semantic_error("Start time should be smaller than endTime in GroupBy")
         if not interval.months and interval.units <= 0:
             raise semantic_error("The second parameter time interval should be a positive integer.")
-        if _shorter(sliding, interval):
+        if _shorter(sliding, interval) and not self._may_overlap:
             raise semantic_error(
                 "The third parameter sliding step shouldn't be smaller than the second parameter "
                 "time interval."

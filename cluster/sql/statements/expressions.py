@@ -42,6 +42,8 @@ class FunctionCall:
     attributes: tuple[tuple[str, str], ...] = ()
     as_type: bool = False
     """Written as CAST(… AS type)."""
+    modern: bool = False
+    """In a statement of 1.x, which has more aggregates."""
 
 
 @dataclass(frozen=True)

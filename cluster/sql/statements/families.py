@@ -6,6 +6,7 @@ from typing import get_args
 
 from cluster.sql.statements.auth import AuthStatement
 from cluster.sql.statements.data import DataStatement
+from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.registry import RegistryStatement
 from cluster.sql.statements.schema import SchemaStatement
 from cluster.sql.statements.select import Select
@@ -13,7 +14,7 @@ from cluster.sql.statements.show import ShowStatement
 from cluster.sql.statements.template import TemplateStatement
 from cluster.sql.statements.utility import UtilityStatement
 
-Query = Select | ShowStatement
+Query = Select | Explain | ShowStatement
 Command = (
     SchemaStatement
     | TemplateStatement

@@ -165,6 +165,39 @@ class TimeWindows:
     left_open: bool = False
 
 
+class SegmentKind(Enum):
+    """How 1.x divides rows that follow each other, besides by time."""
+
+    VARIATION = "variation"
+    CONDITION = "condition"
+    SESSION = "session"
+    COUNT = "count"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """GROUP BY VARIATION, CONDITION, SESSION or COUNT.
+
+    Attributes:
+        kind: which.
+        control: what is looked at; None: SESSION, which looks at the times.
+        delta: of VARIATION.
+        keep_operator, keep: of CONDITION: how many rows a group has to have.
+        distance: of SESSION.
+        size: of COUNT.
+        ignore_null: leave out rows in which `control` is null.
+    """
+
+    kind: SegmentKind
+    control: Expression | None = None
+    delta: float = 0.0
+    keep_operator: str = ">="
+    keep: int = 1
+    distance: Duration | None = None
+    size: int = 1
+    ignore_null: bool = True
+
+
 @dataclass(frozen=True)
 class WithoutNull:
     """WITHOUT NULL ANY | ALL [(columns)].
@@ -229,6 +262,7 @@ class Select:
         rest: what WHERE says besides `where`: both must hold.
         having: which rows of aggregates stay.
         sort_keys: of ORDER BY, where it is more than TIME.
+        segments: of GROUP BY, where it is not by time or level.
     """
 
     items: tuple[SelectItem, ...]
@@ -252,6 +286,12 @@ class Select:
     rest: Expression | None = None
     having: Expression | None = None
     sort_keys: tuple[SortKey, ...] = ()
+    segments: Segments | None = None
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether aggregates are of windows or groups of rows, each a row with a time."""
+        return self.windows is not None or self.segments is not None
 
     def at_times(self, where: Condition | None, windows: TimeWindows | None) -> Select:
         """Return the same with other times; a fraction of the cost of `dataclasses.replace`."""
