@@ -35,6 +35,7 @@ from cluster.query.where import times_around
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
 from cluster.sql.modern_expressions import constant_or_none
+from cluster.sql.nodes import data_type_of
 from cluster.sql.statements.expressions import (
     BinaryExpression,
     ConstantExpression,
@@ -442,8 +443,11 @@ def _bound_operation(
 
 
 def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> Call:
+    attributes = dict(call.attributes)
+    if call.as_type:
+        attributes["type"] = data_type_of(attributes["type"]).name
     try:
-        function = bind([argument.data_type for argument in arguments], dict(call.attributes))
+        function = bind([argument.data_type for argument in arguments], attributes)
     except FunctionError as error:
         raise query_error(f"{call.name}: {error}") from error
     texts = [argument.name for argument in arguments]

@@ -63,9 +63,11 @@ class _Recorder(QueryBackend):
         (found,) = self.match_all([pattern])
         return found
 
-    def match_all(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
+    def match_all(
+        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+    ) -> list[list[SeriesInfo]]:
         began = time.perf_counter()
-        found = self._real.match_all(patterns)
+        found = self._real.match_all(patterns, span)
         seconds = time.perf_counter() - began
         for pattern, series in zip(patterns, found, strict=True):
             groups = sorted({info.storage_group for info in series})
@@ -130,7 +132,10 @@ class _Recorder(QueryBackend):
     ) -> AggregateTable:
         wanted = series[:selected]
         count = len(windows.lows)
-        span = _range(int(windows.lows[0]), int(windows.highs[-1]))
+        low, high = int(windows.lows[0]), int(windows.highs[-1])
+        if intervals:
+            low, high = max(low, intervals[0][0]), min(high, intervals[-1][1])
+        span = _range(low, high)
         text = f"aggregate {len(wanted)} series there, {count} windows, {span}"
         text += ", filtered there" if row_filter is not None else ""
         request = self._noted(text)
@@ -192,9 +197,8 @@ def explain(
                     break
     finally:
         result.close()
-    lines = [
-        f"{len(columns)} columns: {_listed([f'{name} {kind.name}' for name, kind in columns])}"
-    ]
+    names = _listed([f"{name} {kind.name}" for name, kind in columns])
+    lines = [f"columns: {names or 'none'}"]
     if not statement.analyze:
         lines += [request.text for request in recorder.requests[:_MAX_LISTED]]
         return _lines("distribution plan", lines)

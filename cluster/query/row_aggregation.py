@@ -226,10 +226,10 @@ def _met(column: Column) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 def _some_value(
     columns: Sequence[Column], count: int
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    if any(column.valid is None for column in columns):
-        return np.ones(count, np.bool_)
     some = np.zeros(count, np.bool_)
     for column in columns:
+        if column.valid is None:
+            return np.ones(count, np.bool_)
         some |= column.valid
     return some
 

@@ -12,10 +12,12 @@ from cluster.auth.privileges import (
     covers,
     describe,
 )
+from cluster.query.aggregates import MODERN_AGGREGATES
 from cluster.query.backend import QueryBackend
 from cluster.query.context import QueryContext
 from cluster.query.function_names import BUILT_IN, NATIVE
 from cluster.query.result import Cell, ResultSet, table
+from cluster.query.row_aggregates import ROW_AGGREGATES
 from cluster.query.show_node import show_node
 from cluster.schema.encodings import compressor_name, encoding_name
 from cluster.schema.paths import PathPattern, split_path
@@ -130,6 +132,8 @@ def _functions(backend: QueryBackend, *, modern: bool) -> ResultSet:
         [name, "external UDTF", class_name]
         for name, class_name in backend.meta().registry.functions()
     ]
+    if modern:
+        rows += [[name.upper(), "native", ""] for name in (*MODERN_AGGREGATES, *ROW_AGGREGATES)]
     rows.sort(key=lambda row: str(row[0]).lower())
     if modern:
         header = ["FunctionName", "FunctionType", "ClassName(UDF)", "State"]

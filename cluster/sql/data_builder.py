@@ -36,7 +36,7 @@ class DataBuilder:
             if place is not None and place < len(cells):
                 time = time_of(cells.pop(place), self._context)
             elif place is not None:
-                raise _sizes_differ(len(names), len(cells))
+                raise _sizes_differ(len(names), max(0, len(cells) - 1))
             if len(cells) != len(names):
                 raise _sizes_differ(len(names), len(cells))
             times.append(time)

@@ -22,6 +22,8 @@ from cluster.sql.values import integer_or_none
 _TSFILES = "data is kept in RocksDB, not in TsFiles; load rows with INSERT or import-csv"
 _ARCHIVING = "SET TTL drops old data"
 
+_INDEXES = "there are none; tags can be searched for"
+
 
 class UtilityBuilder:
     """Builds what `utility.lark` parses; `build_<rule>` methods are found by the rule's name."""
@@ -108,3 +110,23 @@ class UtilityBuilder:
     def build_tracing_switch(self, _: Node) -> UtilityStatement:
         """Build rule `tracing_switch`."""
         return Unsupported("TRACING ON and OFF", "put TRACING before a SELECT")
+
+    def build_update_points(self, _: Node) -> UtilityStatement:
+        """Build rule `update_points`."""
+        return Unsupported("UPDATE", "INSERT a point again to replace it")
+
+    def build_describe(self, _: Node) -> UtilityStatement:
+        """Build rule `describe`."""
+        return Unsupported("DESCRIBE", "SHOW TIMESERIES and SHOW DEVICES tell what there is")
+
+    def build_show_metadata(self, _: Node) -> UtilityStatement:
+        """Build rule `show_metadata`."""
+        return Unsupported("SHOW METADATA", "SHOW TIMESERIES tells what there is")
+
+    def build_create_index(self, _: Node) -> UtilityStatement:
+        """Build rule `create_index`."""
+        return Unsupported("CREATE INDEX", _INDEXES)
+
+    def build_drop_index(self, _: Node) -> UtilityStatement:
+        """Build rule `drop_index`."""
+        return Unsupported("DROP INDEX", _INDEXES)

@@ -29,19 +29,12 @@ _INTEGERS = {
     DataType.INT64: (-(1 << 63), (1 << 63) - 1),
 }
 
-_NAMES_OF_1_X = {
-    "STRING": DataType.TEXT,
-    "BLOB": DataType.TEXT,
-    "DATE": DataType.INT32,
-    "TIMESTAMP": DataType.INT64,
-}
-
 
 def type_attribute(attributes: Attributes) -> DataType:
     """Return the attribute `type`; FunctionError when it names none."""
     text = required(attributes, "type")
     try:
-        return _NAMES_OF_1_X.get(text.upper()) or DataType[text.upper()]
+        return DataType[text.upper()]
     except KeyError:
         raise FunctionError(f"the attribute 'type' is not a data type: '{text}'") from None
 
