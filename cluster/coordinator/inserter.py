@@ -139,7 +139,8 @@ class Inserter:
             Its status, and what `better_node` says.
         """
         prepared = item.prepared
-        if prepared is not None and prepared.epoch == self._cache.epoch:
+        fires = self._triggers.any_started()
+        if prepared is not None and prepared.epoch == self._cache.epoch and not fires:
             known = prepared.resolved
             assert known is not None
             path, sg_id = known.storage_group

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cluster.coordinator.inserter import InsertItem
+from cluster.coordinator.prepared import Prepared
+from cluster.coordinator.schema_cache import LayoutKey
 from cluster.errors import ClusterError
 from cluster.rpc.deadline import Deadline
 from harness.local_database import LocalDatabase
@@ -88,6 +90,23 @@ def test_tablets_fire_once_with_the_names_of_the_series(database, told):
         assert status.ok
     cells = {"s": [float(n) for n in range(count)]}
     assert [line[4] for line in told.lines()] == [cells, cells]
+
+
+def test_inserts_that_were_seen_before_fire_too(database, told):
+    names, types = ("s",), (DataType.DOUBLE,)
+    prepared = Prepared(LayoutKey("root.sg.d", names, types, False))
+    value = np.array([1.0], ">f8").tobytes()
+    for time in range(5):
+        if time == 3:
+            create(database, told, "a", "BEFORE", "root.sg.d")
+        stamp = np.array([time], ">i8").tobytes()
+        item = InsertItem(
+            "root.sg.d", names, types, 1, stamp, value, b"", aligned=False, prepared=prepared
+        )
+        status, _ = database.coordinator.inserter.insert_one(item, Deadline.after(60))
+        assert status.ok
+    assert prepared.resolved is not None
+    assert [line[3] for line in told.lines()] == [[3], [4]]
 
 
 def test_those_of_the_series_fire_first_then_upwards(database, told):
