@@ -21,6 +21,7 @@ from iotdb_engine.snapshot import (
     RegionExport,
     RegionImport,
     export_region,
+    seal,
 )
 from iotdb_engine.store import MemoryStore, RocksStore, Store
 from iotdb_engine.verify import Report, note_tables, verify_store
@@ -190,8 +191,8 @@ class Engine(SeriesApi):
         """
         with self._lock:
             self._check_open()
-            space, progress = self._directory.begin(region_id, source)
-        return RegionImport(region_id, space, self._store, progress, self.options.batch_bytes)
+            space, staging, progress = self._directory.begin(region_id, source)
+        return RegionImport(region_id, space, staging, progress, self.options.transfer_file_bytes)
 
     def finish_import(
         self, transfer: RegionImport, *, index: int, sequence: int, origin: bytes
@@ -207,13 +208,14 @@ class Engine(SeriesApi):
             sequence: of the export.
             origin: what the new region's `origin` is to say.
         """
-        transfer.seal(index, sequence, origin)
+        transfer.ingest()
+        sealed = seal(transfer.space, index, sequence, origin)
         region_id = transfer.region_id
         old = self.region(region_id)
 
         def switch() -> None:
             with self._lock:
-                self._directory.switch(region_id, transfer.space, was=old.id)
+                self._directory.switch(region_id, transfer.space, sealed, was=old.id)
                 self._regions[region_id] = self._make_region(region_id)
 
         with self._lock:
@@ -224,7 +226,7 @@ class Engine(SeriesApi):
     def cancel_import(self, transfer: RegionImport) -> None:
         """Remove what was transferred so far."""
         with self._lock:
-            self._directory.discard(transfer.space)
+            self._directory.discard(transfer.region_id)
 
     def close(self, *, flush: bool = True) -> None:
         """Close; may be repeated.
@@ -257,6 +259,7 @@ class Engine(SeriesApi):
             if self._merger is not None:
                 self._merger.close()
             self._worker.close()
+            self._directory.close()
             self._store.close()
 
     def verify(self) -> Report:

@@ -29,6 +29,8 @@ class EngineOptions:
         read_cache_bytes: budget of decoded pages and columns kept for later reads, all regions.
         block_cache_bytes: RocksDB's own cache of blocks as they are on disk.
         batch_bytes: most bytes of one write to RocksDB, which holds the GIL meanwhile.
+        transfer_file_bytes: records of a region that is taken over, in one file; so much is sent
+            again at most when the process ends meanwhile.
         kv_flush_puts: puts of one region in memory that start a flush, since they have to be stored
             in one batch.
         flush_level: pcodec's level for what is flushed, 0 … 12. Below 4 speed counts: 1 takes a
@@ -53,6 +55,7 @@ class EngineOptions:
     read_cache_bytes: int = 64 << 20
     block_cache_bytes: int = 32 << 20
     batch_bytes: int = 256 << 10
+    transfer_file_bytes: int = 32 << 20
     kv_flush_puts: int = 20_000
     flush_level: int = 1
     compaction: bool = True
@@ -66,7 +69,13 @@ class EngineOptions:
         for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("read_batch_rows", "batch_bytes", "kv_flush_puts", "wal_segment_bytes"):
+        for name in (
+            "read_batch_rows",
+            "batch_bytes",
+            "transfer_file_bytes",
+            "kv_flush_puts",
+            "wal_segment_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.chunk_points % self.page_points:

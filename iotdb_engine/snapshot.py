@@ -9,9 +9,10 @@ Too simple: write the records over the old ones. A kill in between leaves a mixt
 So the records travel as they are stored, pages and all. A RocksDB iterator keeps the state in which
 it was made, and any such state is one that a crash could have left: it holds exactly what its
 COMMIT record says, at the applied index in there. The receiver writes them under the number of
-a *space* that no region uses (`Directory`), with a note of how far it got in every batch; since a
-crash keeps a prefix of the batches, the note tells exactly what is there, and the transfer can go
-on. The switch is one batch: the region now lives in that space, and the old one is deleted.
+a *space* that no region uses (`Directory`), into files beside the store (`staging`), with a note of
+how far it got after each, from which the transfer can go on after a crash. The store takes in the
+files at once; then one batch switches: the region now lives in that space, and the old one is
+deleted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from iotdb_engine.key_format import (
     region_range,
     split_chunk_key,
 )
+from iotdb_engine.staging import Staging
 from iotdb_engine.store import Batch, Store, View
 
 logger = logging.getLogger(__name__)
@@ -85,10 +87,16 @@ class Directory:
             {space for space in found if space <= REGION_MAX and space not in self._spaces}
             | set(self._spaces)
         )
-        others = {space for space in found if space >= _FIRST_SPACE} - live
-        self._staged = {space for space in others if self._stage(space) is not None}
         self._remains = {space for space in found if space in self._spaces} - live
-        self._remains |= others - self._staged
+        self._remains |= {space for space in found if space >= _FIRST_SPACE} - live
+        self._staged: dict[int, tuple[int, Staging]] = {}
+        for name in store.stagings():
+            staging = store.staging(name)
+            stage = _stage_of(staging)
+            if stage is None or not name.isdecimal() or stage[0] in self._staged:
+                staging.discard()
+            else:
+                self._staged[stage[0]] = int(name), staging
 
     def space_of(self, region_id: int) -> int:
         """Return the number that a region's keys begin with."""
@@ -103,67 +111,76 @@ class Directory:
         if len(batch):
             self._store.write(batch)
 
-    def begin(self, region_id: int, source: str) -> tuple[int, Progress]:
-        """Return a space for a transfer and what is there of it: one of the same source goes on.
+    def begin(self, region_id: int, source: str) -> tuple[int, Staging, Progress]:
+        """Return a space for a transfer, its files, and what is there.
 
-        An unfinished transfer of the region from another source is removed.
+        One of the same source goes on. An unfinished transfer of the region from another source is
+        removed.
         """
-        space = self._staged_for(region_id)
-        if space is not None:
-            stage = self._stage(space)
+        if region_id in self._staged:
+            space, staging = self._staged[region_id]
+            staging.close()  # whoever wrote to it: only complete files go on
+            staging = self._store.staging(str(space))
+            self._staged[region_id] = space, staging
+            stage = _stage_of(staging)
             if stage is not None and stage[1].source == source:
-                return space, stage[1]
-            self.discard(space)
-        return self._take_space(), Progress(source)
+                return space, staging, stage[1]
+            self.discard(region_id)
+        space = self._free_space()
+        staging = self._store.staging(str(space))
+        self._staged[region_id] = space, staging
+        return space, staging, Progress(source)
 
-    def _staged_for(self, region_id: int) -> int | None:
-        for space in sorted(self._staged):
-            stage = self._stage(space)
-            if stage is not None and stage[0] == region_id:
-                return space
-        return None
+    def _free_space(self) -> int:
+        """Return a space without keys: one that was not used before, as long as there are any.
 
-    def _stage(self, space: int) -> tuple[int, Progress] | None:
-        data = self._store.get(_stage_key(space))
-        if data is None:
-            return None
+        Where a range was deleted, the store takes in files only after a merge.
+        """
+        used = {*self._spaces.values(), *(space for space, _ in self._staged.values())}
+        count = _LAST_SPACE + 1 - _FIRST_SPACE
+        highest = max((space for space in used if space >= _FIRST_SPACE), default=_LAST_SPACE)
+        view = self._store.view()
         try:
-            return _decode_stage(data)
-        except ValueError as error:
-            logger.warning("the note of an unfinished snapshot transfer is damaged: %s", error)
-            return None
-
-    def _take_space(self) -> int:
-        used = set(self._spaces.values()) | self._staged
-        for space in range(_FIRST_SPACE, _LAST_SPACE + 1):
-            if space not in used:
-                self.discard(space)  # remains of a region that lived there before
-                self._staged.add(space)
-                return space
+            for step in range(1, count + 1):
+                space = _FIRST_SPACE + (highest + step - _FIRST_SPACE) % count
+                if space not in used and view.first_key(*region_range(space)) is None:
+                    return space
+        finally:
+            view.release()
         raise EngineError("no free space for another snapshot: too many transfers are unfinished")
 
-    def discard(self, space: int) -> None:
+    def discard(self, region_id: int) -> None:
         """Remove an unfinished transfer."""
-        batch = Batch()
-        batch.delete_range(*region_range(space))
-        self._store.write(batch)
-        self._staged.discard(space)
+        _, staging = self._staged.pop(region_id, (0, None))
+        if staging is not None:
+            staging.discard()
 
-    def switch(self, region_id: int, space: int, *, was: int) -> None:
+    def close(self) -> None:
+        """Let go of unfinished transfers; what is complete of them is found again."""
+        for _, staging in self._staged.values():
+            staging.close()
+
+    def switch(self, region_id: int, space: int, seal: Batch, *, was: int) -> None:
         """Let the region live in `space` from now on; durable on return.
 
         The store must not be written to under the old space any more.
+
+        Args:
+            region_id: that was taken over.
+            space: where it is.
+            seal: what makes a region of the records in the space.
+            was: the old space.
         """
         batch = Batch()
         batch.delete_range(*region_range(was))
-        batch.delete(_stage_key(space))
+        batch.puts += seal.puts
         batch.put(
             kind_prefix(DIRECTORY, Kind.PLACE) + region_id.to_bytes(2, "big"),
             space.to_bytes(2, "big"),
         )
         self._store.write(batch)
         self._store.flush()
-        self._staged.discard(space)
+        self._staged.pop(region_id, None)
         self._spaces[region_id] = space
 
     def forget(self, region_id: int) -> Batch:
@@ -197,8 +214,15 @@ def _spaces_in(view: View) -> set[int]:
     return found
 
 
-def _stage_key(space: int) -> bytes:
-    return kind_prefix(space, Kind.STAGE)
+def _stage_of(staging: Staging) -> tuple[int, Progress] | None:
+    """Return the region that a transfer is of and how far it got; None: there is nothing of it."""
+    if not staging.note:
+        return None
+    try:
+        return _decode_stage(staging.note)
+    except ValueError as error:
+        logger.warning("the note of an unfinished snapshot transfer is damaged: %s", error)
+        return None
 
 
 def _encode_stage(region_id: int, progress: Progress) -> bytes:
@@ -228,7 +252,7 @@ class RegionExport:
     def __init__(self, space: int, store: Store) -> None:
         """Take the state that the store holds now; `Region.export` flushes first."""
         self._space = space
-        self._view = store.view()
+        self._view = store.view(bulk=True)
         self._path = store.path
         try:
             data = self._view.get(commit_key(space))
@@ -326,18 +350,19 @@ class RegionImport:
     """
 
     def __init__(
-        self, region_id: int, space: int, store: Store, progress: Progress, batch_bytes: int
+        self, region_id: int, space: int, staging: Staging, progress: Progress, file_bytes: int
     ) -> None:
         self.region_id = region_id
         self.space = space
         self.progress = progress
-        self._store = store
-        self._batch_bytes = batch_bytes
+        self._staging = staging
+        self._file_bytes = file_bytes
 
     def write(self, records: Records) -> None:
         """Add records, which follow those that are there, in key order.
 
-        Written in batches that hold the GIL for a moment only; each brings its note of progress.
+        Each file of the staging brings its note of progress. After an EngineError this object is of
+        no use any more: `Engine.begin_import` tells what is there.
 
         Raises:
             ValueError: out of order; nothing was written.
@@ -349,26 +374,30 @@ class RegionImport:
             last = key
         head = region_range(self.space)[0]
         start = 0
-        while start < len(records):
-            batch = Batch()
-            stop = start
-            while stop < len(records) and (stop == start or batch.size < self._batch_bytes):
-                key, value = records[stop]
-                batch.put(head + key, value)
-                stop += 1
-            self.progress = self.progress.with_records(records[start:stop])
-            batch.put(_stage_key(self.space), _encode_stage(self.region_id, self.progress))
-            self._store.write(batch)
-            start = stop
+        for stop, (key, value) in enumerate(records, 1):
+            self._staging.add(head + key, value)
+            if self._staging.size >= self._file_bytes:
+                self.progress = self.progress.with_records(records[start:stop])
+                self._complete()
+                start = stop
+        self.progress = self.progress.with_records(records[start:])
 
-    def seal(self, index: int, sequence: int, origin: bytes) -> None:
-        """Write what makes a region of the records; durable on return, but not yet switched in."""
-        batch = Batch()
-        batch.put(kind_prefix(self.space, Kind.ORIGIN), origin)
-        batch.put(intent_key(self.space), encode_intent(sequence, ()))
-        batch.put(commit_key(self.space), encode_commit(sequence, index))
-        self._store.write(batch)
-        self._store.flush()
+    def _complete(self) -> None:
+        self._staging.complete(_encode_stage(self.region_id, self.progress))
+
+    def ingest(self) -> None:
+        """Have the store take in the records; durable on return, but not yet switched in."""
+        self._complete()
+        self._staging.ingest(*region_range(self.space))
+
+
+def seal(space: int, index: int, sequence: int, origin: bytes) -> Batch:
+    """Return what makes a region of the records in a space."""
+    batch = Batch()
+    batch.put(kind_prefix(space, Kind.ORIGIN), origin)
+    batch.put(intent_key(space), encode_intent(sequence, ()))
+    batch.put(commit_key(space), encode_commit(sequence, index))
+    return batch
 
 
 def export_region(region: Region, store: Store) -> RegionExport:

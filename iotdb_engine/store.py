@@ -27,6 +27,17 @@ import rocksdict
 
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, OutOfSpace
 from iotdb_engine.rocks_files import FORMAT_VERSION
+from iotdb_engine.staging import (
+    MemoryShelf,
+    MemoryStaging,
+    Records,
+    Staging,
+    TableStaging,
+    TableWriter,
+)
+
+_INCOMING = "incoming"
+_READ_AHEAD_BYTES = 2 << 20
 
 
 class Batch:
@@ -86,8 +97,8 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return the value now, or None."""
 
-    def view(self) -> View:
-        """Return the state of now."""
+    def view(self, *, bulk: bool = False) -> View:
+        """Return the state of now; `bulk`: for reading all of it once, in order."""
 
     def flush(self) -> None:
         """Make everything written so far durable."""
@@ -97,6 +108,12 @@ class Store(Protocol):
 
     def stats(self) -> dict[str, int]:
         """Return sizes, for people."""
+
+    def staging(self, name: str) -> Staging:
+        """Return a place beside the store for records in bulk; what is complete there goes on."""
+
+    def stagings(self) -> list[str]:
+        """Return the names of places that are not empty."""
 
 
 class MemoryStore:
@@ -114,19 +131,23 @@ class MemoryStore:
         self._shared = False
         self._synced: dict[bytes, bytes] = {}
         self._unsynced: list[Batch] = []
+        self._shelves: dict[str, MemoryShelf] = {}
         self._open = True
 
     def write(self, batch: Batch) -> None:
         """Apply a batch."""
         with self._lock:
             self._check_open()
-            if self._shared:
-                self._data = dict(self._data)
-                self._keys = list(self._keys)
-                self._shared = False
-            self._apply(self._data, batch)
+            self._change(batch)
             self._unsynced.append(batch)
-            self._reindex(batch)
+
+    def _change(self, batch: Batch) -> None:
+        if self._shared:
+            self._data = dict(self._data)
+            self._keys = list(self._keys)
+            self._shared = False
+        self._apply(self._data, batch)
+        self._reindex(batch)
 
     def _reindex(self, batch: Batch) -> None:
         keys = self._keys
@@ -155,7 +176,7 @@ class MemoryStore:
         self._check_open()
         return self._data.get(key)
 
-    def view(self) -> View:
+    def view(self, *, bulk: bool = False) -> View:
         """Return the state of now; O(1), the next write copies."""
         with self._lock:
             self._check_open()
@@ -185,6 +206,7 @@ class MemoryStore:
             survivor._data = dict(self._synced)
             for batch in self._unsynced[:keep]:
                 self._apply(survivor._data, batch)
+            survivor._shelves = {name: shelf.copy() for name, shelf in self._shelves.items()}
         survivor._keys = sorted(survivor._data)
         survivor._synced = dict(survivor._data)
         return survivor
@@ -196,6 +218,29 @@ class MemoryStore:
     def reopen(self) -> MemoryStore:
         """Return a new store with everything that was written, as after a clean close."""
         return self.crash(keep=len(self._unsynced))
+
+    def staging(self, name: str) -> Staging:
+        """Return a place beside the store."""
+        with self._lock:
+            self._check_open()
+            shelf = self._shelves.setdefault(name, MemoryShelf())
+        return MemoryStaging(shelf, self._take_in, lambda: self._forget(name, shelf))
+
+    def stagings(self) -> list[str]:
+        """Return the names of places that are not empty."""
+        return sorted(name for name, shelf in self._shelves.items() if shelf.files)
+
+    def _take_in(self, records: Records) -> None:
+        batch = Batch()
+        batch.puts = records
+        with self._lock:
+            self._check_open()
+            self._change(batch)
+            self._apply(self._synced, batch)
+
+    def _forget(self, name: str, shelf: MemoryShelf) -> None:
+        if self._shelves.get(name) is shelf:
+            del self._shelves[name]
 
     def stats(self) -> dict[str, int]:
         """Return the number of keys and their bytes."""
@@ -363,12 +408,16 @@ class RocksStore:
             raise _translate(error, self.path, key) from error
         return value
 
-    def view(self) -> View:
+    def view(self, *, bulk: bool = False) -> View:
         """Return the state of now (an iterator, about 3 us)."""
+        options = rocksdict.ReadOptions()
+        if bulk:
+            options.fill_cache(False)  # type: ignore[call-arg]
+            options.set_readahead_size(_READ_AHEAD_BYTES)
         with self._views_lock:
             if not self._open:
                 raise Closed("the engine is closed")
-            view = _RocksView(self.path, self._db.iter(rocksdict.ReadOptions()))
+            view = _RocksView(self.path, self._db.iter(options))
             self._views.add(view)
         return view
 
@@ -381,6 +430,39 @@ class RocksStore:
             self._db.flush(True)
         except Exception as error:
             raise _translate(error, self.path) from error
+
+    def staging(self, name: str) -> Staging:
+        """Return a place beside the store: a folder in its folder."""
+        return TableStaging(
+            Path(self.path) / _INCOMING / name,
+            _open_table,
+            self._take_in,
+            lambda error: _translate(error, self.path),
+        )
+
+    def stagings(self) -> list[str]:
+        """Return the names of places that are not empty."""
+        folder = Path(self.path) / _INCOMING
+        return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+    def _take_in(self, files: list[str], lo: bytes, hi: bytes) -> None:
+        if not self._open:
+            raise Closed("the engine is closed")
+        options = rocksdict.IngestExternalFileOptions()
+        options.set_move_files(True)
+        # The records keep sequence 0, which is right as long as there is nothing older in their
+        # range. A number given to a file would be in the MANIFEST only, and lost when that is.
+        options.set_allow_global_seqno(False)
+        options.set_snapshot_consistency(False)
+        try:
+            self._db.ingest_external_file(files, options)
+        except Exception as error:
+            if "seqno" not in str(error).lower():
+                raise
+            # remains of a deleted range, which go when it is merged down to the lowest level
+            self._db.flush(True)
+            self._db.compact_range(lo, hi)
+            self._db.ingest_external_file(files, options)
 
     def close(self) -> None:
         """Close; releases the views, since one of them would keep the folder locked."""
@@ -513,6 +595,12 @@ def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
         table.set_block_cache(rocksdict.Cache(block_cache_bytes))
     options.set_block_based_table_factory(table)
     return options
+
+
+def _open_table(path: str) -> TableWriter:
+    writer = rocksdict.SstFileWriter(_rocks_options(0))
+    writer.open(path)
+    return writer
 
 
 def repair_store(path: str | Path) -> None:

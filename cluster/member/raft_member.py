@@ -30,8 +30,8 @@ from cluster.member.inbox import Appender
 from cluster.member.news import News
 from cluster.member.peer_link import HeartbeatCargo, PeerLinks
 from cluster.member.proposals import Proposals, Waiter
+from cluster.member.shipment import SnapshotOptions
 from cluster.member.snapshot_receiver import decode_origin
-from cluster.member.snapshot_sender import SnapshotOptions
 from cluster.member.snapshots import MemberSnapshots
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies

@@ -13,7 +13,7 @@ from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
-from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.member.shipment import SnapshotOptions
 from cluster.raft.types import GroupId, NodeId, RaftConfig
 from cluster.rpc.client_pool import ClientPool, RpcChannel
 from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService

@@ -72,6 +72,7 @@ class RpcChannel:
         self._reader: FrameReader | None = None
         self._closed = False
         self._in_call = False
+        self._unanswered = 0
         self._where = "node"
         self._replies = BinaryReplies(FrameInput(), fallback=False)
         self._requests = output_like(BinaryOutput)
@@ -91,22 +92,10 @@ class RpcChannel:
 
     def send(self, method: str, *args: Any, deadline: Deadline) -> None:  # noqa: ANN401
         """The first half of `call`; `receive` must follow, unless it raises."""
-        # Encoding comes first: an error in it is a bug, says so, and does not touch the connection.
+        parts = self._encode(method, args)
+        self._begin_call(method)
         try:
-            getattr(self._client, f"send_{method}")(*args)
-        finally:
-            parts = self._requests.trans.take()
-        with self._lock:
-            if self._closed:
-                raise RpcError(f"{method}: the channel is closed", definitely_not_sent=True)
-            self._in_call = True
-        try:
-            sock = self._connected(method, deadline)
-            try:
-                send_frame(sock, parts, deadline)
-            except OSError as error:
-                self._drop()
-                raise self._error(method, error, not_sent=True) from error
+            self._send(method, parts, deadline)
         except BaseException:
             self._end_call()
             raise
@@ -115,6 +104,36 @@ class RpcChannel:
         """The second half of `call`: wait for the answer."""
         try:
             return self._receive(method, deadline)
+        finally:
+            self._end_call()
+
+    def post(self, method: str, *args: Any, timeout_s: float) -> None:  # noqa: ANN401
+        """Send a call whose answer `answer` will return: several may be under way.
+
+        Raises:
+            RpcError: it could not be sent, and no call under way will be answered any more.
+        """
+        deadline = Deadline.after(timeout_s)
+        parts = self._encode(method, args)
+        self._begin_call(method)
+        try:
+            self._send(method, parts, deadline)
+            self._unanswered += 1
+        finally:
+            self._end_call()
+
+    def answer(self, method: str, *, timeout_s: float) -> Any:  # noqa: ANN401
+        """Return the result of the oldest call that was posted.
+
+        Raises:
+            RpcError: as `call`; but for an application error, no other call will be answered.
+        """
+        self._begin_call(method)
+        try:
+            if not self._unanswered:
+                raise RpcError(f"{method}: the connection was lost", definitely_not_sent=False)
+            self._unanswered -= 1
+            return self._receive(method, Deadline.after(timeout_s))
         finally:
             self._end_call()
 
@@ -132,6 +151,28 @@ class RpcChannel:
                     logger.debug("%s: shutdown: %s", self._where, error)
 
     # ---- inside ----
+
+    def _encode(self, method: str, args: tuple[Any, ...]) -> list[bytes]:
+        # Encoding comes first: an error in it is a bug, says so, and does not touch the connection.
+        try:
+            getattr(self._client, f"send_{method}")(*args)
+        finally:
+            parts: list[bytes] = self._requests.trans.take()
+        return parts
+
+    def _begin_call(self, method: str) -> None:
+        with self._lock:
+            if self._closed:
+                raise RpcError(f"{method}: the channel is closed", definitely_not_sent=True)
+            self._in_call = True
+
+    def _send(self, method: str, parts: list[bytes], deadline: Deadline) -> None:
+        sock = self._connected(method, deadline)
+        try:
+            send_frame(sock, parts, deadline)
+        except OSError as error:
+            self._drop()
+            raise self._error(method, error, not_sent=True) from error
 
     def _end_call(self) -> None:
         with self._lock:
@@ -155,7 +196,7 @@ class RpcChannel:
 
     def _connected(self, method: str, deadline: Deadline) -> socket.socket:
         sock = self._sock
-        if sock is not None and not _is_stale(sock):
+        if sock is not None and (self._unanswered or not _is_stale(sock)):
             return sock
         self._drop()
         try:
@@ -199,6 +240,7 @@ class RpcChannel:
 
     def _drop_locked(self) -> None:
         sock, self._sock, self._reader = self._sock, None, None
+        self._unanswered = 0
         if sock is not None:
             sock.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from cluster.member.digest import ReplicaDigest
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps
-from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.member.shipment import SnapshotOptions
 from cluster.partition.partition_group import PartitionGroup
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import DigestPlan, InsertPlan, Plan
@@ -100,11 +101,29 @@ class FakeChannel:
         self._frm = frm
         self._to = to
         self._closed = threading.Event()
+        self._answers: deque[Any] = deque()
 
     def call(self, method: str, *args: Any, timeout_s: float) -> Any:
         if self._closed.is_set():
             raise RpcError("closed", definitely_not_sent=True)
         return self._network.call(self._frm, self._to, method, args)
+
+    def post(self, method: str, *args: Any, timeout_s: float) -> None:
+        try:
+            self._answers.append(self.call(method, *args, timeout_s=timeout_s))
+        except RpcError as error:
+            if error.definitely_not_sent:
+                self._answers.clear()
+                raise
+            self._answers.append(error)
+
+    def answer(self, method: str, *, timeout_s: float) -> Any:
+        if self._closed.is_set() or not self._answers:
+            raise RpcError("closed", definitely_not_sent=False)
+        answer = self._answers.popleft()
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         self._closed.set()

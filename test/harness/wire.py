@@ -83,7 +83,11 @@ class WireClient:
         check(response.status)
 
     def insert_tablet(
-        self, device: str, measurements: list[str], times: list[int], columns: list[list[float]]
+        self,
+        device: str,
+        measurements: list[str],
+        times: list[int] | np.ndarray,
+        columns: list[list[float]] | np.ndarray,
     ) -> None:
         """DOUBLE columns without nulls."""
         check(self.raw.insertTablet(tablet(self.session_id, device, measurements, times, columns)))
@@ -180,8 +184,8 @@ def tablet(
     session_id: int,
     device: str,
     measurements: list[str],
-    times: list[int],
-    columns: list[list[float]],
+    times: list[int] | np.ndarray,
+    columns: list[list[float]] | np.ndarray,
 ) -> t.TSInsertTabletReq:
     return t.TSInsertTabletReq(
         session_id,

@@ -1,13 +1,15 @@
 """Acceptance test 6 of the design: a node rejoins after a million missed points, past compaction.
 
 TEST_REJOIN_POINTS=1000000 is the long form; it also holds the figures to their targets, for which
-the machine has to be quiet.
+the machine has to be quiet. With 50 million the stream counts and not what any transfer costs.
+
+The rate is that of the bytes sent: records as the store has them, keys and compressed pages. It is
+held against a file written and synced, and a connection within the machine, of as many bytes.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import socket
 import statistics
@@ -16,6 +18,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -114,14 +117,19 @@ def resident_bytes(node: Node) -> int:
     return int(process_of(node).memory_info().rss)
 
 
+def cpu_s(node: Node) -> float:
+    """Processor time of a node's process so far."""
+    times = process_of(node).cpu_times()
+    return float(times.user + times.system)
+
+
 def write(node: Node, device: str, points: int) -> None:
     """Values that hardly compress, so that there is something to send."""
-    rng = random.Random(6)
+    rng = np.random.default_rng(6)
     with WireClient(node.rpc_port, node.host, timeout_s=60) as client:
         for first in range(0, points // len(COLUMNS), ROWS):
-            times = list(range(first, first + ROWS))
-            columns = [[rng.random() for _ in times] for _ in COLUMNS]
-            client.insert_tablet(device, COLUMNS, times, columns)
+            times = np.arange(first, first + ROWS)
+            client.insert_tablet(device, COLUMNS, times, rng.random((len(COLUMNS), ROWS)))
 
 
 def applied(node: Node, group_id: int) -> int:
@@ -196,43 +204,53 @@ def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Pat
             time.sleep(4)
             quiet_until = time.time()
             follower.start()
-            began = time.monotonic()
+            began, began_at = time.monotonic(), time.time()
+            used = cpu_s(leader)
             with Memory([(leader, resident_bytes(leader)), (follower, fresh)]) as memory:
                 follower.wait_ready()
                 # what was there when it was ready; rows of the pulse go on meanwhile
                 target = applied(leader, group_id)
                 while applied(follower, group_id) < target:
-                    assert time.monotonic() - began < 120
+                    assert time.monotonic() - began < 300
                     time.sleep(0.02)
             caught_up_s = time.monotonic() - began
+            used = cpu_s(leader) - used
             time.sleep(0.2)
         report = re.findall(
-            rf"group {group_id}: node \d+: snapshot at \d+ installed after ([\d.]+) s, (\d+) bytes",
+            rf"group {group_id}: node \d+: snapshot at \d+ installed after ([\d.]+) s, (\d+) bytes "
+            r"sent; ([\d.]+) s of it after the last piece",
             leader.log(),
         )
         assert report, "no snapshot was sent: the log was not compacted"
-        took_s, size = float(report[-1][0]), int(report[-1][1])
+        took_s, size, install_s = float(report[-1][0]), int(report[-1][1]), float(report[-1][2])
+        [made_s, *_] = re.findall(
+            rf"group {group_id}: snapshot at \d+ goes to node \d+, ([\d.]+) s", leader.log()
+        )
         [sent_at, *_] = log_times(leader, rf"group {group_id}: snapshot at \d+ goes to")
-        before_ms, _ = pulse.p99_ms(quiet_from, quiet_until)
+        before_ms, calls_before = pulse.p99_ms(quiet_from, quiet_until)
         # a short transfer alone would be too few calls for a percentile
         during_ms, calls = pulse.p99_ms(sent_at, sent_at + max(took_s, 1.0))
         rate = size / max(took_s, 0.001)
-        loopback, disk = (
-            loopback_rate(max(size, 16 << 20)),
-            disk_rate(tmp_path, max(size, 16 << 20)),
-        )
+        loopback, disk = loopback_rate(size), disk_rate(tmp_path, size)
         print(
-            f"\n{POINTS} missed points: {size / 1e6:.1f} MB in {took_s:.1f} s: "
-            f"{rate / 1e6:.1f} MB/s (disk {disk / 1e6:.0f}, loopback {loopback / 1e6:.0f}), "
-            f"caught up {caught_up_s:.1f} s after its process began; leader's p99 "
-            f"{before_ms:.1f} ms before, {during_ms:.1f} ms during ({calls} calls); memory grew by "
-            f"{memory.growth[0] >> 20} MiB at the leader, {memory.growth[1] >> 20} MiB at the other"
+            f"\n{POINTS} missed points as {size} bytes of stored records "
+            f"({size / POINTS:.2f} bytes a point), all counted: {rate / 1e6:.1f} MB/s; disk "
+            f"{disk / 1e6:.0f}, loopback {loopback / 1e6:.0f} MB/s for as many bytes\n"
+            f"  noticed {sent_at - began_at:.2f} s after the process began, made in {made_s} s, "
+            f"streamed in {took_s - install_s:.3f} s "
+            f"({size / max(took_s - install_s, 0.001) / 1e6:.1f} MB/s), installed in "
+            f"{install_s:.3f} s; caught up {caught_up_s:.2f} s after the process began\n"
+            f"  processor time since: {used:.2f} s of the leader, {cpu_s(follower):.2f} s of the "
+            f"other with its start\n"
+            f"  leader's p99 {before_ms:.1f} ms before ({calls_before} calls), {during_ms:.1f} ms "
+            f"during ({calls} calls); memory grew by {memory.growth[0] >> 20} MiB at the leader, "
+            f"{memory.growth[1] >> 20} MiB at the other"
         )
         assert_replicas_equal(cluster)
         with WireClient(follower.rpc_port, follower.host, timeout_s=60) as client:
             [counted] = client.query(f"select count({COLUMNS[-1]}) from {name}.d")
         assert counted == [POINTS // len(COLUMNS)]
-        assert memory.growth[0] < MAX_GROWTH_BYTES
+        assert max(memory.growth) < MAX_GROWTH_BYTES
         if IS_LONG:
             assert rate >= 0.5 * min(disk, loopback)
             assert during_ms < 1.2 * before_ms

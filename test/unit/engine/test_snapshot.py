@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType, Engine, EngineOptions, Region
+from iotdb_engine.errors import Closed
 from iotdb_engine.picture import RegionPicture, points_digest
 from iotdb_engine.snapshot import RegionExport, RegionImport
-from iotdb_engine.store import Batch, MemoryStore
+from iotdb_engine.staging import MemoryStaging, Staging
+from iotdb_engine.store import Batch, MemoryStore, RocksStore
+from iotdb_engine.verify import verify
 
-SMALL = EngineOptions(page_points=10, chunk_points=50, read_batch_rows=7, batch_bytes=2000)
+SMALL = EngineOptions(
+    page_points=10, chunk_points=50, read_batch_rows=7, batch_bytes=2000, transfer_file_bytes=2000
+)
 MIXED = make_layout({1: DataType.INT64, 2: DataType.TEXT, 3: DataType.DOUBLE, 4: DataType.BOOLEAN})
 
 
@@ -162,51 +168,65 @@ def test_records_out_of_order_are_refused() -> None:
         assert transfer.progress.records == len(records)
 
 
-class CountingStore(MemoryStore):
-    """Remembers after which batch it was flushed."""
+class PicturedStore(MemoryStore):
+    """Keeps what a crash could leave, after each step."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.batches: list[Batch] = []
+        self.survivors: list[MemoryStore] = []
+
+    def picture(self) -> None:
+        for keep in range(self.unsynced_count() + 1):
+            self.survivors.append(self.crash(keep))
+            self._open = True
 
     def write(self, batch: Batch) -> None:
         super().write(batch)
-        self.batches.append(batch)
+        self.picture()
+
+    def flush(self) -> None:
+        super().flush()
+        self.picture()
+
+    def staging(self, name: str) -> Staging:
+        staging = super().staging(name)
+        assert isinstance(staging, MemoryStaging)
+        complete, ingest = staging.complete, staging.ingest
+
+        def complete_too(note: bytes) -> None:
+            complete(note)
+            self.picture()
+
+        def ingest_too(lo: bytes, hi: bytes) -> None:
+            ingest(lo, hi)
+            self.picture()
+
+        staging.complete, staging.ingest = complete_too, ingest_too  # type: ignore[method-assign]
+        return staging
 
 
 def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state() -> None:
-    """The store keeps any prefix of the batches that were not flushed yet."""
+    """The store keeps any prefix of the batches that were not flushed yet, and all whole files."""
     with Engine(":memory:", SMALL) as source:
         make_state(source.region(1))
         export = source.export(1)
         new = content(source.region(1))
-
-        def target_store() -> MemoryStore:
-            store = MemoryStore()
-            engine = Engine("", SMALL, store=store)
-            engine.region(1).put({b"old": b"1"}, 1)
-            engine.region(2).put({b"other": b"1"}, 1)
-            engine.close()
-            return store.reopen()
-
-        reference = CountingStore()
-        base = target_store()
-        reference._data, reference._keys = dict(base._data), list(base._keys)
-        reference._synced = dict(base._synced)
-        engine = Engine("", SMALL, store=reference)
+        store = PicturedStore()
+        engine = Engine("", SMALL, store=store)
+        engine.region(1).put({b"old": b"1"}, 1)
+        engine.region(2).put({b"other": b"1"}, 1)
+        engine.region(1).flush()
+        engine.region(2).flush()
         old = content(engine.region(1))
+        store.survivors = []
         transfer = engine.begin_import(1, "s")
         ship(export, transfer)
         engine.finish_import(transfer, index=export.index, sequence=export.sequence, origin=b"o")
-        total = len(reference.batches)
+        survivors = store.survivors
         engine.close()
-        assert total > 6
-        seen = set()
-        for kept in range(total + 1):
-            survivor = MemoryStore()
-            for batch in [*_as_batch(base), *reference.batches[:kept]]:
-                survivor.write(batch)
-            survivor.flush()
+        assert len(survivors) > 6
+        seen, resumed = set(), set()
+        for survivor in survivors:
             engine = Engine("", SMALL, store=survivor)
             found = content(engine.region(1))
             assert found in (old, new)
@@ -215,24 +235,20 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state() -> None
             # and the transfer goes on from what survived, or is done
             if found == old:
                 again = engine.begin_import(1, "s")
-                before = again.progress.records
+                resumed.add(again.progress.records)
                 ship(export, again)
-                assert again.progress.records >= before
                 assert again.progress == transfer.progress
                 engine.finish_import(
                     again, index=export.index, sequence=export.sequence, origin=b"o"
                 )
                 assert content(engine.region(1)) == new
+            spaces = {key[:2] for key in survivor._keys}
+            assert len(spaces) == 3  # two regions, and the directory
+            assert survivor.stagings() == []
             engine.close()
         assert seen == {True, False}
+        assert len(resumed) > 4
         export.close()
-
-
-def _as_batch(store: MemoryStore) -> list[Batch]:
-    batch = Batch()
-    for key, value in store._data.items():
-        batch.put(key, value)
-    return [batch]
 
 
 def test_another_source_starts_anew_and_nothing_is_left_of_the_first() -> None:
@@ -270,3 +286,112 @@ def test_late_puts_are_stored_with_the_flush(tmp_path: Any) -> None:
         assert region.get(b"late") == b"2"
     with Engine(tmp_path / "data", SMALL) as engine:
         assert engine.region(1).get(b"late") == b"2"
+
+
+def on_disk(folder: Path) -> Engine:
+    return Engine(folder, SMALL)
+
+
+def test_a_region_arrives_in_the_files_of_a_store_on_disk(tmp_path: Path) -> None:
+    with Engine(":memory:", SMALL) as source:
+        make_state(source.region(1))
+        expected = content(source.region(1))
+        for round_number in range(3):
+            with on_disk(tmp_path / "data") as target:
+                export = source.export(1)
+                transfer = target.begin_import(1, f"round {round_number}")
+                ship(export, transfer)
+                region = target.finish_import(
+                    transfer, index=export.index, sequence=export.sequence, origin=b"o"
+                )
+                export.close()
+                assert content(region) == expected
+                fill(region, 600, 700, 10)
+                region.flush()
+                again = content(region)
+                assert not target.verify().faults
+            assert not list((tmp_path / "data" / "incoming").iterdir())
+            assert not verify(tmp_path / "data").faults
+            with on_disk(tmp_path / "data") as target:
+                assert content(target.region(1)) == again
+
+
+def test_a_transfer_to_disk_goes_on_from_its_last_whole_file(tmp_path: Path) -> None:
+    with Engine(":memory:", SMALL) as source:
+        make_state(source.region(1))
+        export = source.export(1)
+        records = export.piece(b"", 1 << 30)
+        with on_disk(tmp_path / "data") as target:
+            transfer = target.begin_import(1, "s")
+            for record in records[: len(records) // 2 - 3]:
+                transfer.write([record])
+            known = transfer.progress.records
+        with on_disk(tmp_path / "data") as target:
+            again = target.begin_import(1, "s")
+            assert 0 < again.progress.records < known
+            assert again.progress.last_key == records[again.progress.records - 1][0]
+            ship(export, again)
+            target.finish_import(again, index=export.index, sequence=export.sequence, origin=b"")
+            assert content(target.region(1)) == content(source.region(1))
+        export.close()
+
+
+def test_files_whose_note_is_damaged_are_not_believed(tmp_path: Path) -> None:
+    with Engine(":memory:", SMALL) as source:
+        make_state(source.region(1))
+        export = source.export(1)
+        with on_disk(tmp_path / "data") as target:
+            ship(export, target.begin_import(1, "s"))
+        [note] = (tmp_path / "data" / "incoming").glob("*/note")
+        data = bytearray(note.read_bytes())
+        data[len(data) // 2] ^= 1
+        note.write_bytes(data)
+        with on_disk(tmp_path / "data") as target:
+            assert not note.parent.exists()
+            assert target.begin_import(1, "s").progress.records == 0
+        export.close()
+
+
+def test_a_store_takes_files_in_where_a_range_was_deleted(tmp_path: Path) -> None:
+    """Remains of the deleted range have higher sequences than the files: they are merged away."""
+    store = RocksStore(tmp_path / "db")
+    for step in ("put", "delete"):
+        batch = Batch()
+        if step == "put":
+            batch.put(b"k1", b"old")
+            batch.put(b"l", b"stays")
+        else:
+            batch.delete_range(b"k", b"l")
+        store.write(batch)
+        store.flush()
+    staging = store.staging("5")
+    for number in range(3):
+        staging.add(b"k%d" % number, b"new")
+        staging.complete(b"%d" % number)
+    staging.ingest(b"k", b"l")
+    assert list(store.view().scan(b"", b"z")) == [
+        (b"k0", b"new"),
+        (b"k1", b"new"),
+        (b"k2", b"new"),
+        (b"l", b"stays"),
+    ]
+    assert store.stagings() == []
+    store.close()
+
+
+def test_an_interrupted_file_is_not_taken_in(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "db")
+    staging = store.staging("5")
+    staging.add(b"a", b"1")
+    staging.complete(b"first")
+    staging.add(b"b", b"2")
+    staging.close()
+    with pytest.raises(Closed):
+        staging.add(b"c", b"3")
+    again = store.staging("5")
+    assert (again.note, again.size) == (b"first", 0)
+    again.add(b"b", b"2 again")
+    again.complete(b"second")
+    again.ingest(b"", b"z")
+    assert list(store.view().scan(b"", b"z")) == [(b"a", b"1"), (b"b", b"2 again")]
+    store.close()

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.log.errors import LogFailed
 from cluster.member.raft_member import LogKeep
-from cluster.member.snapshot_sender import SnapshotOptions
+from cluster.member.shipment import SnapshotOptions
 from cluster.plan.plans import FlushPlan
 from cluster.rpc.client_pool import RpcError
 from harness.group_cluster import GroupCluster, GroupNode, insert, wait_until

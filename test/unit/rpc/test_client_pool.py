@@ -253,6 +253,45 @@ def test_close_cuts_a_call(serve, channels):
     assert caught.value.definitely_not_sent
 
 
+def test_several_calls_under_way(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    server.handler.hold.clear()
+    channel.post("startElection", VOTE, timeout_s=5)
+    channel.post("queryNodeStatus", timeout_s=5)
+    channel.post("timeoutNow", c.TimeoutNowRequest(1, 2, 3, 4), timeout_s=5)  # not there
+    channel.post("queryNodeStatus", timeout_s=5)
+    server.handler.hold.set()
+    assert channel.answer("startElection", timeout_s=5) == c.VoteResponse(4, True, False, True)
+    assert channel.answer("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    with pytest.raises(RpcError, match="the node answered"):
+        channel.answer("timeoutNow", timeout_s=5)
+    assert channel.answer("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    assert len(set(server.handler.peers)) == 1
+    with pytest.raises(RpcError, match="lost"):
+        channel.answer("queryNodeStatus", timeout_s=5)
+
+
+def test_a_lost_connection_loses_all_calls_under_way(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    server.handler.hold.clear()
+    for _ in range(3):
+        channel.post("startElection", VOTE, timeout_s=5)
+    with pytest.raises(RpcError, match="in time") as caught:
+        channel.answer("startElection", timeout_s=0.1)
+    assert not caught.value.definitely_not_sent
+    for _ in range(2):
+        with pytest.raises(RpcError, match="lost"):
+            channel.answer("startElection", timeout_s=5)
+    server.handler.hold.set()
+    channel.post("queryNodeStatus", timeout_s=5)
+    assert channel.answer("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    channel.close()
+    with pytest.raises(RpcError, match="closed"):
+        channel.post("queryNodeStatus", timeout_s=5)
+
+
 # ---- pool ----
 
 
