@@ -41,6 +41,7 @@ class WriteOp:
     Attributes:
         base: index, term and membership of a new base.
         restarts: whether everything goes that is in the log, not only what is up to the base.
+        moves: whether the entries are in the log already, in older segments.
         hi: the entries below this index still count; lowered when a later submission truncates
             them before they are written. Guarded by the group's lock.
     """
@@ -51,6 +52,7 @@ class WriteOp:
         "group",
         "hard_state",
         "hi",
+        "moves",
         "on_durable",
         "payload_bytes",
         "restarts",
@@ -73,6 +75,7 @@ class WriteOp:
         self.truncate_from = NO_INDEX
         self.entries: tuple[Entry, ...] = ()
         self.hi = 0
+        self.moves = False
         self.restarts = persist is not None and persist.snapshot is not None
         if persist is not None:
             self.hard_state = persist.hard_state
@@ -114,7 +117,8 @@ class GroupLog:
 
     Invariants (under `_lock`):
         1. `_terms`, `_sizes` are of the entries base + 1 … last.
-        2. `_positions` is of a prefix of these: the durable ones.
+        2. `_positions` is of a prefix of these: the durable ones. Ascending, unless entries were
+           moved (`_scattered`).
         3. `_cache` is a suffix of these, and holds at least every entry that is not durable.
     """
 
@@ -141,6 +145,7 @@ class GroupLog:
         self._terms = recovered.terms
         self._sizes = recovered.sizes
         self._positions = recovered.positions
+        self._scattered = recovered.has_moved
         self._cache: list[Entry] = []
         self._pending: deque[WriteOp] = deque()
         self.cached_bytes = 0
@@ -351,11 +356,11 @@ class GroupLog:
                 )
             positions = self._positions
             # a record (and its sync) only where it lets go of the last entry in an old segment
-            oldest = positions[0] >> POSITION_SHIFT if positions else None
+            oldest = self._oldest_locked(0)
             frees = (
                 oldest is not None
                 and oldest < self._queue.segment
-                and (len(positions) <= gone or positions[gone] >> POSITION_SHIFT != oldest)
+                and self._oldest_locked(gone) != oldest
             )
             uncached = len(self._terms) - len(self._cache)
             if gone > uncached:
@@ -373,7 +378,57 @@ class GroupLog:
     def oldest_segment(self) -> int | None:
         """Return the sequence of the oldest segment that has an entry of this group, or None."""
         with self._lock:
-            return self._positions[0] >> POSITION_SHIFT if self._positions else None
+            return self._oldest_locked(0)
+
+    def move_oldest(self, max_bytes: int) -> int:
+        """Have entries that stand in the oldest segment written again, so that it may go.
+
+        For entries that can't be dropped, because no quorum takes them or the state machine does
+        not come to them, while other groups fill one segment after the other. Reads the disk.
+
+        Args:
+            max_bytes: payload to be written by this call, about; the next one goes on.
+
+        Returns:
+            How many entries are being written again.
+
+        Raises:
+            LogFailed: the log takes no more writes.
+            LogCorrupt, OSError: see `entries`.
+        """
+        with self._lock:
+            oldest = self._oldest_locked(0)
+            present = self._queue.segment
+            if oldest is None or oldest >= present:
+                return 0
+            segments = [position >> POSITION_SHIFT for position in self._positions]
+            start = segments.index(oldest)
+            stop = next(
+                (at for at in range(start, len(segments)) if segments[at] == present), len(segments)
+            )
+            lo, hi = LogIndex(self._base + 1 + start), LogIndex(self._base + 1 + stop)
+        try:
+            entries = self.entries(lo, hi, max_bytes)
+        except LogTruncated:
+            return 0  # dropped meanwhile
+        with self._lock:
+            self._queue.check_usable()
+            durable = self._base + len(self._positions)
+            still = tuple(
+                entry
+                for entry in entries
+                if self._base < entry.index <= durable
+                and self._terms[entry.index - self._base - 1] == entry.term
+            )
+            if not still:
+                return 0
+            op = WriteOp(self, None, None, sum(len(entry.data) for entry in still), None)
+            op.moves, op.entries, op.hi = True, still, still[-1].index + 1
+            self.queued_bytes += op.payload_bytes
+            self._pending.append(op)
+            self._queue.put(op)
+        self._queue.wake()
+        return len(still)
 
     # ---- for the writer ----
 
@@ -388,7 +443,9 @@ class GroupLog:
         with self._lock:
             oldest = self._pending.popleft()
             assert oldest is op
-            if positions:
+            if positions and op.moves:
+                self._note_moved_locked(op, positions)
+            elif positions:
                 self.queued_bytes -= op.payload_bytes
                 first = op.entries[0].index
                 # entries truncated or compacted since the submission have no place in the index
@@ -407,6 +464,22 @@ class GroupLog:
             self._uncache_locked(0, count)
 
     # ---- under the lock ----
+
+    def _oldest_locked(self, start: int) -> int | None:
+        """Return the oldest segment with one of the durable entries from the `start`-th on."""
+        positions = self._positions
+        if start >= len(positions):
+            return None
+        oldest = min(positions[start:]) if self._scattered else positions[start]
+        return oldest >> POSITION_SHIFT
+
+    def _note_moved_locked(self, op: WriteOp, positions: list[int]) -> None:
+        self.queued_bytes -= op.payload_bytes
+        first = op.entries[0].index
+        # what was compacted or truncated meanwhile has no place in the index any more
+        for index in range(max(first, self._base + 1), op.hi):
+            self._positions[index - self._base - 1] = positions[index - first]
+        self._scattered = True
 
     def _check_locked(
         self, truncate_from: LogIndex, entries: tuple[Entry, ...], payload_bytes: int

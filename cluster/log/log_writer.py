@@ -348,16 +348,17 @@ class LogWriter:
             offset += RECORD_HEADER_BYTES * (len(parts) - before)
             positions: list[int] = []
             entries = op.entries
+            type_ = RecordType.MOVED if op.moves else RecordType.ENTRY
             for index, term, kind, data in entries:
-                parts.append(
-                    pack_record(seed, synced, RecordType.ENTRY, group_id, term, index, kind, data)
-                )
+                parts.append(pack_record(seed, synced, type_, group_id, term, index, kind, data))
                 parts.append(data)
                 positions.append(place | offset)
                 offset += RECORD_HEADER_BYTES + len(data)
             if entries:
                 records += len(entries)
-                written.append(segment, entries[0].index, entries[-1].index)
+                note = written.move if op.moves else written.append
+                note(segment, entries[0].index, entries[-1].index)
+                self._may_free = self._may_free or op.moves
             all_positions.append(positions)
         self._offset = offset
         self.records += records
@@ -469,8 +470,9 @@ class LogWriter:
         self._may_free = False
         needed = self.segment
         for group in self._groups.values():
-            if group.written.runs:
-                needed = min(needed, group.written.runs[0].segment)
+            oldest = group.written.oldest_segment
+            if oldest is not None:
+                needed = min(needed, oldest)
         if self._first_segment >= needed:
             return
         if self._synced < self._offset:

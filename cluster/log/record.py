@@ -48,6 +48,7 @@ class RecordType(IntEnum):
     LAST: in a checkpoint only: the group's last index so far.
     CLOSED: the log was closed in order; everything before it is durable.
     RESTART: all entries are void, the log starts anew behind this index; else like BASE.
+    MOVED: an entry that the log has already, written again so that an older segment may go.
     """
 
     ENTRY = 1
@@ -57,6 +58,7 @@ class RecordType(IntEnum):
     LAST = 5
     CLOSED = 6
     RESTART = 7
+    MOVED = 8
 
 
 class SegmentHeader(NamedTuple):

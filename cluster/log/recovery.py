@@ -51,8 +51,9 @@ class RecoveredGroup:
     """One group while its records are replayed, and after.
 
     `terms`, `sizes`, `positions` are of the entries from `start` on, `memberships` of those among
-    them that carry one. Entries in (base, start) are
-    known to have existed but stand in no file that is left; at the end there must be none.
+    them that carry one. Entries in (base, start) are known to have existed but stand in no file
+    that was read so far, other than the `moved` ones; at the end there must be none.
+    `has_moved`: the positions need not ascend.
     """
 
     written: WrittenGroup = field(default_factory=WrittenGroup)
@@ -61,6 +62,8 @@ class RecoveredGroup:
     sizes: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     memberships: dict[int, Membership] = field(default_factory=dict)
+    moved: dict[int, tuple[Term, int, int]] = field(default_factory=dict)
+    has_moved: bool = False
 
     def append(self, header: RecordHeader, segment: int, offset: int) -> None:
         """Take an ENTRY record at `offset` of `segment`."""
@@ -72,6 +75,34 @@ class RecoveredGroup:
         self.positions.append(segment << POSITION_SHIFT | offset)
         written.append(segment, header.entry_index, header.entry_index)
 
+    def move(self, header: RecordHeader, segment: int, offset: int) -> None:
+        """Take a MOVED record at `offset` of `segment`."""
+        index = header.entry_index
+        if not self.written.base_index < index <= self.written.last:
+            raise ValueError(f"entry {index} was moved, the last one is {self.written.last}")
+        at = index - self.start
+        position = segment << POSITION_SHIFT | offset
+        if at < 0:
+            self.moved[index] = (Term(header.term), header.payload_bytes, position)
+        elif (self.terms[at], self.sizes[at]) != (header.term, header.payload_bytes):
+            raise ValueError(f"entry {index} was moved, and another one stands there")
+        else:
+            self.positions[at] = position
+        self.written.move(segment, index, index)
+        self.has_moved = True
+
+    def settle(self) -> None:
+        """Put the moved entries before those that follow them."""
+        found = []
+        while self.start - 1 > self.written.base_index and self.start - 1 in self.moved:
+            self.start -= 1
+            found.append(self.moved[self.start])
+        found.reverse()
+        self.terms[:0] = [term for term, _, _ in found]
+        self.sizes[:0] = [size for _, size, _ in found]
+        self.positions[:0] = [position for _, _, position in found]
+        self.moved.clear()
+
     def truncate(self, index: int) -> None:
         """Take a TRUNCATE record."""
         written = self.written
@@ -81,12 +112,14 @@ class RecoveredGroup:
         self._cut_from(max(0, index - self.start))
         self.start = min(self.start, index)
         self.memberships = {i: found for i, found in self.memberships.items() if i < index}
+        self.moved = {i: found for i, found in self.moved.items() if i < index}
 
     def restart(self, index: int, term: int, membership: bytes) -> None:
         """Take a RESTART record."""
         self.written.restart(index, term, membership)
         self._cut_from(0)
         self.memberships.clear()
+        self.moved.clear()
         self.start = index + 1
 
     def rebase(self, index: int, term: int, membership: bytes) -> None:
@@ -96,6 +129,7 @@ class RecoveredGroup:
             raise ValueError(f"base moves back from {written.base_index} to {index}")
         written.rebase(index, term, membership)
         self.memberships = {i: found for i, found in self.memberships.items() if i > index}
+        self.moved = {i: found for i, found in self.moved.items() if i > index}
         gone = index + 1 - self.start
         if gone >= 0:
             del self.terms[:gone], self.sizes[:gone], self.positions[:gone]
@@ -232,6 +266,7 @@ def _check_nothing_missing(
     directory: Path, sequences: list[int], groups: dict[GroupId, RecoveredGroup]
 ) -> None:
     for group_id, group in groups.items():
+        group.settle()
         base = group.written.base_index
         if group.start > base + 1:
             missing = segment_path(directory, sequences[0] - 1)
@@ -348,6 +383,7 @@ class _Replay:
             RecordType.BASE: self._base,
             RecordType.CLOSED: self._closed,
             RecordType.RESTART: self._restart,
+            RecordType.MOVED: self._moved,
         }
         for offset, header in self._valid_prefix(start):
             action = take.get(header.type)
@@ -425,6 +461,12 @@ class _Replay:
     def _entry(self, offset: int, header: RecordHeader) -> None:
         group = self._group(header.group)
         group.append(header, self._sequence, offset)
+        if header.kind == EntryKind.MEMBERSHIP:
+            group.memberships[header.entry_index] = decode_membership(self._payload(offset, header))
+
+    def _moved(self, offset: int, header: RecordHeader) -> None:
+        group = self._group(header.group)
+        group.move(header, self._sequence, offset)
         if header.kind == EntryKind.MEMBERSHIP:
             group.memberships[header.entry_index] = decode_membership(self._payload(offset, header))
 

@@ -206,6 +206,7 @@ class SegmentReader:
                     offset = places[stop].position & POSITION_MASK
                     next_end = offset + RECORD_HEADER_BYTES + places[stop].payload_bytes
                     far = offset - end > _READ_GAP_BYTES or next_end - lo > _READ_BYTES
+                    far = far or offset < end  # entries that were moved come later
                     if stop > start and far:
                         break
                     end = next_end
@@ -234,8 +235,9 @@ def _entry_at(
     header = unpack_record_or_none(data, at, seed)
     if header is None or not payload_matches(data, at, header):
         raise LogCorrupt(path, offset, "a record's checksum is wrong")
-    expected = (RecordType.ENTRY, group, place.term, place.entry_index)
-    if (header.type, header.group, header.term, header.entry_index) != expected:
+    expected = (group, place.term, place.entry_index)
+    found = (header.group, header.term, header.entry_index)
+    if header.type not in (RecordType.ENTRY, RecordType.MOVED) or found != expected:
         raise LogCorrupt(path, offset, f"not entry {place.entry_index} of group {group}")
     start = at + RECORD_HEADER_BYTES
     payload = bytes(data[start : start + header.payload_bytes])

@@ -26,11 +26,12 @@ class WrittenGroup:
     """The group's state as the records written so far give it. Owned by one thread.
 
     Invariants:
-        1. runs are sorted and consecutive; the last one ends at `last`.
+        1. runs are sorted by entries and consecutive; the last one ends at `last`. (While a log
+           is read back, the first ones may still be missing.)
         2. base_index <= last.
         3. every run ends above base_index.
-    A segment may go when no group's first run is in it or before it. Moving a slow group's
-    entries to a newer segment means: write them again, then replace its first runs.
+    A segment may go when no group has a run in it or before it. Entries that were written again
+    are in a newer segment than those that follow them may be.
     """
 
     hard_state: HardState = INITIAL_HARD_STATE
@@ -43,11 +44,29 @@ class WrittenGroup:
     def append(self, segment: int, first: int, last: int) -> None:
         """Take note of the entries [first, last], written to `segment`."""
         runs = self.runs
-        if runs and runs[-1].segment == segment:
+        if runs and runs[-1].segment == segment and runs[-1].last == first - 1:
             runs[-1].last = last
         else:
             runs.append(Run(segment, first, last))
         self.last = last
+
+    def move(self, segment: int, first: int, last: int) -> None:
+        """Take note that the entries [first, last] stand in `segment` now."""
+        below, above = [], []
+        for run in self.runs:
+            if run.first < first:
+                below.append(Run(run.segment, run.first, min(run.last, first - 1)))
+            if run.last > last:
+                above.append(Run(run.segment, max(run.first, last + 1), run.last))
+        moved = Run(segment, first, last)
+        if below and below[-1].segment == segment and below[-1].last == first - 1:
+            moved.first = below.pop().first
+        self.runs = deque([*below, moved, *above])
+
+    @property
+    def oldest_segment(self) -> int | None:
+        """The oldest segment with an entry that counts, or None."""
+        return min([run.segment for run in self.runs], default=None)
 
     def truncate(self, index: int) -> None:
         """Forget the entries at `index` and above."""

@@ -7,7 +7,9 @@ old entries, and what is done about it:
   many entries: after a restart each is applied again, and until then the member leads nobody;
 - a member lacks them: they are kept up to a bound (`LogKeep`), then it will get a snapshot;
 - the log as a whole is above its bound: the groups that pin the oldest segments give up what
-  their state machines have stored, whoever lacks it.
+  their state machines have stored, whoever lacks it;
+- what even that leaves, because no quorum takes it or the state machine does not come to it (a
+  core bounds how much that can be), is written again at the end of the log.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from cluster.log.errors import LogFailed
+from cluster.log.errors import LogCorrupt, LogFailed
 from cluster.log.node_log import NodeLog
 from cluster.member.raft_member import LogKeep, RaftMember
 from cluster.raft.types import GroupId
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 FLUSH_AFTER_ENTRIES = 100_000
 """Rows are applied again at some 20 000 a second and more: seconds of a restart."""
 _NOTHING = LogKeep(live_bytes=0, absent_bytes=0)
+_MOVE_BYTES = 8 << 20
+"""Of a group at a time: the log has others to write for."""
 
 
 class LogKeeper:
@@ -72,7 +76,8 @@ class LogKeeper:
         member.snapshots.expire()
         member.group_machine.digests.expire()
         member.maybe_compact()
-        oldest = self._log.group(member.group_id).oldest_segment()
+        log = self._log.group(member.group_id)
+        oldest = log.oldest_segment()
         if oldest is None:
             return
         pins = newest - oldest
@@ -81,3 +86,20 @@ class LogKeeper:
             self._flush(member.group_id)
         if pins >= self._max_segments:
             member.maybe_compact(_NOTHING)
+            oldest = log.oldest_segment()
+            if oldest is not None and newest - oldest >= self._max_segments:
+                self._move(member.group_id)
+
+    def _move(self, group_id: GroupId) -> None:
+        try:
+            count = self._log.group(group_id).move_oldest(_MOVE_BYTES)
+        except (LogCorrupt, OSError) as error:
+            # nothing is lost by it: whoever needs the entries meets the same error
+            logger.warning("group %d: its oldest entries can't be moved: %s", group_id, error)
+        else:
+            logger.info(
+                "group %d: %d entries that can't be dropped are written again, so that the log's "
+                "oldest files may go",
+                group_id,
+                count,
+            )

@@ -94,6 +94,7 @@ def on_propose(s: RaftState, event: Propose) -> None:
     if reason is not None or lead is None:
         s.fx.rejected = Rejected(reason or RejectReason.NOT_LEADER, s.leader)
         return
+    lead.is_used = True
     append_own(s, lead, event.kind, event.payloads)
 
 
@@ -326,7 +327,7 @@ def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
     """Send a sign of life to all, with the number of this round."""
     lead.heartbeat_elapsed = 0
     context = lead.beat = lead.beat + 1
-    quiesce = lead.rest_ticks > s.config.quiesce_after_ticks > 0
+    quiesce = quiescence.invites(s, lead)
     if quiesce and not lead.invited_from:
         lead.invited_from = context
         for progress in lead.followers:
@@ -470,7 +471,9 @@ def on_read_request(s: RaftState, event: ReadRequest) -> None:
     lead = s.lead
     if lead is None:
         s.fx.reads_rejected.append(ReadRejected(event.id, s.leader))
-    elif reads_alone(s, lead, event.late_ticks):
+        return
+    lead.is_used = True
+    if reads_alone(s, lead, event.late_ticks):
         s.fx.reads.append(ReadReady(event.id, s.commit))
     else:
         lead.reads.add(event.id)

@@ -30,8 +30,21 @@ from cluster.raft.types import NO_NODE
 def note_rest(s: RaftState, lead: Leadership) -> None:
     """Count a tick towards sleep if the group has nothing to do; called by the leader's tick."""
     lead.rest_ticks = lead.rest_ticks + 1 if is_at_rest(s, lead) else 0
-    if lead.rest_ticks <= s.config.quiesce_after_ticks:
+    if not invites(s, lead):
         lead.invited_from = 0
+
+
+def invites(s: RaftState, lead: Leadership) -> bool:
+    """Whether there has been nothing to do for long enough that heartbeats invite to sleep.
+
+    A leader that nobody wanted anything of yet, since it was elected or woken by a neighbour's
+    fate, has less patience: a node with a thousand groups that starts, or loses a neighbour, would
+    otherwise pay for the heartbeats of all of them at once.
+    """
+    patience = s.config.quiesce_after_ticks
+    if not lead.is_used:
+        patience = min(patience, s.config.heartbeat_ticks)
+    return lead.rest_ticks > patience > 0
 
 
 def is_at_rest(s: RaftState, lead: Leadership) -> bool:
@@ -92,6 +105,7 @@ def wake(s: RaftState) -> None:
     if lead is None:
         return
     lead.rest_ticks = 0
+    lead.is_used = False
     lead.invited_from = 0
     for progress in lead.followers:
         progress.quiet_ticks = progress.silent_ticks = 0

@@ -59,6 +59,7 @@ class Leadership:
             voters then break the promise that the lease rests on (thesis 6.4.1): no lease any more.
         beat: number of the last round of heartbeats.
         rest_ticks: so long has there been nothing to do.
+        is_used: somebody wanted something of this leader since it began to lead, or last woke up.
         invited_from: number of the first heartbeat that invites to sleep; 0: none does.
         beats: (number, clock when sent) of the rounds that may still renew the lease.
     """
@@ -69,6 +70,7 @@ class Leadership:
         "followers",
         "heartbeat_elapsed",
         "invited_from",
+        "is_used",
         "lease_void",
         "may_append",
         "progress",
@@ -93,6 +95,7 @@ class Leadership:
         self.transfer_elapsed = 0
         self.lease_void = False
         self.rest_ticks = 0
+        self.is_used = False
         self.invited_from = 0
         self.beat = 0
         self.beats: deque[tuple[int, int]] = deque()

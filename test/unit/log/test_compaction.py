@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.log.errors import LogTruncated
+from cluster.raft.effects import Persist
 from cluster.raft.types import HardState
 from harness.raft_log import FaultyDisk, Waited, all_entries, make_entry, segments
 
@@ -69,6 +70,67 @@ def test_the_slowest_group_keeps_the_files(open_log, tmp_path):
     log.close()
     assert not first.exists()
     assert len(segments(tmp_path / "log")) == 1
+
+
+def test_entries_that_cannot_be_dropped_are_moved(open_log, tmp_path, copy_of):
+    log = open_log(segment_bytes=4096, cache_bytes=0)
+    stuck, busy = Waited(log.group(1)), Waited(log.group(2))
+    stuck.put(hard_state=HardState(3, 1))
+    kept = stuck.append(3, size=500)
+    for _ in range(4):
+        fill(busy, 10)
+        kept += stuck.append(1, size=500)
+    busy.group.compact(40)
+    busy.append(1)
+    before = len(segments(tmp_path / "log"))
+    assert before > 8
+    while stuck.group.move_oldest(1000):
+        busy.append(1)
+        assert all_entries(stuck.group) == kept
+        # whatever a kill leaves at this point has all of them
+        again = open_log(copy_of("log", "killed").name)
+        assert all_entries(again.group(1)) == kept
+        again.close()
+    assert stuck.group.oldest_segment() == log.newest_segment
+    busy.group.compact(busy.group.last_index)
+    busy.append(1)  # a round trip through the writer
+    busy.append(1)
+    assert len(segments(tmp_path / "log")) <= 2
+    kept += stuck.append(2)
+    log.close()
+    log = open_log(segment_bytes=4096)
+    stuck = Waited(log.group(1))
+    assert all_entries(stuck.group) == kept
+    assert stuck.group.hard_state == HardState(3, 1)
+    # and it goes on like any other log
+    stuck.put(truncate_from=6, entries=[make_entry(6, 9)])
+    stuck.group.compact(4)
+    kept = [*kept[4:5], make_entry(6, 9), *stuck.append(20, term=9, size=900)]
+    assert all_entries(stuck.group) == kept
+    stuck.group.compact(5)
+    log.close()
+    assert len(segments(tmp_path / "log")) > 1
+    log = open_log()
+    assert all_entries(log.group(1)) == kept[1:]
+    assert log.group(1).move_oldest(1 << 20) > 0
+
+
+def test_what_was_truncated_while_it_moved_stays_away(open_log, tmp_path):
+    disk = FaultyDisk()
+    log = open_log(files=disk, segment_bytes=4096)
+    stuck, busy = Waited(log.group(1)), Waited(log.group(2))
+    kept = stuck.append(5)
+    fill(busy, 10)
+    disk.gate.clear()
+    assert stuck.group.move_oldest(1 << 20) == 5
+    later = [make_entry(3, 7), make_entry(4, 7)]
+    stuck.group.submit(Persist(None, 3, tuple(later)), lambda: None)
+    stuck.group.compact(1)
+    disk.gate.set()
+    busy.append(1)
+    assert all_entries(stuck.group) == [kept[1], *later]
+    log.close()
+    assert all_entries(open_log().group(1))[-3:] == [kept[1], *later]
 
 
 def test_a_base_in_the_current_segment_is_recorded_when_that_is_full(open_log, tmp_path):

@@ -110,6 +110,11 @@ class LogMachine(RuleBasedStateMachine):
             model.entries = {i: e for i, e in model.entries.items() if i > up_to}
         self.log.group(g).compact(max(up_to, 0))
 
+    @rule(g=groups, max_bytes=st.integers(0, 4000))
+    def move(self, g, max_bytes):
+        if self.log.group(g).move_oldest(max_bytes) and self.durable is None:
+            self.quiesce()
+
     @precondition(lambda self: self.durable is None)
     @rule()
     def stall(self):

@@ -52,6 +52,7 @@ def test_record_types_are_frozen():
         "LAST": 5,
         "CLOSED": 6,
         "RESTART": 7,
+        "MOVED": 8,
     }
 
 

@@ -35,7 +35,7 @@ class Member:
 
 
 def keeper(members: list[Member], flush: Any, *, oldest: int = 1, newest: int = 10) -> LogKeeper:
-    group = SimpleNamespace(oldest_segment=lambda: oldest)
+    group = SimpleNamespace(oldest_segment=lambda: oldest, move_oldest=lambda _: 0)
     return LogKeeper(
         log=SimpleNamespace(newest_segment=newest, group=lambda _: group),  # type: ignore[arg-type]
         members=lambda: members,  # type: ignore[arg-type, return-value]

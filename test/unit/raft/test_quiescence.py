@@ -90,6 +90,27 @@ def test_nobody_sleeps_while_a_member_is_away_or_behind():
     assert net[1].core.is_asleep
 
 
+def test_a_group_that_nobody_wants_anything_of_sleeps_sooner():
+    net = group(3, quiesce_after_ticks=40)
+    net.elect(1)
+    net.tick(times=8)
+    assert all(p.core.is_asleep for p in net.peers.values())
+    # woken by a neighbour's fate, and nothing to do
+    net[1].step(Unreachable(2))
+    net.deliver()
+    assert not net[1].core.is_asleep
+    net.tick(times=8)
+    assert all(p.core.is_asleep for p in net.peers.values())
+    # wanted: the whole time counts
+    for event in (Propose((b"a",)), ReadRequest(1)):
+        net[1].step(event)
+        net.deliver()
+        net.tick(times=40)
+        assert not net[1].core.is_asleep
+        net.tick(times=8)
+        assert all(p.core.is_asleep for p in net.peers.values())
+
+
 def test_nobody_sleeps_by_default():
     net = group(3)
     net.elect(1)
@@ -100,6 +121,7 @@ def test_nobody_sleeps_by_default():
 def test_the_leader_stays_awake_until_all_sleep():
     net = group(3, quiesce_after_ticks=4)
     net.elect(1)
+    net.propose(1, b"a")
 
     def not_to_3(message):
         return (
