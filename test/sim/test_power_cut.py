@@ -42,8 +42,10 @@ class CuttingDisk(SimDisk):
     how = ""
     writes: dict[int, int] = {}  # noqa: RUF012 - of the run under way
 
-    def __init__(self, scheduler: Any, settings: Settings, node_id: int, membership: Any) -> None:
-        super().__init__(scheduler, settings, node_id, membership)
+    def __init__(
+        self, scheduler: Any, settings: Settings, node_id: int, membership: Any, kind: Any
+    ) -> None:
+        super().__init__(scheduler, settings, node_id, membership, kind)
         self.node_id = node_id
 
     def submit(self, persist: Any, done: Any) -> None:

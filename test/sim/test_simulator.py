@@ -57,6 +57,14 @@ def test_other_group_sizes(nodes):
     assert total.written > 20 * _CHUNK
 
 
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_the_products_state_machine_over_the_real_engine(nodes):
+    total = run_seeds(40_000, _CHUNK if nodes == 3 else 10, nodes, "engine")
+    assert total.written > 200
+    assert total.crashes > 20
+    assert total.snapshots > 10
+
+
 def test_without_leases_no_clock_can_do_harm():
     total = run_seeds(30_000, _CHUNK, 3, "no-lease")
     assert total.reads > 20 * _CHUNK
@@ -69,13 +77,14 @@ def test_beyond_the_bound_leases_do_harm_and_the_checkers_see_it():
     assert {failure(random_plan(seed, 3, "clock")) for seed in broken[:3]} == {"linearizable reads"}
 
 
-def test_a_seed_replays_exactly():
-    plan = random_plan(42, 3)
+@pytest.mark.parametrize("mode", ["mixed", "engine"])
+def test_a_seed_replays_exactly(mode):
+    plan = random_plan(42, 3, mode)
     first, second = (SimCluster(plan, trace=True) for _ in range(2))
     assert first.run() == second.run()
     assert first.trace == second.trace
     assert first.trace
-    other = SimCluster(random_plan(43, 3), trace=True)
+    other = SimCluster(random_plan(43, 3, mode), trace=True)
     other.run()
     assert other.trace != first.trace
 

@@ -15,6 +15,7 @@ from cluster.raft.membership import decode_membership
 from cluster.raft.messages import VoteResponse
 from cluster.raft.types import Entry, EntryKind, LogIndex, Membership, NodeId, Role, SnapshotMeta
 from harness.sim.machine import Request
+from harness.sim.states import Kind
 
 if TYPE_CHECKING:
     from harness.sim.clients import Op
@@ -39,8 +40,10 @@ class Checkers:
         memberships: (index, membership) of those committed, the founding first.
     """
 
-    def __init__(self, nodes: dict[NodeId, SimNode], founding: Membership) -> None:
+    def __init__(self, nodes: dict[NodeId, SimNode], founding: Membership, kind: Kind) -> None:
         self.nodes = nodes
+        self.kind = kind
+        self._reference = kind.reference()
         self.committed: list[Entry] = []
         self.digests: list[int] = [0]
         self.memberships: list[tuple[int, Membership]] = [(0, founding)]
@@ -167,7 +170,7 @@ class Checkers:
         if entry.kind == EntryKind.MEMBERSHIP:
             self.memberships.append((entry.index, decode_membership(entry.data)))
         elif entry.kind == EntryKind.PLAN:
-            request = Request.decode(entry.data)
+            request = self.kind.decode(entry.data)
             name = (request.client, request.seq)
             # a request takes effect at its first copy, unless its client has gone on meanwhile
             if name not in self._effects and request.seq > self._newest.get(request.client, 0):
@@ -175,7 +178,7 @@ class Checkers:
                 self._effects[name] = entry.index
                 indices, values = self._values.setdefault(request.key, ([0], [0]))
                 indices.append(entry.index)
-                values.append(values[-1] + 1)
+                values.append(self._reference.apply(request))
 
     # ---- states ----
 
@@ -228,7 +231,9 @@ class Checkers:
     def on_written(self, op: Op, request: Request, index: LogIndex) -> None:
         """An acknowledged write is in the history, behind all that was committed before it."""
         self.written += 1
-        if index > len(self.committed) or self.committed[index - 1].data != request.encode():
+        if index > len(self.committed) or self.committed[index - 1].data != self.kind.encode(
+            request
+        ):
             self._fail("acknowledged writes stay", f"{request} at {index}")
         effect = self._effects.get((request.client, request.seq))
         if effect is None or not op.floor < effect <= index:
@@ -257,6 +262,11 @@ class Checkers:
         for node in self.nodes.values():
             if node.core is not None:
                 self.on_applied(node)
+                problem = ""
+                if node.machine.index == len(self.committed):
+                    problem = self._reference.check(node.machine)
+                if problem:
+                    self._fail("applied states equal", f"node {node.node_id}: {problem}")
 
     def _fail(self, rule: str, what: str) -> NoReturn:
         raise SimViolation(rule, what)

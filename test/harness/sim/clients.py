@@ -120,7 +120,7 @@ class Client:
         core = node.core
         assert core is not None
         request = Request(self._number, self._seq, key, size)
-        effects = node.step(Propose((request.encode(),), expected_term=core.term))
+        effects = node.step(Propose((self._cluster.kind.encode(request),), expected_term=core.term))
         if effects.rejected is not None:
             self._later(op, effects.rejected.leader)
             return

@@ -23,10 +23,12 @@ from harness.sim import transfer
 from harness.sim.checkers import Checkers, SimViolation
 from harness.sim.clients import Client
 from harness.sim.disk import SimDisk
+from harness.sim.engine_states import EngineKind
 from harness.sim.network import SimNetwork
 from harness.sim.node import SimNode
 from harness.sim.plan import CLIENTS, Plan
 from harness.sim.scheduler import Scheduler
+from harness.sim.states import Kind, StubKind
 from harness.sim.transfer import Piece
 
 _RECOVERY_ELECTIONS = 30
@@ -89,7 +91,8 @@ class SimCluster:
         self.trace: list[str] | None = [] if trace else None
         self.nodes: dict[NodeId, SimNode] = {}
         self.founding = Membership(tuple(NodeId(i + 1) for i in range(settings.nodes)))
-        self.checkers = Checkers(self.nodes, self.founding)
+        self.kind: Kind = EngineKind() if settings.engine else StubKind()
+        self.checkers = Checkers(self.nodes, self.founding, self.kind)
         self.result = SimResult(settings.seed)
         self._disk_class = disk_class
         self._chance = random.Random(f"cluster/{settings.seed}").random
@@ -100,7 +103,7 @@ class SimCluster:
             "install": [],
             "handover": [],
         }
-        self._is_quiet = False
+        self.is_quiet = False
         for node_id in self.founding.voters:
             self._make_node(node_id, self.founding)
 
@@ -121,7 +124,7 @@ class SimCluster:
         )
         drift = random.Random(f"clock/{settings.seed}/{node_id}").uniform(-1, 1)
         rate = 1 + drift * settings.drift_permille / 1000
-        disk = self._disk_class(self.scheduler, settings, node_id, membership)
+        disk = self._disk_class(self.scheduler, settings, node_id, membership, self.kind)
         node = self.nodes[node_id] = SimNode(self, config, disk, rate)
         return node
 
@@ -134,6 +137,13 @@ class SimCluster:
             SimViolation: a rule was broken.
             AssertionError: a core found one of its invariants broken.
         """
+        try:
+            return self._run()
+        finally:
+            for node in self.nodes.values():
+                node.disk.states.close()
+
+    def _run(self) -> SimResult:
         scheduler = self.scheduler
         settings = self.settings
         for node in list(self.nodes.values()):
@@ -193,7 +203,7 @@ class SimCluster:
 
     def maybe_flip(self, data: bytes) -> bytes:
         """Perhaps flip a bit of a piece of a snapshot on its way."""
-        if self._is_quiet or not data or self._chance() * 100 >= self.settings.chunk_flip:
+        if self.is_quiet or not data or self._chance() * 100 >= self.settings.chunk_flip:
             return data
         self.result.flips += 1
         # digits stay digits, so that only the checksum can tell
@@ -475,19 +485,19 @@ class SimCluster:
 
     def after_handover(self, node: SimNode) -> None:
         """Spring a trap."""
-        if self._traps["handover"] and not self._is_quiet:
+        if self._traps["handover"] and not self.is_quiet:
             (delay_us,) = self._traps["handover"].pop(0)
             self.scheduler.after(delay_us, self._unless_quiet, self.do_isolate, int(node.node_id))
 
     def after_vote(self, node: SimNode) -> None:
         """Spring a trap."""
-        if self._traps["vote"] and not self._is_quiet:
+        if self._traps["vote"] and not self.is_quiet:
             delay_us, down_us = self._traps["vote"].pop(0)
             self.scheduler.after(delay_us, self._unless_quiet, self.crash, node, down_us)
 
     def after_election(self, node: SimNode) -> None:
         """Spring a trap."""
-        if self._traps["elected"] and not self._is_quiet:
+        if self._traps["elected"] and not self.is_quiet:
             how, delay_us, down_us = self._traps["elected"].pop(0)
             if how == "crash":
                 self.scheduler.after(delay_us, self._unless_quiet, self.crash, node, down_us)
@@ -499,21 +509,21 @@ class SimCluster:
     def at_install(self, node: SimNode, stage: str) -> bool:
         """Spring a trap; whether it killed the node."""
         for trap in self._traps["install"]:
-            if trap[0] == stage and not self._is_quiet:
+            if trap[0] == stage and not self.is_quiet:
                 self._traps["install"].remove(trap)
                 self.crash(node, trap[1])
                 return True
         return False
 
     def _unless_quiet(self, fault: Callable[..., None], *args: object) -> None:
-        if not self._is_quiet:
+        if not self.is_quiet:
             fault(*args)
 
     # ---- the end ----
 
     def _heal(self) -> None:
         self.note("heal")
-        self._is_quiet = True
+        self.is_quiet = True
         self.network.heal()
         for node in list(self.nodes.values()):
             node.disk.calm()
@@ -530,7 +540,9 @@ class SimCluster:
 
     def _is_recovered(self) -> bool:
         committed = self.checkers.committed
-        if not committed or not committed[-1].data.startswith(b"%d " % CLIENTS):
+        if not committed or committed[-1].kind != EntryKind.PLAN:
+            return False
+        if self.kind.decode(committed[-1].data).client != CLIENTS:
             return False
         last = len(committed)
         membership = self.checkers.memberships[-1][1]

@@ -25,9 +25,9 @@ from cluster.raft.types import (
     SnapshotMeta,
     Term,
 )
-from harness.sim.machine import Machine
 from harness.sim.plan import Settings
 from harness.sim.scheduler import Scheduler
+from harness.sim.states import Kind, StubKind
 
 
 class CorruptLog(Exception):
@@ -39,12 +39,16 @@ class SimDisk:
 
     Attributes:
         base, entries: the log.
-        machine: the state machine as last made durable, with the membership at its index.
-        staged: a snapshot that has arrived whole and is not installed yet, if any.
+        states: what is durable of the state machine.
     """
 
     def __init__(
-        self, scheduler: Scheduler, settings: Settings, node_id: int, membership: Membership
+        self,
+        scheduler: Scheduler,
+        settings: Settings,
+        node_id: int,
+        membership: Membership,
+        kind: Kind | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._chance = random.Random(f"disk/{settings.seed}/{node_id}").random
@@ -52,7 +56,7 @@ class SimDisk:
         self.hard_state = INITIAL_HARD_STATE
         self.base = SnapshotMeta(LogIndex(0), Term(0), membership)
         self.entries: list[Entry] = []
-        self.machine = (self.base, Machine())
+        self.states = (kind or StubKind()).states(self.base, self._chance)
         self.stall_us = 0
         self.is_corrupt = False
         self.trap: str | None = None
@@ -75,7 +79,7 @@ class SimDisk:
 
     def has(self, index: int, term: int) -> bool:
         """Whether the entry is durable here, as itself or inside a state."""
-        if index <= self.base.index or index <= self.machine[0].index:
+        if index <= self.base.index or index <= self.states.meta.index:
             return True
         return self.term_of(index) == term
 
@@ -89,7 +93,7 @@ class SimDisk:
 
     def compact(self, meta: SnapshotMeta) -> None:
         """Drop entries that the durable state machine has."""
-        assert meta.index <= self.machine[0].index
+        assert meta.index <= self.states.meta.index
         assert self.term_of(meta.index) == meta.term
         del self.entries[: meta.index - self.base.index]
         self.base = meta
@@ -126,6 +130,7 @@ class SimDisk:
         queue.clear()
         self._syncing = 0
         self.stall_us = 0
+        self.states.crash()
 
     def recover(self) -> HardState:
         """Check the log against the state machine, and return the hard state.
@@ -138,7 +143,7 @@ class SimDisk:
         """
         if self.is_corrupt:
             raise CorruptLog
-        meta = self.machine[0]
+        meta = self.states.meta
         if meta.index > self.base.index and self.term_of(meta.index) != meta.term:
             self.base = meta
             self.entries.clear()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+from cluster.member.request_table import RequestTable
 from cluster.raft import candidate, core, follower, leader, quiescence, reconfigure
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects
@@ -33,12 +34,13 @@ from cluster.raft.types import (
     Role,
     Term,
 )
-from harness.sim import transfer
+from harness.sim import engine_states, states, transfer
 from harness.sim.cluster import SimCluster
 from harness.sim.disk import SimDisk
 from harness.sim.machine import Machine
 from harness.sim.plan import random_plan
 from harness.sim.script import run_script
+from iotdb_engine.store import MemoryStore
 
 
 class _VotesEarly(RaftCore):
@@ -290,6 +292,13 @@ def _handler(
 
 _commit_to = RaftState.commit_to
 
+
+def _keep_any_batches(store: MemoryStore, keep: int = 0) -> MemoryStore:
+    """Lose the oldest batches in place of the newest."""
+    store._unsynced.reverse()
+    return MemoryStore.crash(store, keep)
+
+
 MUTATIONS: dict[str, Mutation] = {
     # votes
     "vote leaves before it is durable": Mutation(lambda: _classes(_VotesEarly), 40),
@@ -363,10 +372,23 @@ MUTATIONS: dict[str, Mutation] = {
         lambda: _handler(SnapshotFailed, lambda s, event: None), 200
     ),
     "requests forgotten by snapshots": Mutation(
-        lambda: _patch(transfer, "Machine", _SnapshotLacksRequests), 1200
+        lambda: _patch(states, "Machine", _SnapshotLacksRequests), 1200
     ),
     "requests applied twice": Mutation(
         lambda: _patch(Machine, "is_new", lambda self, request: True), 40
+    ),
+    # the product's state machine over the real engine
+    "engine: requests applied twice": Mutation(
+        lambda: _patch(RequestTable, "find", lambda self, request: None), 40, "engine"
+    ),
+    "engine: requests not stored with a flush": Mutation(
+        lambda: _patch(RequestTable, "late_puts", lambda self: {}), 200, "engine"
+    ),
+    "engine: an installed state does not say what it covers": Mutation(
+        lambda: _patch(engine_states, "encode_origin", lambda meta: b""), 400, "engine"
+    ),
+    "engine: a crash may keep later batches without earlier ones": Mutation(
+        lambda: _patch(engine_states.StoreInMemory, "crash", _keep_any_batches), 200, "engine"
     ),
     # memberships
     "joint votes by the new majority only": Mutation(

@@ -32,7 +32,6 @@ from cluster.raft.types import (
 )
 from harness.sim.disk import CorruptLog, SimDisk
 from harness.sim.lockstep import meta_of
-from harness.sim.machine import Machine
 from harness.sim.transfer import Piece, PieceAnswer, Receiver, Sender
 
 if TYPE_CHECKING:
@@ -79,17 +78,19 @@ class SimNode:
         """Recover from the disk."""
         assert self.core is None
         disk = self.disk
+        machine = disk.states.boot()
         try:
             hard_state = disk.recover()
         except CorruptLog:
             self.is_dead = True
+            disk.states.close()
             self.cluster.note(f"n{self.node_id} refuses to start: its log is corrupt")
             return
         self.boots += 1
         self.paused = False
         self.base_index, self.base_term, _ = disk.base
         self.entries = list(disk.entries)
-        self.machine = disk.machine[1].copy()
+        self.machine = machine
         self.told = self.machine.index
         self.is_installing = False
         self.waiting: dict[int, tuple[Term, Waiting]] = {}
@@ -240,7 +241,10 @@ class SimNode:
         core = self.core
         if core is None or self.is_installing:
             return
-        self.disk.machine = (self.core_meta(self.machine.index), self.machine.copy())
+        meta = self.core_meta(self.machine.index)
+        if not self.disk.states.save(self.machine, meta, may_fail=not self.cluster.is_quiet):
+            self.cluster.crash(self, 0)
+            return
         keep = self.cluster.settings.keep
         up_to = LogIndex(min(core.compaction_point(keep), self.machine.index, self.disk.last_index))
         if up_to >= core.first_index and self.disk.term_of(up_to) == core.term_of(up_to):
@@ -416,26 +420,27 @@ class SimNode:
         assert self.core is not None
         return not self.is_installing and self.core.wants_snapshot(meta)
 
-    def install(self, piece: Piece, machine: Machine) -> None:
+    def install(self, piece: Piece, staged: Any) -> None:
         """Everything is here: stop applying, replace the state machine, then the log."""
         self.is_installing = True
-        self.after(1_000 + int(self._chance.random() * 20_000), self._install, piece, machine)
+        self.after(1_000 + int(self._chance.random() * 20_000), self._install, piece, staged)
         self.cluster.at_install(self, "staged")
 
-    def _install(self, piece: Piece, machine: Machine) -> None:
+    def _install(self, piece: Piece, staged: Any) -> None:
         core = self.core
         assert core is not None
         boots = self.boots
         if core.wants_snapshot(piece.meta):
-            self.disk.machine = (piece.meta, machine.copy())
-            self.machine = machine
+            self.machine = self.disk.states.install(staged, piece.meta)
             if self.cluster.at_install(self, "installed"):
                 return
-            self.told = max(self.told, machine.index)
+            self.told = max(self.told, self.machine.index)
             self.cluster.checkers.on_installed(self, piece.meta)
             self.step(SnapshotInstalled(piece.meta, piece.frm))
             if self.cluster.at_install(self, "logged"):
                 return
+        else:
+            self.disk.states.drop(staged)
         if self.core is None or boots != self.boots:
             return
         self.is_installing = False

@@ -43,6 +43,7 @@ class Settings:
         keep: bytes of applied log that are kept for those that lag.
         housekeeping_us: that often one of the nodes stores its state and compacts its log; 0: only
             when an action says so.
+        engine: 1: the product's state machine over the real engine in memory; 0: a stub.
         chunk_flip: percent of snapshot chunks of which a bit flips on the way.
     """
 
@@ -68,6 +69,7 @@ class Settings:
     chunk_flip: int = 0
     housekeeping_us: int = 0
     chaos_us: int = 6_000_000
+    engine: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ MODES = {
     "change": "memberships change all the time, between partitions and crashes",
     "idle": "groups sleep, and lose their leaders for good",
     "clock": "leases, and clocks beyond the bound: here stale reads must show",
+    "engine": "as mixed, with the product's state machine over the real engine in memory",
     "no-lease": "the same clocks without leases: nothing may go wrong",
 }
 _RATES_US = {"harsh": 8_000, "lease": 12_000, "idle": 900_000}
@@ -230,8 +233,11 @@ def _random_settings(rng: random.Random, seed: int, nodes: int, mode: str) -> Se
         inflight=limits[1],
         uncommitted=limits[2],
         keep=rng.choice([0, 60, 200, 1 << 20]),
-        housekeeping_us=rng.choice([0, 60_000, 250_000]) if mode in ("mixed", "change") else 0,
+        housekeeping_us=rng.choice([0, 60_000, 250_000])
+        if mode in ("mixed", "change", "engine")
+        else 0,
         chunk_flip=rng.choice([0, 0, 20]),
+        engine=int(mode == "engine"),
     )
 
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from cluster.raft.effects import SendSnapshot
 from cluster.raft.events import SnapshotFailed, SnapshotSent
 from cluster.raft.types import NodeId, SnapshotMeta, Term
-from harness.sim.machine import Machine
+from harness.sim.states import PIECES
 
 if TYPE_CHECKING:
     from harness.sim.node import SimNode
 
-_PIECES = 3
 _RETRY_US = 60_000
 _TRIES = 4
 
@@ -34,7 +33,7 @@ class Piece(NamedTuple):
 
 
 class PieceAnswer(NamedTuple):
-    """What the receiver wants next; _PIECES: nothing, it is `done` with it."""
+    """What the receiver wants next; PIECES: nothing, it is `done` with it."""
 
     frm: NodeId
     to: NodeId
@@ -52,9 +51,7 @@ class Sender:
         self._order = order
         # a copy: the state goes on, the snapshot doesn't
         self.meta = node.core_meta(node.machine.index)
-        data = node.machine.to_bytes()
-        size = len(data) // _PIECES + 1
-        self._pieces = [data[i * size : (i + 1) * size] for i in range(_PIECES)]
+        self._pieces = node.disk.states.pieces(node.machine, self.meta)
         self._wanted = 0
         self._tries = 0
         self.is_over = False
@@ -95,7 +92,7 @@ class Sender:
             self.is_over = True
             self._node.step(SnapshotSent(self._order.to, self._order.term, self.meta.index))
         elif answer.wanted > self._wanted:
-            self._wanted = min(answer.wanted, _PIECES - 1)
+            self._wanted = min(answer.wanted, PIECES - 1)
             self._tries = 0
             self.send()
 
@@ -113,15 +110,15 @@ class Receiver:
         """Take a piece if it is the next and whole; install when it was the last."""
         node = self._node
         if not node.wants(piece.meta):
-            self._answer(piece, _PIECES, done=not node.is_installing)
+            self._answer(piece, PIECES, done=not node.is_installing)
             return
         if self._meta != piece.meta:
             self._meta = piece.meta
             self._pieces = []
-        if piece.number == len(self._pieces) < _PIECES and node.cluster.accepts(piece):
+        if piece.number == len(self._pieces) < PIECES and node.cluster.accepts(piece):
             self._pieces.append(piece.data)
-        if len(self._pieces) == _PIECES:
-            node.install(piece, Machine.from_bytes(b"".join(self._pieces)))
+        if len(self._pieces) == PIECES:
+            node.install(piece, node.disk.states.stage(self._pieces, piece.meta))
             self._meta = None
         else:
             self._answer(piece, len(self._pieces), done=False)
@@ -133,7 +130,7 @@ class Receiver:
 
     def installed(self, piece: Piece) -> None:
         """Tell the sender."""
-        self._answer(piece, _PIECES, done=True)
+        self._answer(piece, PIECES, done=True)
 
 
 def is_whole(piece: Piece) -> bool:
