@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import google_crc32c
+
 from iotdb_engine.errors import Corruption, EngineError
 from iotdb_engine.flush import decode_commit, decode_intent, encode_commit, encode_intent
 from iotdb_engine.key_format import (
@@ -311,7 +313,7 @@ class Progress(NamedTuple):
         last_key: last record that is there, without its space; b"" for none.
         records: so many are there.
         total_bytes: of keys and values, likewise.
-        crc: CRC-32 over all keys and values so far, in order.
+        crc: CRC-32C over all keys and values so far, in order.
     """
 
     source: str
@@ -324,7 +326,7 @@ class Progress(NamedTuple):
         """Return the progress after some more records."""
         crc, size = self.crc, self.total_bytes
         for key, value in records:
-            crc = zlib.crc32(value, zlib.crc32(key, crc))
+            crc = google_crc32c.extend(google_crc32c.extend(crc, key), value)
             size += len(key) + len(value)
         last_key = records[-1][0] if records else self.last_key
         return Progress(self.source, last_key, self.records + len(records), size, crc)

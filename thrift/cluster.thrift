@@ -142,9 +142,9 @@ struct SnapshotRequest {
   10: optional binary afterKey
   /* (u32 key length, u32 value length, key, value)… big-endian, in key order */
   11: optional binary data
-  /* CRC-32 of data */
+  /* CRC-32C of data */
   12: optional i64 dataCrc
-  /* the end: what must be there, with the CRC-32 over all keys and values in order */
+  /* the end: what must be there, with the CRC-32C over all keys and values in order */
   13: optional bool done
   14: optional i64 records
   15: optional i64 totalBytes

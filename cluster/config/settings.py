@@ -266,10 +266,11 @@ class NodeLocal:
         "lacks it. At least two segments are kept.",
     )
     snapshot_rate_bytes_per_s: int = _key(
-        64 << 20,
+        0,
         _int(0, 1 << 40),
         "bytes/s",
-        "Rate at which a leader sends a snapshot to one member. 0: as fast as it goes.",
+        "Highest rate at which a leader sends a snapshot to one member; it is slower while the "
+        "node has other work. 0: no such bound.",
     )
     raft_log_cache_bytes: int = _key(
         64 << 20, _bytes, "bytes", "Recent log entries kept in memory, over all groups."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 
 from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
@@ -18,6 +19,9 @@ from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine
 
 logger = logging.getLogger(__name__)
+
+_ELECTIONS_AT_A_TIME = 32
+_LOOK_S = 0.02
 
 
 class DataGroups:
@@ -53,6 +57,7 @@ class DataGroups:
         self._lock = threading.Lock()
         self._members: dict[GroupId, DataMember] = {}
         self._heartbeats: list[DataHeartbeatThread] = []
+        self._stopping = threading.Event()
 
     def build(self, table: SlotPartitionTable) -> list[DataMember]:
         """Create the members of every group of `table` that this node is in (start-up step 13)."""
@@ -63,13 +68,48 @@ class DataGroups:
             return list(self._members.values())
 
     def start_heartbeats(self) -> None:
-        """Start every member's DataHeartbeatThread (start-up step 14)."""
+        """Start every member's DataHeartbeatThread (start-up step 14).
+
+        A node with very many groups starts the first ones at once, and each of the others when an
+        earlier one has found a leader, or hasn't for long: a thousand elections at a time take
+        longer than their time-outs, and begin again for ever. A member without its thread answers
+        others all the same, and nodes go by the same order.
+        """
+        members = self.all()
+        for member in members[:_ELECTIONS_AT_A_TIME]:
+            self._start(member)
+        if len(members) > _ELECTIONS_AT_A_TIME:
+            self._threads.spawn("start-groups", lambda: self._start_in_turn(members))
+
+    def _start_in_turn(self, members: list[DataMember]) -> None:
+        patience_s = 2 * self._raft_config(False).election_ticks * self._tick_s
+        began = time.monotonic()
+        electing = dict.fromkeys(members[:_ELECTIONS_AT_A_TIME], began)
+        for member in members[_ELECTIONS_AT_A_TIME:]:
+            while len(electing) >= _ELECTIONS_AT_A_TIME:
+                now = time.monotonic()
+                electing = {
+                    other: since
+                    for other, since in electing.items()
+                    if not other.leader and now - since < patience_s
+                }
+                if len(electing) >= _ELECTIONS_AT_A_TIME and self._stopping.wait(_LOOK_S):
+                    return
+            self._start(member)
+            electing[member] = time.monotonic()
+        logger.info(
+            "the last of %d groups was started after %.1f s",
+            len(members),
+            time.monotonic() - began,
+        )
+
+    def _start(self, member: DataMember) -> None:
+        heartbeat = DataHeartbeatThread(member, self._tick_s)
         with self._lock:
-            members = list(self._members.values())
-        for member in members:
-            heartbeat = DataHeartbeatThread(member, self._tick_s)
+            if self._stopping.is_set():
+                return
             self._heartbeats.append(heartbeat)
-            heartbeat.start(self._threads)
+        heartbeat.start(self._threads)
 
     def get(self, group_id: GroupId) -> DataMember | None:
         """Return the member of a group, or None when this node is not in it."""
@@ -82,6 +122,8 @@ class DataGroups:
 
     def stop(self) -> None:
         """Stop heartbeats and members."""
+        with self._lock:
+            self._stopping.set()
         for heartbeat in self._heartbeats:
             heartbeat.stop()
         for member in self.all():

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from cluster.member.pace import Pace
 from cluster.raft.effects import SendSnapshot
 from cluster.raft.types import GroupId, NodeId, SnapshotMeta
 from cluster.rpc.client_pool import RpcChannel, RpcError
@@ -45,7 +46,8 @@ class SnapshotOptions(NamedTuple):
     Attributes:
         piece_bytes: records in one call.
         window: pieces that may be under way at a time.
-        rate_bytes_per_s: of one transfer; 0: as fast as it goes.
+        rate_bytes_per_s: of one transfer at most; 0: as fast as it goes beside the node's other
+            work (`pace`).
         call_timeout_s: for a piece.
     """
 
@@ -117,6 +119,7 @@ class Shipment:
         self._whole_failures = 0
         self._began = self._streamed = time.monotonic()
         self._sent_bytes = 0
+        self._pace = Pace(options.rate_bytes_per_s)
         self._under_way: deque[_Posted] = deque()
         # where the next piece begins; None until the follower has said it
         self._at: Progress | None = None
@@ -173,7 +176,12 @@ class Shipment:
             )
             last_key = None if self._at is None else self._at.last_key
             self._under_way.append(_Posted(last_key, part.end is not None))
-            self._sent_bytes += len(part.data)
+            if part.data:
+                self._sent_bytes += len(part.data)
+                rest_s = self._pace.rest_s(len(part.data))
+                if rest_s > 0:
+                    self._transfer.stopped.wait(rest_s)
+                self._pace.rested()
         posted = self._under_way.popleft()
         if posted.is_end:
             self._streamed = time.monotonic()
@@ -196,7 +204,6 @@ class Shipment:
             end = SnapshotEnd(at.records, at.total_bytes, at.crc)
             return self._offer._replace(after_key=at.last_key, end=end)
         data = pack_records(records)
-        self._throttle(len(data))
         self._at = at.with_records(records)
         self._known.append(self._at)
         return self._offer._replace(after_key=at.last_key, data=data)
@@ -240,12 +247,6 @@ class Shipment:
                 break
             read = read.with_records(records)
         return read
-
-    def _throttle(self, size: int) -> None:
-        rate = self._options.rate_bytes_per_s
-        if rate:
-            due = self._began + (self._sent_bytes + size) / rate
-            self._transfer.stopped.wait(max(0.0, due - time.monotonic()))
 
     def _report(self, verdict: SnapshotVerdict) -> None:
         now = time.monotonic()

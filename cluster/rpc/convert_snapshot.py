@@ -7,10 +7,11 @@ what is wrong.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
+
+import google_crc32c
 
 from cluster.raft.membership import decode_membership, encode_membership
 from cluster.raft.types import GroupId, LogIndex, NodeId, SnapshotMeta, Term
@@ -119,7 +120,7 @@ def part_to_wire(part: SnapshotPart) -> wire_types.SnapshotRequest:
         sequence=part.sequence,
         afterKey=part.after_key,
         data=part.data,
-        dataCrc=zlib.crc32(part.data),
+        dataCrc=google_crc32c.value(part.data),
         done=end is not None,
         records=None if end is None else end.records,
         totalBytes=None if end is None else end.total_bytes,
@@ -160,7 +161,7 @@ def part_from_wire(wire: wire_types.SnapshotRequest) -> SnapshotPart:
         after_key=wire.afterKey or b"",
         data=data,
         end=end,
-        is_damaged=zlib.crc32(data) != (wire.dataCrc or 0),
+        is_damaged=google_crc32c.value(data) != (wire.dataCrc or 0),
     )
 
 

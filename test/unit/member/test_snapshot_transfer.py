@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import pytest
 
 from cluster.log.errors import LogFailed
@@ -105,7 +105,7 @@ def test_7_damage_that_a_piece_does_not_show_is_seen_at_the_end(tmp_path: Path) 
             data = bytearray(request.data)
             data[-1] ^= 1
             request.data = bytes(data)
-            request.dataCrc = zlib.crc32(request.data)
+            request.dataCrc = google_crc32c.value(request.data)
             damaged.append(1)
         return request
 
