@@ -176,9 +176,10 @@ class Checkers:
             if name not in self._effects and request.seq > self._newest.get(request.client, 0):
                 self._newest[request.client] = request.seq
                 self._effects[name] = entry.index
-                indices, values = self._values.setdefault(request.key, ([0], [0]))
-                indices.append(entry.index)
-                values.append(self._reference.apply(request))
+                for key, value in self._reference.apply(request).items():
+                    indices, values = self._values.setdefault(key, ([0], [0]))
+                    indices.append(entry.index)
+                    values.append(value)
 
     # ---- states ----
 

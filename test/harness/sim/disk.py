@@ -144,7 +144,8 @@ class SimDisk:
         if self.is_corrupt:
             raise CorruptLog
         meta = self.states.meta
-        if meta.index > self.base.index and self.term_of(meta.index) != meta.term:
+        is_new = self.states.may_be_taken_over and meta.index > self.base.index
+        if is_new and self.term_of(meta.index) != meta.term:
             self.base = meta
             self.entries.clear()
         if self.hard_state.term < self.base.term:

@@ -26,6 +26,8 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 from iotdb_engine.store import MemoryStore
 
 KEYS = range(3)
+APPLIED = -1
+"""As a key: how many requests were applied."""
 GROUP = 1
 OPTIONS = EngineOptions(
     page_points=8, chunk_points=16, batch_bytes=300, transfer_file_bytes=400, compaction=False
@@ -83,8 +85,10 @@ class Points:
 
     def __init__(self) -> None:
         self._points: dict[int, dict[int, int]] = {key: {} for key in KEYS}
+        self._applied = 0
 
-    def apply(self, request: Request) -> int:
+    def apply(self, request: Request) -> dict[int, int]:
+        self._applied += 1
         client, seq, key, _ = request
         points = self._points[key]
         if seq % _ERASE_EVERY:
@@ -92,7 +96,7 @@ class Points:
         else:
             for time in [t for t in points if t // _TIMES_OF_A_CLIENT == client]:
                 del points[time]
-        return len(points)
+        return {key: len(points), APPLIED: self._applied}
 
     def check(self, machine: EngineMachine) -> str:
         for key, points in self._points.items():
@@ -102,19 +106,30 @@ class Points:
         return machine.damage()
 
 
+class CountingMachine(DataMachine):
+    """Counts what it applies, since points that are written twice show nothing."""
+
+    count = 0
+
+    def _apply(self, plan: Any, index: LogIndex) -> Any:
+        self.count += 1
+        return super()._apply(plan, index)
+
+
 class EngineMachine:
     """One replica's region, as the simulator's node wants it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.group = DataMachine(engine.region(GROUP))
+        self.group = CountingMachine(engine.region(GROUP))
         self.state = self
         self.load()
 
     def load(self) -> None:
         """Take the history's end from the region: it must fit the rest."""
         data = self.group.region.get(_HISTORY)
-        self.term, self.digest, self._at = map(int, data.split()) if data else (0, 0, 0)
+        words = map(int, data.split()) if data else (0, 0, 0, 0)
+        self.term, self.digest, self._at, self.group.count = words
         assert self._at == self.index, f"history at {self._at}, state at {self.index}"
 
     @property
@@ -131,7 +146,7 @@ class EngineMachine:
         self.digest = zlib.crc32(
             b"%d %d %d " % (entry.index, entry.term, entry.kind) + entry.data, self.digest
         )
-        line = b"%d %d %d" % (self.term, self.digest, entry.index)
+        line = b"%d %d %d %d" % (self.term, self.digest, entry.index, self.group.count)
         self.group.region.put({_HISTORY: line}, entry.index)
 
     def points(self, key: int) -> dict[int, int]:
@@ -149,14 +164,16 @@ class EngineMachine:
 
     # as a dictionary of values by key
 
-    def get(self, key: int, default: int) -> int:
+    def get(self, key: int, default: int = 0) -> int:
+        if key == APPLIED:
+            return self.group.count
         return sum(
             len(batch.times)
             for batch in self.group.region.read([(_number(key), DataType.INT64)], T_MIN, T_MAX)
         )
 
     def __iter__(self) -> Iterator[int]:
-        return iter(KEYS)
+        return iter((APPLIED, *KEYS))
 
 
 class StoreInMemory(MemoryStore):
@@ -174,6 +191,7 @@ class EngineStates:
 
     def __init__(self, base: SnapshotMeta, chance: Callable[[], float]) -> None:
         self.meta = base
+        self.may_be_taken_over = False
         self._founding = base
         self._chance = chance
         self._store = StoreInMemory()
@@ -185,7 +203,8 @@ class EngineStates:
         self._machine = machine = EngineMachine(self._engine)
         # as the product does at a start: a state that was taken over says what it covers
         origin = decode_origin(machine.group.region.origin)
-        if origin is not None and origin.index == machine.index:
+        self.may_be_taken_over = origin is not None and origin.index == machine.index
+        if origin is not None and self.may_be_taken_over:
             self.meta = origin
         else:
             membership = self._founding.membership  # of no use: the log has the entry

@@ -40,6 +40,7 @@ from harness.sim.disk import SimDisk
 from harness.sim.machine import Machine
 from harness.sim.plan import random_plan
 from harness.sim.script import run_script
+from iotdb_engine.errors import EngineError
 from iotdb_engine.store import MemoryStore
 
 
@@ -429,6 +430,6 @@ def first_catch(mutation: Mutation) -> tuple[int, BaseException] | None:
             cluster = SimCluster(plan, core_class=core_class, disk_class=disk_class)
             try:
                 cluster.run()
-            except (AssertionError, ValueError) as error:
+            except (AssertionError, ValueError, EngineError) as error:
                 return seed, error
     return None

@@ -17,8 +17,8 @@ PIECES = 3
 class Reference(Protocol):
     """The state that the one true history leads to, by a model that is slow and dumb."""
 
-    def apply(self, request: Request) -> int:
-        """Apply a request that takes effect; returns the new value of its key."""
+    def apply(self, request: Request) -> dict[int, int]:
+        """Apply a request that takes effect; returns the new values of keys."""
 
     def check(self, machine: Any) -> str:
         """Compare with a machine that has applied all of the history; returns what differs."""
@@ -30,9 +30,9 @@ class Counts:
     def __init__(self) -> None:
         self._values: dict[int, int] = {}
 
-    def apply(self, request: Request) -> int:
+    def apply(self, request: Request) -> dict[int, int]:
         value = self._values[request.key] = self._values.get(request.key, 0) + 1
-        return value
+        return {request.key: value}
 
     def check(self, machine: Any) -> str:
         return "" if machine.state == self._values else f"{machine.state}, not {self._values}"
@@ -75,7 +75,10 @@ class StubStates:
 
     Attributes:
         meta: what the durable state covers.
+        may_be_taken_over: it says of itself that it may be newer than the log.
     """
+
+    may_be_taken_over = True
 
     def __init__(self, base: SnapshotMeta) -> None:
         self.meta = base
