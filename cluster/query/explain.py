@@ -64,7 +64,9 @@ class _Recorder(QueryBackend):
         return found
 
     def match_all(
-        self, patterns: Sequence[PathPattern], span: tuple[int, int] = (T_MIN, T_MAX)
+        self,
+        patterns: Sequence[PathPattern],
+        span: Callable[[], tuple[int, int]] = lambda: (T_MIN, T_MAX),
     ) -> list[list[SeriesInfo]]:
         began = time.perf_counter()
         found = self._real.match_all(patterns, span)
