@@ -48,7 +48,7 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.memtable import Block
+from iotdb_engine.memtable_flush import Block
 from iotdb_engine.merge import Run, compact, cut_windows
 from iotdb_engine.page import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.reader import Reader, Series

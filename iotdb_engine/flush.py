@@ -35,7 +35,8 @@ from iotdb_engine.key_format import (
     record_key,
     with_kind,
 )
-from iotdb_engine.memtable import Block, FlushGroup, Memtable, flush_groups
+from iotdb_engine.memtable import Memtable
+from iotdb_engine.memtable_flush import Block, FlushGroup, flush_groups
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.page import PageEncoder, pack_chunk, pack_times
 from iotdb_engine.store import Batch, Store

@@ -32,7 +32,7 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.memtable import MemSnapshot
+from iotdb_engine.memtable_read import MemSnapshot
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
 from iotdb_engine.page import (
     Chunk,

@@ -29,7 +29,8 @@ from iotdb_engine.key_format import (
     slot_start,
     split_chunk_key,
 )
-from iotdb_engine.memtable import MemSnapshot, Memtable
+from iotdb_engine.memtable import Memtable
+from iotdb_engine.memtable_read import MemSnapshot, capture
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot, no_check
 from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
@@ -733,10 +734,10 @@ class Region:
             tables: list[tuple[int, MemSnapshot]] = []
             frozen = self._frozen
             if frozen is not None:
-                found = frozen.snapshot(alive, within)
+                found = capture(frozen, alive, within)
                 if found is not None:
                     tables.append((frozen.sequence, found))
-            found = self._active.snapshot(alive, within)
+            found = capture(self._active, alive, within)
             if found is not None:
                 tables.append((ACTIVE_SEQUENCE, found))
             cuts = Cuts(

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType
-from iotdb_engine.memtable import Memtable, flush_groups
+from iotdb_engine.memtable import Memtable
+from iotdb_engine.memtable_flush import flush_groups
+from iotdb_engine.memtable_read import capture
 from iotdb_engine.tombstones import DroppedSeries
 
 A = make_layout({1: DataType.INT64, 2: DataType.INT64})
@@ -10,7 +12,7 @@ B = make_layout({2: DataType.INT64, 3: DataType.INT64})
 
 
 def rows_of(table: Memtable, series_id: int) -> dict[int, int]:
-    snapshot = table.snapshot([series_id], None)
+    snapshot = capture(table, [series_id], None)
     if snapshot is None:
         return {}
     run = snapshot.run(series_id, None)
@@ -34,7 +36,7 @@ def test_the_same_layout_in_two_slots_is_kept_apart() -> None:
     table.append([make_fragment(A, [(n, [n, n])], slot=n % 2) for n in range(4)])
     assert {slot for slot, _ in table.entries} == {0, 1}
     assert rows_of(table, 1) == {n: n for n in range(4)}
-    snapshot = table.snapshot([1], {1})
+    snapshot = capture(table, [1], {1})
     assert snapshot is not None
     run = snapshot.run(1, None)
     assert run is not None
@@ -64,7 +66,7 @@ def test_order_of_arrival_decides_between_layouts_and_deletes() -> None:
 def test_a_snapshot_does_not_see_what_comes_later() -> None:
     table = Memtable()
     table.append([make_fragment(A, [(1, [1, 1])])])
-    snapshot = table.snapshot([1], None)
+    snapshot = capture(table, [1], None)
     assert snapshot is not None
     table.append([make_fragment(A, [(1, [9, 9]), (2, [9, 9])])])
     table.delete([1], 0, 9)
@@ -89,7 +91,7 @@ def test_flush_groups_hold_each_series_once_a_slot() -> None:
 def test_columns_of_a_layout_share_their_times() -> None:
     table = Memtable()
     table.append([make_fragment(A, [(n, [n, None]) for n in (3, 1, 2)])])
-    snapshot = table.snapshot([1, 2], None)
+    snapshot = capture(table, [1, 2], None)
     assert snapshot is not None
     one, two = snapshot.run(1, None), snapshot.run(2, None)
     assert one is not None
