@@ -62,8 +62,7 @@ def _outside(series: Series, bound: Bound) -> npt.NDArray[np.bool_]:
 
 
 def _has_none(series: Series, outside: npt.NDArray[np.bool_], low: int, high: int) -> bool:
-    for _, run in series.runs:
-        at = int(np.searchsorted(run.times, low))
-        if at < len(run.times) and run.times[at] <= high:
-            return False
+    window = np.array([low]), np.array([high])
+    if any(rows.touched(*window)[0] for _, rows in series.memory):
+        return False
     return bool(outside[series.touching(low, high)].all())

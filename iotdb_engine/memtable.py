@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from iotdb_engine.types import Fragment, Layout
+
+if TYPE_CHECKING:
+    from iotdb_engine.memtable_pages import Pages
 
 _FRAGMENT_OVERHEAD = 260
 """Bytes of Python objects a fragment: a tuple, three `bytes` headings, places in lists."""
@@ -25,7 +28,7 @@ _uids = itertools.count(1)
 class Rows:
     """The fragments of one layout in one slot. The lists only grow: (rows, length) is a state."""
 
-    __slots__ = ("columns", "fragments", "layout", "ordinals", "slot", "uid")
+    __slots__ = ("columns", "fragments", "layout", "ordinals", "pages", "slot", "uid")
 
     def __init__(self, slot: int, layout: Layout) -> None:
         self.slot = slot
@@ -34,6 +37,8 @@ class Rows:
         self.fragments: list[Fragment] = []
         self.ordinals: list[int] = []
         self.columns = {series_id: at for at, series_id in enumerate(layout.series_ids)}
+        # Of readers, about some first part of the fragments; see `memtable_pages`.
+        self.pages: Pages | None = None
 
     def deletes_after(self, deletes: Sequence[MemDelete]) -> list[MemDelete]:
         """Return those deletes that came after the first of the rows."""

@@ -10,13 +10,17 @@ import numpy.typing as npt
 
 from iotdb_engine.fragment import BlockDecoder, Decoded, decode_columns, decode_times
 from iotdb_engine.memtable import Memtable, Rows
-from iotdb_engine.memtable_read import DeleteMasks, MemSnapshot, run_bytes
-from iotdb_engine.merge import Order, last_wins, order_rows, picked_rows
+from iotdb_engine.memtable_pages import PageSize
+from iotdb_engine.memtable_read import MemSnapshot
+from iotdb_engine.memtable_view import AllRows, DeleteMasks, run_bytes
+from iotdb_engine.merge import Order, Run, last_wins, order_rows, picked_rows
 from iotdb_engine.tombstones import DroppedSeries
-from iotdb_engine.types import DataType
+from iotdb_engine.types import T_MAX, T_MIN, DataType
 
 _BUFFER_BYTES = 8 << 20
 """Of each of the two buffers that a flush decodes and orders blocks of columns in."""
+
+_PAGE = PageSize(8192, 1 << 20)
 
 
 class Block(NamedTuple):
@@ -76,13 +80,18 @@ def flush_groups(
         if chosen:
             yield _shared_group(table, rows, chosen, buffers)
     for (slot, series_id), holders in sorted(split.items(), key=lambda item: item[0]):
-        states = [(rows, len(rows.ordinals)) for rows in holders]
-        run = MemSnapshot(table, {series_id: states}, table.deletes).run(series_id, None)
-        if run is not None and len(run.times):
+        run = _merged(table, series_id, holders)
+        if run is not None:
             kind = holders[0].layout.types[holders[0].columns[series_id]]
             width = int(run_bytes(run) / len(run.times)) if kind is DataType.TEXT else 0
             block = Block(kind, (series_id,), run.values[np.newaxis], run.valid)
             yield FlushGroup(slot, run.times, series_id, (series_id,), width, [block])
+
+
+def _merged(table: Memtable, series_id: int, holders: Sequence[Rows]) -> Run | None:
+    states = [(rows, len(rows.ordinals)) for rows in holders]
+    series = MemSnapshot({series_id: states}, table.deletes, _PAGE).series(series_id, None)
+    return None if series is None else series.window(T_MIN, T_MAX)
 
 
 class _Buffers(NamedTuple):
@@ -120,7 +129,8 @@ class _GroupColumns:
         self._rows = rows
         self._chosen = chosen
         self._order = order
-        self._masks = DeleteMasks(rows, len(rows.ordinals), raw)
+        self._all = AllRows(rows, raw)
+        self._masks = DeleteMasks(rows)
 
     def _valid(
         self, series_id: int, valid: npt.NDArray[np.bool_] | None
@@ -128,7 +138,7 @@ class _GroupColumns:
         if not self._deletes:
             return valid
         deletes = [delete for delete in self._deletes if series_id in delete.series_ids]
-        return self._masks.apply(deletes, valid)
+        return self._masks.apply(self._all, deletes, valid)
 
     def _single(self, series_id: int, kind: DataType, decoded: Decoded) -> Block:
         run = last_wins(self._order, decoded.values, self._valid(series_id, decoded.valid))

@@ -105,6 +105,17 @@ def compact(run: Run) -> Run:
     return Run(run.times[run.valid], run.values[run.valid], None)
 
 
+def slice_run(run: Run, t_min: int, t_max: int) -> Run:
+    """Return the rows in an inclusive range."""
+    times = run.times
+    if not len(times) or (times[0] >= t_min and times[-1] <= t_max):
+        return run
+    first = int(np.searchsorted(times, t_min))
+    last = int(np.searchsorted(times, t_max, side="right"))
+    valid = None if run.valid is None else run.valid[first:last]
+    return Run(times[first:last], run.values[first:last], valid)
+
+
 def merge_runs(runs: Sequence[Run]) -> Run:
     """Merge runs of one series, in ascending priority, at least one.
 

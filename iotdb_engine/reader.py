@@ -32,8 +32,8 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.memtable_read import MemSnapshot
-from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs
+from iotdb_engine.memtable_read import MemSeries, MemSnapshot
+from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs, slice_run
 from iotdb_engine.page import (
     Chunk,
     StoredValues,
@@ -54,6 +54,8 @@ from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 _BODIES_BYTES = 16 << 20
 """Of chunks that a large scan keeps at hand."""
+_PASS_BATCHES = 4
+"""A pass over one series that hands no batches out takes the rows of so many at a time."""
 
 _T = TypeVar("_T")
 StoredTimes = tuple[npt.NDArray[np.int64], StoredValues]
@@ -104,7 +106,7 @@ class Series:
         chunk_of: parallel to `pages`: number of the chunk.
         number_of: parallel to `pages`: number of the page within its chunk.
         top: parallel to `pages`: highest `high` so far, so that a search can skip what is over.
-        runs: (sequence, rows) of memory tables.
+        memory: (sequence, rows) of memory tables.
         cuts: tombstones.
         floor: rows before this time are not there, whatever is asked for.
         disjoint: whether no two pages overlap.
@@ -117,7 +119,7 @@ class Series:
     chunk_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     number_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     top: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    runs: list[tuple[int, Run]] = field(default_factory=list)
+    memory: list[tuple[int, MemSeries]] = field(default_factory=list)
     cuts: Sequence[Cut] = ()
     floor: int = T_MIN
     disjoint: bool = True
@@ -189,11 +191,9 @@ class Reader:
             layout=index.layout_key,
         )
         for sequence, table in self._snapshot.tables:
-            run = table.run(series_id, self._snapshot.cache)
-            if run is not None:
-                run = _slice(run, t_min, t_max)
-                if len(run.times):
-                    series.runs.append((sequence, run))
+            rows = table.series(series_id, self._snapshot.cache, t_min, t_max)
+            if rows is not None:
+                series.memory.append((sequence, rows))
         return series
 
     def index(self, series_id: int, slots: Sequence[int]) -> SeriesIndex:
@@ -259,27 +259,17 @@ class Reader:
     def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
         """Return the rows of a series in an inclusive window, merged, or None if it has none."""
         t_min = max(t_min, series.floor)
-        return self._merge(series, series.touching(t_min, t_max), t_min, t_max, runs=True)
-
-    def _merge(
-        self,
-        series: Series,
-        pages: npt.NDArray[np.int64],
-        t_min: int,
-        t_max: int,
-        *,
-        runs: bool,
-    ) -> Run | None:
+        if t_min > t_max:
+            return None
         pieces: list[tuple[int, Run]] = []
-        for page in pages.tolist():
+        for page in series.touching(t_min, t_max).tolist():
             sequence, run = self._page(series, page, t_min, t_max)
             if len(run.times):
                 pieces.append((sequence, run))
-        if runs:
-            for sequence, run in series.runs:
-                part = _slice(run, t_min, t_max)
-                if len(part.times):
-                    pieces.append((sequence, part))
+        for sequence, rows in series.memory:
+            part = rows.window(t_min, t_max)
+            if part is not None:
+                pieces.append((sequence, part))
         if not pieces:
             return None
         pieces.sort(key=lambda piece: piece[0])
@@ -294,7 +284,7 @@ class Reader:
         run = held[2] if held is not None else self._decode(key, chunk, number, entry)
         if low < t_min or high > t_max:
             self._held[(key, number)] = (low, high, run)
-        return sequence, _slice(run, t_min, t_max)
+        return sequence, slice_run(run, t_min, t_max)
 
     def page_times(self, index: SeriesIndex, page: int) -> npt.NDArray[np.int64]:
         """Decode the times of a page of an index."""
@@ -479,6 +469,7 @@ class Reader:
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
+        MemSeries.read_together([rows for one in series for _, rows in one.memory])
         bounded = None if bounds is None else BoundedSeries(series, bounds)
         whole = None
         if stored and bounded is None and series and not descending:
@@ -527,18 +518,16 @@ class Reader:
         self, series: Sequence[Series], t_min: int, t_max: int, rows: int, *, descending: bool
     ) -> list[tuple[int, int]]:
         lows, highs, counts = [], [], []
-        step = self._snapshot.page_points
         for one in series:
             if len(one.top):
                 lows.append(one.pages["low"])
                 highs.append(one.pages["high"])
                 counts.append(one.pages["count"].astype(np.int64))
-            for _, run in one.runs:
-                starts = np.arange(0, len(run.times), step)
-                ends = np.minimum(starts + step, len(run.times))
-                lows.append(run.times[starts])
-                highs.append(run.times[ends - 1])
-                counts.append(ends - starts)
+            for _, rows_in_memory in one.memory:
+                spans = rows_in_memory.spans(t_min, t_max)
+                lows.append(spans.lows)
+                highs.append(spans.highs)
+                counts.append(spans.counts)
         if not lows:
             return []
         return cut_windows(
@@ -562,7 +551,7 @@ class Reader:
             if series.kind is DataType.TEXT:
                 numbers = np.flatnonzero(clean)
                 self._fill_texts(series, result, int(numbers[0]), int(numbers[-1]))
-        if clean.all() and not series.runs:
+        if clean.all() and not series.memory:
             return result
         for run in self.rows(self._without(series, clean), t_min, t_max):
             result = merge_aggregates(result, aggregate_run(series.kind, run))
@@ -570,7 +559,7 @@ class Reader:
 
     def rows(self, series: Series, t_min: int, t_max: int) -> Iterator[Run]:
         """Yield the rows of one series in an inclusive range, merged, in time order, in pieces."""
-        size = self._snapshot.batch_rows
+        size = _PASS_BATCHES * self._snapshot.batch_rows
         for low, high in self._windows([series], t_min, t_max, size, descending=False):
             self.check()
             run = self.window(series, low, high)
@@ -639,11 +628,8 @@ class Reader:
         if not series.disjoint:
             clean[1:] &= series.top[:-1] < lows[1:]
             clean[:-1] &= lows[1:] > highs[:-1]
-        for _, run in series.runs:
-            # A page is free of the run if no time of the run falls into it.
-            clean &= np.searchsorted(run.times, lows) == np.searchsorted(
-                run.times, highs, side="right"
-            )
+        for _, rows in series.memory:
+            clean &= ~rows.touched(lows, highs)
         if series.cuts:
             sequences = [sequence for _, sequence, _ in series.chunks]
             of_page = np.array(sequences, np.uint64)[series.chunk_of]
@@ -653,16 +639,6 @@ class Reader:
                     hit &= of_page < np.uint64(sequence)
                 clean &= ~hit
         return clean
-
-
-def _slice(run: Run, t_min: int, t_max: int) -> Run:
-    times = run.times
-    if not len(times) or (times[0] >= t_min and times[-1] <= t_max):
-        return run
-    first = int(np.searchsorted(times, t_min))
-    last = int(np.searchsorted(times, t_max, side="right"))
-    valid = None if run.valid is None else run.valid[first:last]
-    return Run(times[first:last], run.values[first:last], valid)
 
 
 def _hide(run: Run, sequence: int, cuts: Sequence[Cut]) -> Run:

@@ -30,6 +30,7 @@ from iotdb_engine.key_format import (
     split_chunk_key,
 )
 from iotdb_engine.memtable import Memtable
+from iotdb_engine.memtable_pages import PageSize
 from iotdb_engine.memtable_read import MemSnapshot, capture
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot, no_check
@@ -727,6 +728,7 @@ class Region:
         """
         ids = [series_id for series_id, _ in series]
         within = None if slots is None else frozenset(slots)
+        page = PageSize(self._options.page_points, self._options.page_text_bytes)
         with self._lock:
             self._check_open()
             dropped = self._dropped
@@ -734,10 +736,10 @@ class Region:
             tables: list[tuple[int, MemSnapshot]] = []
             frozen = self._frozen
             if frozen is not None:
-                found = capture(frozen, alive, within)
+                found = capture(frozen, alive, within, page)
                 if found is not None:
                     tables.append((frozen.sequence, found))
-            found = capture(self._active, alive, within)
+            found = capture(self._active, alive, within, page)
             if found is not None:
                 tables.append((ACTIVE_SEQUENCE, found))
             cuts = Cuts(

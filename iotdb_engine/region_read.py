@@ -8,8 +8,6 @@ from itertools import compress
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from iotdb_engine.aggregate_table import AggregateTable
 from iotdb_engine.bounds import Bound
 from iotdb_engine.memtable import MemDelete
@@ -225,16 +223,10 @@ def _newest_in_memory(series: Series) -> tuple[int, Any] | None:
     if series.cuts:
         return None
     newest: tuple[int, Any] | None = None
-    for _, run in series.runs:  # by ascending priority
-        at = len(run.times) - 1
-        if run.valid is not None:
-            rows = np.flatnonzero(run.valid)
-            at = int(rows[-1]) if len(rows) else -1
-        if at < 0:
-            continue
-        time = int(run.times[at])
-        if newest is None or time >= newest[0]:
-            value = run.values[at]
+    for _, rows in series.memory:  # by ascending priority
+        found = rows.newest(series.floor)
+        if found is not None and (newest is None or found[0] >= newest[0]):
+            time, value = found
             newest = time, value if series.kind is DataType.TEXT else value.item()
     if newest is not None and len(series.top) and newest[0] < int(series.top[-1]):
         return None

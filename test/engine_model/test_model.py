@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from harness.engine_machine import SERIES, EngineMachine
 from harness.engine_mutants import MUTANTS
-from iotdb_engine import T_MAX, T_MIN, DataType, errors
+from iotdb_engine import T_MAX, T_MIN, DataType, errors, memtable_view
 
 TEST_SETTINGS = settings(
     max_examples=int(os.environ.get("TEST_MODEL_EXAMPLES", "60")),
@@ -20,6 +20,15 @@ TEST_SETTINGS = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have memory tables of a few rows read as those of millions are."""
+    monkeypatch.setattr(memtable_view, "_BLOCK_CELLS", 24)
+    monkeypatch.setattr(memtable_view, "_MILD_OVERLAP", 1.5)
+    monkeypatch.setattr(memtable_view, "_HELD_CELLS", 40)
+    monkeypatch.setattr(memtable_view, "_SAMPLE_STEP", 3)
 
 
 def test_engine_follows_the_model() -> None:

@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 from harness.fragments import make_fragment, make_layout
-from iotdb_engine import DataType
+from iotdb_engine import T_MAX, T_MIN, DataType
 from iotdb_engine.memtable import Memtable
 from iotdb_engine.memtable_flush import flush_groups
-from iotdb_engine.memtable_read import capture
+from iotdb_engine.memtable_pages import PageSize
+from iotdb_engine.memtable_read import MemSnapshot, capture
+from iotdb_engine.merge import Run
 from iotdb_engine.tombstones import DroppedSeries
 
 A = make_layout({1: DataType.INT64, 2: DataType.INT64})
 B = make_layout({2: DataType.INT64, 3: DataType.INT64})
+PAGE = PageSize(8192, 1 << 20)
+
+
+def whole(snapshot: MemSnapshot, series_id: int) -> Run | None:
+    series = snapshot.series(series_id, None)
+    return None if series is None else series.window(T_MIN, T_MAX)
 
 
 def rows_of(table: Memtable, series_id: int) -> dict[int, int]:
-    snapshot = capture(table, [series_id], None)
+    snapshot = capture(table, [series_id], None, PAGE)
     if snapshot is None:
         return {}
-    run = snapshot.run(series_id, None)
+    run = whole(snapshot, series_id)
     assert run is not None
     ok = [True] * len(run.times) if run.valid is None else run.valid.tolist()
     pairs = zip(run.times.tolist(), run.values.tolist(), ok, strict=True)
@@ -36,9 +44,9 @@ def test_the_same_layout_in_two_slots_is_kept_apart() -> None:
     table.append([make_fragment(A, [(n, [n, n])], slot=n % 2) for n in range(4)])
     assert {slot for slot, _ in table.entries} == {0, 1}
     assert rows_of(table, 1) == {n: n for n in range(4)}
-    snapshot = capture(table, [1], {1})
+    snapshot = capture(table, [1], {1}, PAGE)
     assert snapshot is not None
-    run = snapshot.run(1, None)
+    run = whole(snapshot, 1)
     assert run is not None
     assert run.times.tolist() == [1, 3]
 
@@ -66,11 +74,11 @@ def test_order_of_arrival_decides_between_layouts_and_deletes() -> None:
 def test_a_snapshot_does_not_see_what_comes_later() -> None:
     table = Memtable()
     table.append([make_fragment(A, [(1, [1, 1])])])
-    snapshot = capture(table, [1], None)
+    snapshot = capture(table, [1], None, PAGE)
     assert snapshot is not None
     table.append([make_fragment(A, [(1, [9, 9]), (2, [9, 9])])])
     table.delete([1], 0, 9)
-    run = snapshot.run(1, None)
+    run = whole(snapshot, 1)
     assert run is not None
     assert (run.times.tolist(), run.values.tolist()) == ([1], [1])
 
@@ -91,11 +99,11 @@ def test_flush_groups_hold_each_series_once_a_slot() -> None:
 def test_columns_of_a_layout_share_their_times() -> None:
     table = Memtable()
     table.append([make_fragment(A, [(n, [n, None]) for n in (3, 1, 2)])])
-    snapshot = capture(table, [1, 2], None)
+    snapshot = capture(table, [1, 2], None, PAGE)
     assert snapshot is not None
-    one, two = snapshot.run(1, None), snapshot.run(2, None)
+    one, two = whole(snapshot, 1), whole(snapshot, 2)
     assert one is not None
     assert two is not None
-    assert one.times is two.times
+    assert one.times.tolist() == two.times.tolist() == [1, 2, 3]
     assert two.valid is not None
     assert not two.valid.any()
