@@ -247,13 +247,13 @@ class Engine(SeriesApi):
         try:
             if flush:
                 for region in regions:
-                    region.expect_no_more()
+                    region.flushing.expect_no_more()
                     region.flush(wait=False)
                 for region in regions:
                     region.flush()
         finally:
             for region in regions:
-                region.close()
+                region.flushing.close()
             if self._named is not None:
                 self._named.close()
             if self._merger is not None:
@@ -286,9 +286,9 @@ class Engine(SeriesApi):
             "memtable_frozen_bytes": self._budget.frozen,
             "write_stalls": self._budget.stalls,
             "write_stall_ms": self._budget.stall_ns // 1_000_000,
-            "flushes": sum(region.flush_count for region in regions),
-            "flushed_bytes": sum(region.flushed_bytes for region in regions),
-            "flushed_chunks": sum(region.flushed_chunks for region in regions),
+            "flushes": sum(region.flushing.count for region in regions),
+            "flushed_bytes": sum(region.flushing.written_bytes for region in regions),
+            "flushed_chunks": sum(region.flushing.chunks for region in regions),
             **_compaction_stats(regions),
             "cache_bytes": self._cache.used_bytes,
             "cache_hits": self._cache.hits,
@@ -344,7 +344,7 @@ class Engine(SeriesApi):
 
     def _end(self, region_id: int, region: Region, ending: _Ending) -> None:
         """Close a region and have its ending carried out, where no flush of it is under way."""
-        region.close()
+        region.flushing.close()
         self._worker.request(region)
         ending.done.wait()
         if ending.error is not None:
@@ -363,7 +363,7 @@ class Engine(SeriesApi):
             ending.act()
         except Exception as error:  # noqa: BLE001 whoever waits gets it
             ending.error = error
-            region.fail(error)
+            region.flushing.fail(error)
         finally:
             with self._lock:
                 self._endings.pop(region, None)
@@ -377,10 +377,10 @@ class Engine(SeriesApi):
                 ending = self._endings.get(region)
                 if ending is not None:
                     self._carry_out(region, ending)
-                elif region.store_frozen():
+                elif region.flushing.store():
                     stored.append(region)
             except Exception as error:  # noqa: BLE001 the region reports it to whoever writes or waits
-                region.fail(error)
+                region.flushing.fail(error)
             if region is self._relieving:
                 self._relieving = None
         if not stored:
@@ -389,10 +389,10 @@ class Engine(SeriesApi):
             self._store.flush()
         except Exception as error:  # noqa: BLE001
             for region in stored:
-                region.fail(error)
+                region.flushing.fail(error)
             return
         for region in stored:
-            region.finish_flush()
+            region.flushing.finish()
 
 
 def _compaction_stats(regions: Sequence[Region]) -> dict[str, int]:

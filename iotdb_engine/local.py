@@ -267,7 +267,7 @@ class Local:
     def flush(self) -> None:
         """Store what is in memory; the log before goes."""
         with self._lock:
-            self._region.expect_no_more()
+            self._region.flushing.expect_no_more()
             self._region.flush(wait=False)
         self._region.flush()
 

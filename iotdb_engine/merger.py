@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from iotdb_engine.compaction import Stopped
+from iotdb_engine.compaction_merge import Stopped
 from iotdb_engine.errors import Closed, EngineError
 from iotdb_engine.region import Region
 from iotdb_engine.worker import Worker

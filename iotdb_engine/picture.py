@@ -37,9 +37,10 @@ class RegionPicture:
     def __init__(self, region: Region) -> None:
         """Take the picture of now: from the applier, it is that of the entry applied last."""
         self._region = region
-        with region._lock:
-            self.index = region.applied_index
-            tables = [table for table in (region._frozen, region._active) if table is not None]
+        with region.state.lock:
+            state = region.state
+            self.index = state.applied_index
+            tables = [table for table in (state.frozen, state.active) if table is not None]
             self._newer: dict[bytes, bytes | None] = {}
             self._in_memory: dict[int, DataType] = {}
             for table in tables:

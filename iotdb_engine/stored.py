@@ -148,9 +148,7 @@ class StoredPages:
             or (page + 1 < len(self._lows) and self._lows[page + 1] <= high)
         ):
             return None
-        for one in self._series:
-            for _, run in one.runs:
-                first = int(np.searchsorted(run.times, low))
-                if first < len(run.times) and int(run.times[first]) <= high:
-                    return None
+        window = np.array([low]), np.array([high])
+        if any(rows.touched(*window)[0] for one in self._series for _, rows in one.memory):
+            return None
         return page

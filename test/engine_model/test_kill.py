@@ -62,7 +62,7 @@ def test_kill_in_the_middle_of_flushes(tmp_path: Path) -> None:
             found = plain_rows(region.read(list(SERIES.items()), T_MIN, T_MAX))
             assert found == model.rows()
             assert region.scan(b"") == sorted(model.kv.items())
-            ghosts = max(ghosts, len(region._aborted))
+            ghosts = max(ghosts, len(region.state.aborted))
         finally:
             with_replay.close(flush=False)
     assert ghosts, "no kill came in the middle of a flush: the test has lost its point"

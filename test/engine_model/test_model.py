@@ -101,9 +101,9 @@ def crash_everywhere(seed: int) -> None:
             machine.flush()
             for entry in during:
                 machine.apply(entry)
-            with machine.region._lock:
-                machine.region._freeze_locked()
-            machine.region.store_frozen()
+            with machine.region.state.lock:
+                machine.region.flushing.freeze()
+            machine.region.flushing.store()
             batches = machine.store.unsynced_count()
             survivor = machine.store.crash(keep)
             machine.engine.close(flush=False)
@@ -127,7 +127,7 @@ def test_a_crash_between_any_two_batches_of_a_flush(seed: int) -> None:
 
 
 def test_ghosts_of_an_unfinished_flush_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iotdb_engine.region.decode_intent", lambda data: (0, frozenset()))
+    monkeypatch.setattr("iotdb_engine.region_state.decode_intent", lambda data: (0, frozenset()))
     for seed in range(6):
         try:
             crash_everywhere(seed)

@@ -329,10 +329,10 @@ class EngineMachine(RuleBasedStateMachine):
         for key, value in self.store._data.items():
             if key[2] != Kind.CHUNK:
                 continue
-            parts = split_chunk_key(key)
-            if parts.series_id in self.region.dropped or parts.sequence in self.region._aborted:
+            parts, state = split_chunk_key(key), self.region.state
+            if parts.series_id in state.dropped or parts.sequence in state.aborted:
                 continue
-            if COMPACTED > parts.sequence > self.region.committed:
+            if COMPACTED > parts.sequence > state.committed:
                 continue  # a flush that is under way
             chunk = unpack_chunk(value)
             ttl = self.model.ttl.get(parts.series_id)
@@ -356,8 +356,8 @@ class EngineMachine(RuleBasedStateMachine):
     @rule()
     def freeze_only(self) -> None:
         """Leave the memory frozen, as in the middle of a flush."""
-        with self.region._lock:
-            self.region._freeze_locked()
+        with self.region.state.lock:
+            self.region.flushing.freeze()
 
     @rule()
     def reopen(self) -> None:
@@ -376,9 +376,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.check_pinned()
         if flushing:
             # Write everything of a flush, but do not sync it.
-            with self.region._lock:
-                self.region._freeze_locked()
-            self.region.store_frozen()
+            with self.region.state.lock:
+                self.region.flushing.freeze()
+            self.region.flushing.store()
         if compacting is not None:
             self.region.compact(full=compacting)
         keep = random.Random(seed).randint(0, self.store.unsynced_count())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iotdb_engine import compaction, flush, memtable, reader, region
+from iotdb_engine import compaction_merge, flush, memtable_view, reader, region_flush, region_state
 from iotdb_engine.engine import Engine
 from iotdb_engine.flush import BatchWriter, ChunkWriter
 from iotdb_engine.region_read import Cuts, RegionRead
@@ -64,34 +64,34 @@ def _index_first(patch: pytest.MonkeyPatch) -> None:
         store.write(batch)
         return original(store, region_id, table, **more)
 
-    patch.setattr(region, "write_table", index_first)
+    patch.setattr(region_flush, "write_table", index_first)
 
 
 @mutant("the sequence of a flush that was cut off is used again")
 def _ghosts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(region, "decode_intent", lambda data: (0, frozenset()))
+    patch.setattr(region_state, "decode_intent", lambda data: (0, frozenset()))
 
 
 @mutant("a merge ranks above what came later")
 def _high_merge(patch: pytest.MonkeyPatch) -> None:
-    original = compaction.ChunkWriter
+    original = compaction_merge.ChunkWriter
 
     def higher(*args: Any, order: int, **more: Any) -> Any:
         return original(*args, order=order + 2, **more)
 
-    patch.setattr(compaction, "ChunkWriter", higher)
+    patch.setattr(compaction_merge, "ChunkWriter", higher)
 
 
 @mutant("a merge removes its inputs first")
 def _inputs_first(patch: pytest.MonkeyPatch) -> None:
-    original = compaction._Merge.write_outputs
+    original = compaction_merge.Merge.write_outputs
 
     def removed_first(self: Any, writer: BatchWriter, *args: Any) -> None:
         self.delete_inputs(writer)
         writer.finish()
         original(self, writer, *args)
 
-    patch.setattr(compaction._Merge, "write_outputs", removed_first)
+    patch.setattr(compaction_merge.Merge, "write_outputs", removed_first)
 
 
 @mutant("a delete hides what is written after it")
@@ -108,12 +108,12 @@ def _lost_tombstone(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("deletes in memory do not heed their place")
 def _unordered_deletes(patch: pytest.MonkeyPatch) -> None:
-    original = memtable.DeleteMasks.apply
+    original = memtable_view.DeleteMasks.apply
 
-    def late(self: Any, deletes: Any, valid: Any) -> Any:
-        return original(self, [one._replace(ordinal=1 << 60) for one in deletes], valid)
+    def late(self: Any, part: Any, deletes: Any, valid: Any) -> Any:
+        return original(self, part, [one._replace(ordinal=1 << 60) for one in deletes], valid)
 
-    patch.setattr(memtable.DeleteMasks, "apply", late)
+    patch.setattr(memtable_view.DeleteMasks, "apply", late)
 
 
 @mutant("reads see page tables of before a flush")

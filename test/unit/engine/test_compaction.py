@@ -13,7 +13,7 @@ import pytest
 
 from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Region
-from iotdb_engine.compaction import GuardedWriter
+from iotdb_engine.compaction_merge import GuardedWriter
 from iotdb_engine.errors import EngineError
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end, split_chunk_key
 from iotdb_engine.page import unpack_times, unpack_times_page
@@ -188,7 +188,7 @@ def test_a_series_dropped_in_the_middle_of_its_merge_stays_dropped(
     original = GuardedWriter.finish
 
     def drop_first(self: GuardedWriter) -> None:
-        if not region.dropped:
+        if not region.state.dropped:
             region.drop_series([(1, 2)], 11)
             region.flush()
         original(self)
@@ -196,7 +196,7 @@ def test_a_series_dropped_in_the_middle_of_its_merge_stays_dropped(
     monkeypatch.setattr(GuardedWriter, "finish", drop_first)
     region.compact(full=True)
     monkeypatch.setattr(GuardedWriter, "finish", original)
-    assert 1 in region.dropped
+    assert 1 in region.state.dropped
     prefix = kind_prefix(region.id, Kind.CHUNK)
     view = region.store.view()
     assert {key[12] for key, _ in view.scan(prefix, prefix_end(prefix))} == {2, 3, 4}
@@ -212,9 +212,9 @@ def test_what_an_unfinished_flush_left_is_removed() -> None:
     fill(region, 0, 100, 1)
     fill(region, 100, 200, 2)
     region.write([make_fragment(MIXED, [row(n) for n in range(200, 300)])], 3)
-    with region._lock:
-        region._freeze_locked()
-    region.store_frozen()
+    with region.state.lock:
+        region.flushing.freeze()
+    region.flushing.store()
     survivor = store.crash(store.unsynced_count() - 1)
     closed.close(flush=False)
     with Engine(":memory:", OPTIONS, store=survivor) as engine:
@@ -292,8 +292,8 @@ def test_closing_ends_a_merge(tmp_path: Path) -> None:
 def test_wide_groups_and_long_series_are_merged_in_pieces(
     region: Region, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iotdb_engine.compaction._BLOCK_BYTES", 2000)
-    monkeypatch.setattr("iotdb_engine.compaction._WINDOW_CHUNKS", 2)
+    monkeypatch.setattr("iotdb_engine.compaction_merge._BLOCK_BYTES", 2000)
+    monkeypatch.setattr("iotdb_engine.compaction_merge._WINDOW_CHUNKS", 2)
     ids = range(1, 40)
     layout = make_layout(dict.fromkeys(ids, DataType.DOUBLE))
     rng = np.random.default_rng(1)
@@ -324,7 +324,7 @@ def test_a_series_dropped_after_a_merge_has_read_it_does_not_come_back(region: R
 
     def open_then_drop() -> Any:
         found = opened()
-        if len(merging) == 1 and 4 not in region.dropped:
+        if len(merging) == 1 and 4 not in region.state.dropped:
             region.drop_series([(4, 5)], 9)
             region.flush()
         return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iotdb_engine import Engine, EngineOptions, region
+from iotdb_engine import Engine, EngineOptions, region_flush
 
 PAGE = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
 
@@ -41,14 +41,14 @@ def test_counters_are_on_the_page_and_each_moves(
         for name, value in engine.stats().items():
             seen.setdefault(name, set()).add(value)
 
-    original = region.write_table
+    original = region_flush.write_table
 
     def in_the_middle_of_a_flush(*args: Any, **more: Any) -> Any:
         note(engine)
         return original(*args, **more)
 
     with Engine(tmp_path / "data", options) as engine:
-        monkeypatch.setattr(region, "write_table", in_the_middle_of_a_flush)
+        monkeypatch.setattr(region_flush, "write_table", in_the_middle_of_a_flush)
         note(engine)
         for step in range(12):
             # more at once than the budget allows: the next one has to wait

@@ -173,7 +173,7 @@ def test_a_flush_from_another_thread_cuts_between_entries(engine: Engine) -> Non
             with region.entry():
                 region.put({b"first": b"%d" % index}, index)
                 region.put({b"second": b"%d" % index}, index)
-            frozen = region._frozen
+            frozen = region.state.frozen
             if frozen is not None and frozen.puts:
                 cut += 1
                 assert frozen.puts[b"first"] == frozen.puts[b"second"] == b"%d" % frozen.index
@@ -455,7 +455,7 @@ def test_readers_in_other_threads_always_see_whole_entries(tmp_path: Path) -> No
         for reader in readers:
             reader.join()
         assert wrong == []
-        assert region.flush_count > 2
+        assert region.flushing.count > 2
 
 
 def test_region_ids_are_checked(engine: Engine) -> None:
