@@ -24,7 +24,8 @@ from iotdb_engine.snapshot import (
     seal,
 )
 from iotdb_engine.store import MemoryStore, RocksStore, Store
-from iotdb_engine.verify import Report, note_tables, verify_store
+from iotdb_engine.verify import note_tables, verify_store
+from iotdb_engine.verify_report import Report
 from iotdb_engine.wal import SYNCS, WAL_FOLDER, Sync, segment_paths
 from iotdb_engine.worker import Worker
 

@@ -45,15 +45,8 @@ from iotdb_engine.page import (
 from iotdb_engine.rocks_files import CONFIG
 from iotdb_engine.snapshot import live_spaces
 from iotdb_engine.store import Batch, FolderLock, RocksStore, Store, repair_store
-from iotdb_engine.verify import (
-    Fault,
-    FaultKind,
-    Records,
-    Report,
-    note_files,
-    note_log,
-    verify_store,
-)
+from iotdb_engine.verify import Records, note_files, note_log, verify_store
+from iotdb_engine.verify_report import Fault, FaultKind, Report
 from iotdb_engine.wal import WAL_FOLDER, read_log, write_segment
 
 _BATCH_BYTES = 1 << 20

@@ -30,7 +30,8 @@ from iotdb_engine.page import unpack_chunk, unpack_times
 from iotdb_engine.repair import repair
 from iotdb_engine.rocks_files import check_table, data_files
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
-from iotdb_engine.verify import FaultKind, Report, verify, verify_store
+from iotdb_engine.verify import verify, verify_store
+from iotdb_engine.verify_report import FaultKind, Report
 
 CORRUPTIONS = int(os.environ.get("TEST_CORRUPTIONS", "60"))
 
