@@ -1,6 +1,7 @@
 """Bytes a value on disk, everything included: keys, times, statistics, RocksDB's own.
 
-TSBS cpu-only walks, walks of two decimals at one second with jitter, and real series from CSV files
+TSBS cpu-only walks, walks of two decimals at one second with jitter (N(0, 20) ms, or up to 10 ms)
+beside the entropy of their steps, and real series from CSV files
 (header timestamp,value) beside zstd level 1 over the raw little-endian columns, times too; DuckDB's
 file where it is installed. Prints one JSON line.
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +110,36 @@ def tsbs(kind: str) -> list[tuple[Times, Values]]:
     return [(times, whole[h * METRICS : (h + 1) * METRICS]) for h in range(HOSTS)]
 
 
-def jitter() -> list[tuple[Times, Values]]:
+def jitter(draw: Callable[[np.random.Generator, int], Values]) -> list[tuple[Times, Values]]:
+    """Return walks of 10 columns at steps of a second and what is drawn, in ms, on top."""
     rng = np.random.default_rng(4)
     found = []
     for device in range(10):
-        steps = 1000 + np.round(rng.normal(0, 20, 100_000)).astype(np.int64)
+        steps = 1000 + draw(rng, 100_000).astype(np.int64)
         found.append((START_MS + np.cumsum(np.maximum(steps, 1)), walks(10, 100_000, device)))
     return found
+
+
+def normal_20(rng: np.random.Generator, count: int) -> Values:
+    return np.round(rng.normal(0, 20, count))
+
+
+def uniform_10(rng: np.random.Generator, count: int) -> Values:
+    return rng.integers(-10, 11, count)
+
+
+def entropy(values: Values) -> float:
+    """Return the bytes a value that no encoding of independent draws goes below."""
+    shares = np.unique(values, return_counts=True)[1] / len(values)
+    return float(-(shares * np.log2(shares)).sum() / 8)
+
+
+def floor(devices: list[tuple[Times, Values]]) -> float:
+    """Return the bytes a value of walks of two decimals, their steps and those of time counted."""
+    of_times = sum(entropy(np.diff(times)) for times, _ in devices)
+    columns = [row for _, values in devices for row in values]
+    of_values = sum(entropy(np.diff(np.round(row * 100))) for row in columns)
+    return round((of_times + of_values) / len(columns), 3)
 
 
 def main() -> None:
@@ -126,8 +151,9 @@ def main() -> None:
     shapes = {
         "tsbs_double": tsbs("<f8"),
         "tsbs_int64": tsbs("<i8"),
-        "walk_2_decimals_jitter": jitter(),
-        "walk_2_decimals_jitter_1_column": [(t, v[:1]) for t, v in jitter()],
+        "walk_2_decimals_jitter": jitter(normal_20),
+        "walk_2_decimals_jitter_1_column": [(t, v[:1]) for t, v in jitter(normal_20)],
+        "walk_2_decimals_jitter_10_ms_1_column": [(t, v[:1]) for t, v in jitter(uniform_10)],
     }
     if options.real:
         series = real_series(Path(options.real))
@@ -137,6 +163,8 @@ def main() -> None:
     for name, devices in shapes.items():
         with tempfile.TemporaryDirectory(dir=options.path) as folder:
             figures[name] = measured(Path(folder), devices)
+        if name.startswith("walk"):
+            figures[name]["floor_bytes_per_value"] = floor(devices)
     report("engine_size", figures, record=options.record)
 
 

@@ -397,7 +397,7 @@ def pack_times(
     offset = 0
     for number, lo in enumerate(range(0, len(times), page_rows)):
         page = times[lo : lo + page_rows]
-        encoding, body = encode_times(np.ascontiguousarray(page))
+        encoding, body = encode_times(page, best=best)
         place = (len(page), offset, len(body), zlib.crc32(body))
         pages[number] = (*place, int(page[0]), int(page[-1]), encoding, b"")
         bodies.append(body)

@@ -32,16 +32,18 @@ class Encoding(IntEnum):
     """zstd over distinct texts and an index for each value."""
     DECIMAL = 5
     """A power of ten, and a standalone pcodec file of integers."""
+    GRID = 6
+    """Times: the first, a step, and a standalone pcodec file of distances from that grid."""
 
 
 Encoded = tuple[Encoding, bytes]
 
 
-def encode_times(times: npt.NDArray[np.int64]) -> Encoded:
-    """Encode int64[n], n >= 1, ascending."""
+def encode_times(times: npt.NDArray[np.int64], *, best: bool = False) -> Encoded:
+    """Encode int64[n], n >= 1, ascending; `best`: as small as can be."""
     if len(times) < numeric.RAW_BELOW_TIMES:
         return Encoding.RAW, times.astype("<i8").tobytes()
-    return Encoding.PCODEC, numeric.encode_times(times)
+    return Encoding.GRID, numeric.encode_times(times, best=best)
 
 
 def encode_texts(values: npt.NDArray[Any]) -> Encoded:
@@ -103,6 +105,8 @@ def decode_values(kind: DataType, encoding: int, data: bytes, count: int) -> npt
         values = numeric.decode(data, dtype)
     elif encoding == Encoding.DECIMAL:
         values = numeric.decode_decimals(data, dtype)
+    elif encoding == Encoding.GRID:
+        values = numeric.decode_times(data)
     elif encoding == Encoding.BITS:
         values = boolean.decode(data, count)
     elif encoding == Encoding.TEXT:

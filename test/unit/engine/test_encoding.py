@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,8 +49,10 @@ def test_numbers_come_back_bit_by_bit(kind: DataType, data: st.DataObject, level
 @given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), min_size=1, max_size=60, unique=True))
 def test_times_come_back(times: list[int]) -> None:
     values = np.array(sorted(times), np.int64)
-    encoding, encoded = encode_times(values)
-    assert decode_values(DataType.INT64, encoding, encoded, len(values)).tolist() == sorted(times)
+    for best in (False, True):
+        encoding, encoded = encode_times(values, best=best)
+        found = decode_values(DataType.INT64, encoding, encoded, len(values))
+        assert found.tolist() == sorted(times)
 
 
 @given(st.lists(st.binary(max_size=8) | st.sampled_from([b"on", b"off"]), min_size=1, max_size=80))
@@ -78,8 +81,31 @@ def test_a_walk_of_two_decimals_takes_less_than_a_byte() -> None:
     assert len(encode_times(regular)[1]) < 100
 
 
+def entropy_bytes(values: npt.NDArray[np.int64]) -> float:
+    """Return the bytes a value that no encoding of independent draws can go below."""
+    shares = np.unique(values, return_counts=True)[1] / len(values)
+    return float(-(shares * np.log2(shares)).sum() / 8)
+
+
+@pytest.mark.parametrize("shape", ["of their own", "adding up", "with gaps"])
+@pytest.mark.parametrize("draw", ["bell", "uniform"])
+def test_times_with_jitter_take_little_more_than_the_jitter_says(shape: str, draw: str) -> None:
+    rng = np.random.default_rng(2)
+    jitter = np.round(rng.normal(0, 20, 8192)) if draw == "bell" else rng.integers(-10, 11, 8192)
+    jitter = jitter.astype(np.int64)
+    times = 1_700_000_000_000 + 1000 * np.arange(8192)
+    times = times + jitter if shape == "of their own" else times + np.cumsum(jitter)
+    allowed = 1.03 * entropy_bytes(jitter)
+    if shape == "with gaps":
+        times[4000:] += 86_400_000
+        allowed += 0.02
+    encoding, data = encode_times(times, best=True)
+    assert decode_values(DataType.INT64, encoding, data, 8192).tolist() == times.tolist()
+    assert len(data) / 8192 < allowed
+
+
 @given(
-    st.sampled_from(list(DataType)), st.integers(0, 6), st.binary(max_size=80), st.integers(0, 9)
+    st.sampled_from(list(DataType)), st.integers(0, 7), st.binary(max_size=80), st.integers(0, 9)
 )
 def test_any_bytes_are_decoded_or_refused(
     kind: DataType, encoding: int, data: bytes, count: int
