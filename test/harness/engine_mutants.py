@@ -154,3 +154,24 @@ def _frozen_deletes(patch: pytest.MonkeyPatch) -> None:
         original(self, dropped, stored, (), *more)
 
     patch.setattr(Cuts, "__init__", without)
+
+
+@mutant("a page in memory is taken to end too early")
+def _short_pages(patch: pytest.MonkeyPatch) -> None:
+    original = memtable_view.pages_of
+
+    def short(*args: Any) -> Any:
+        pages = original(*args)
+        return pages._replace(highs=np.maximum(pages.lows, pages.highs - 1))
+
+    patch.setattr(memtable_view, "pages_of", short)
+
+
+@mutant("a block of rows without order loses its last row")
+def _short_blocks(patch: pytest.MonkeyPatch) -> None:
+    original = memtable_view.Part.__init__
+
+    def short(self: Any, source: Any, t_min: int, t_max: int, **more: Any) -> None:
+        original(self, source, t_min, t_max - more["is_block"], **more)
+
+    patch.setattr(memtable_view.Part, "__init__", short)
