@@ -164,10 +164,17 @@ class SchemaMethods(HandlerBase):
         return status
 
     def _compressor(self, number: int) -> int:
-        """The Java 0.13 client sends LZ4 as 3 (client-protocol 3.5)."""
-        if number == _LZ4_OF_JAVA_0_13 and self.generation() is Generation.V0_13:
-            return _LZ4
-        return number
+        return compressor_of(number, self.generation())
+
+
+def compressor_of(number: int, generation: Generation) -> int:
+    """Return a compressor as it is kept: the Java 0.13 client sends LZ4 as 3 (client-protocol 3.5).
+
+    Not inside a serialized template, which has its number as it is kept.
+    """
+    if number == _LZ4_OF_JAVA_0_13 and generation is Generation.V0_13:
+        return _LZ4
+    return number
 
 
 def data_type_of(number: int) -> DataType:

@@ -22,7 +22,7 @@ from cluster.rpc.gen.client.ttypes import (
 from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import Template, TemplateSeries, undefined
 from cluster.server.handler_base import HandlerBase, answers_status
-from cluster.server.schema_methods import data_type_of
+from cluster.server.schema_methods import compressor_of, data_type_of
 
 _I32 = struct.Struct(">i")
 
@@ -46,6 +46,12 @@ class TemplateMethods(HandlerBase):
     def appendSchemaTemplate(self, req: TSAppendSchemaTemplateReq) -> TSStatus:  # noqa: N802
         """Add measurements to a template; dots in a name make its prefix."""
         self.writing_session(Privilege.UPDATE_TEMPLATE, ["root"])
+        lists = (req.dataTypes, req.encodings, req.compressors)
+        if any(len(one) != len(req.measurements) for one in lists):
+            raise ClusterError(
+                StatusCode.ILLEGAL_PARAMETER,
+                "measurements, types, encodings and compressors are not of one length",
+            )
         series = []
         for number, name in enumerate(req.measurements):
             prefix, _, measurement = name.rpartition(".")
@@ -57,7 +63,7 @@ class TemplateMethods(HandlerBase):
                         measurement,
                         data_type_of(req.dataTypes[number]),
                         req.encodings[number],
-                        req.compressors[number],
+                        compressor_of(req.compressors[number], self.generation()),
                     ),
                 )
             )
@@ -168,8 +174,10 @@ class TemplateMethods(HandlerBase):
             case 4:
                 response.measurements = templates.names()
             case 5:
+                self._check_known(req.name)
                 response.measurements = templates.paths_of(req.name)
             case 6:
+                self._check_known(req.name)
                 response.measurements = [
                     device.path
                     for device in self.coordinator.templates.devices_using(req.name, deadline)
@@ -178,6 +186,11 @@ class TemplateMethods(HandlerBase):
                 raise ClusterError(
                     StatusCode.ILLEGAL_PARAMETER, f"unknown question {req.queryType}"
                 )
+
+    def _check_known(self, name: str) -> None:
+        """Refuse a name that is no template's; `*` is any."""
+        if name != "*":
+            self._template(name)
 
     def _template(self, name: str) -> Template:
         template = self.coordinator.meta_state.templates.template(name)
