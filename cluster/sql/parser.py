@@ -47,6 +47,13 @@ _NESTING = {"_LPAREN": 1, "_RPAREN": -1}
 _PARTIAL_KINDS = ("PARTIAL_END", "PARTIAL_START")
 _TERMINAL_OF_KIND = {"PARTIAL_END": "PARTIAL", "PARTIAL_START": "PARTIAL", "END": "$END"}
 
+_CLAUSES = frozenset(
+    ["ALIGN", "AS", "FILL", "FROM", "GROUP", "INTO", "LIMIT", "OFFSET", "ON", "ORDER"]
+)
+_CLAUSES |= {"SLIMIT", "SOFFSET", "TO", "VALUES", "WHERE", "WITH", "WITHOUT"}
+"""Words that begin a clause: where one was read as a name and what follows does not fit, something
+before it is missing."""
+
 _MODIFIERS = ("LAST", "TOP")
 _NAME_BEFORE = re.compile(r"[ \t\r\n]*(?:[,.]|(?:from|as|into)[ \t\r\n])", re.IGNORECASE)
 """What follows SELECT LAST when a series is called so."""
@@ -184,6 +191,7 @@ def _parse_tree(sql: str, grammar: _LazyGrammar) -> Tree[Token]:
     state = parser.parse_interactive("")
     fed: list[Token] = []
     steps: list[Step] = []
+    starts: list[int] = []
     position = depth = 0
     while True:
         choices: Collection[str] = state.choices()  # type: ignore[no-untyped-call]
@@ -218,13 +226,18 @@ def _parse_tree(sql: str, grammar: _LazyGrammar) -> Tree[Token]:
                     return result
                 fed.append(token)
                 steps.append(Step(plain, kind, terminal, _keyword(kind, text, keywords)))
+                starts.append(start)
                 continue
         except UnexpectedToken:
-            # a look-ahead that only other contexts of this LALR state can take; reductions have
-            # already changed the state, so what could have come is found by a replay
-            state = parser.parse_interactive("")
-            for earlier in fed:
-                state.feed_token(earlier)
+            pass
+        if steps and steps[-1].terminal == "ID" and steps[-1].keyword in _CLAUSES:
+            # taken for a name, but what follows says that the clause was meant
+            start, token = starts[-1], fed.pop()
+        # the state may have been changed by reductions for a look-ahead that only other contexts of
+        # this LALR state can take, so what could have come is found by a replay
+        state = parser.parse_interactive("")
+        for earlier in fed:
+            state.feed_token(earlier)
         expected: Collection[str] = state.accepts()  # type: ignore[no-untyped-call]
         raise _mismatch(sql, start, token, expected)
 

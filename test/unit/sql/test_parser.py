@@ -300,3 +300,26 @@ def test_every_keyword_is_used_by_the_grammar():
 )
 def test_merge_and_full_merge_differ(sql, full):
     assert parse(sql, CONTEXT).full is full
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("select from root.sg.d", "line 1:7 mismatched input 'from' expecting"),
+        ("select s1, from root.sg.d", "line 1:11 mismatched input 'from' expecting"),
+        ("select s1 +\nfrom root.sg.d", "line 2:0 mismatched input 'from' expecting"),
+        ("select s1 as from root.sg.d", "line 1:13 mismatched input 'from' expecting {BACK_QUOTED"),
+        ("select s1 into from root.sg.d", "line 1:15 mismatched input 'from' expecting"),
+        ("insert into root.sg.d(time,s values(1,1)", "line 1:29 mismatched input 'values' exp"),
+        ("select s1 from root.sg.d limit", "line 1:30 mismatched input '<EOF>' expecting"),
+        ("select a b from root.sg.d", "line 1:9 mismatched input 'b' expecting"),
+    ],
+)
+def test_a_clause_that_was_taken_for_a_name_is_what_is_told(sql, told):
+    with pytest.raises(ClusterError) as caught:
+        parse(sql, ParseContext(zone="Z", now=0, precision="ms"))
+    assert told in caught.value.message
+
+
+def test_clauses_may_still_be_names():
+    parse("select from, where from root.sg.limit", ParseContext(zone="Z", now=0, precision="ms"))
