@@ -1,9 +1,12 @@
 """Memory: many points through a small budget, and a query over all of them by batches.
 
 1 000 series, tablets of 10 columns x 1 000 rows, a budget of 512 MB for memory tables. The memory
-of the process is looked at after every tenth of a million points. Prints one JSON line.
+of the process is looked at after every tenth of a million points. Then rows that are not flushed:
+how much the process grows while a query reads them all by batches, where they came in order, 30 %
+late, and in any order. Prints one JSON line.
 
-    python bench/engine_memory.py [--points 1000000000] [--budget-mb 512] [--path DIR] [--record]
+    python bench/engine_memory.py [--points 1000000000] [--unflushed-rows 50000000]
+        [--budget-mb 512] [--path DIR] [--record]
 """
 
 from __future__ import annotations
@@ -35,9 +38,39 @@ class Peak:
         self.mb = max(self.mb, rss_mb())
 
 
+def unflushed(order: str, rows: int) -> dict[str, Any]:
+    """Read one series of rows that are all in memory; return the growth meanwhile."""
+    tablet = 10_000
+    rng = np.random.default_rng(1)
+    body = walks(1, tablet).astype(">f8").tobytes()
+    layout = layouts(1, 1, DataType.DOUBLE)[0]
+    settings = EngineOptions(memtable_bytes=16 << 30)
+    with Engine(":memory:", settings) as engine:
+        region = engine.region(0)
+        for number in range(rows // tablet):
+            times = np.arange(number * tablet, (number + 1) * tablet)
+            if order == "30_percent_late":
+                late = rng.random(tablet) < 0.3
+                times = 10 * times - np.where(late, rng.integers(1, 500_000, tablet) * 10 + 1, 0)
+            elif order == "any_order":  # odd multiples modulo a power of two are a permutation
+                times = times * 2654435761 % (1 << 31)
+            packed = (START_MS + times).astype(">i8").tobytes()
+            region.write((Fragment(0, layout, tablet, packed, bytes(bytearray(body))),), number + 1)
+        before, began, found = rss_mb(), time.perf_counter(), 0
+        peak = Peak()
+        for batch in region.read([(1, DataType.DOUBLE)], T_MIN, T_MAX):
+            found += len(batch.times)
+            peak.look()
+        elapsed = time.perf_counter() - began
+        assert rows * 0.9 < found <= rows, (found, rows)
+    grown = max(0, peak.mb - before)
+    return {"grown_mb": grown, "table_mb": before, "mrows_s": round(found / 1e6 / elapsed, 2)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=1_000_000_000)
+    parser.add_argument("--unflushed-rows", type=int, default=50_000_000)
     parser.add_argument("--budget-mb", type=int, default=512)
     parser.add_argument("--path", default=None)
     parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
@@ -96,6 +129,8 @@ def main() -> None:
             assert np.isclose(total, sum(one.total or 0.0 for one in sums))
             figures["query_all_mpoints_s"] = round(points / 1e6 / elapsed, 2)
             figures["query_peak_rss_mb"] = peak.mb
+    for order in ("in_order", "30_percent_late", "any_order"):
+        figures[f"unflushed_{order}"] = unflushed(order, options.unflushed_rows)
     report("engine_memory", figures, record=options.record)
 
 
