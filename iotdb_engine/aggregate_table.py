@@ -36,6 +36,12 @@ class AggregateTable(Sequence[WindowAggregates]):
         self.needs = needs
         self.window_count = window_count
         self.blocks: dict[DataType, WindowAggregates] = {}
+        if kinds and kinds.count(kinds[0]) == len(kinds):  # mostly
+            self.rows = np.arange(len(kinds))
+            self._of_kind = np.full(len(kinds), kinds[0], np.intp)
+            block = WindowAggregates.table(kinds[0], len(kinds), window_count, needs)
+            self.blocks[kinds[0]] = block
+            return
         self.rows = np.zeros(len(kinds), np.intp)
         self._of_kind = np.fromiter(kinds, np.intp, len(kinds))
         for number in np.unique(self._of_kind).tolist():

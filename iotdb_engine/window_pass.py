@@ -40,11 +40,12 @@ def aggregate_alike(
     """
     result = WindowAggregates.empty(kind, len(windows.lows), needs, series=len(indices))
     first = indices[0]
-    lo = int(np.searchsorted(first.top, windows.lows[0]))
-    hi = int(np.searchsorted(first.pages["low"], windows.highs[-1], side="right"))
+    lows = first.pages["low"]
+    lo = int(first.top.searchsorted(windows.lows[0]))
+    hi = int(lows.searchsorted(windows.highs[-1], side="right"))
     if lo >= hi:
         return result
-    at, inside = windows.containing(first.pages["low"][lo:hi], first.pages["high"][lo:hi])
+    at, inside = windows.containing(lows[lo:hi], first.pages["high"][lo:hi])
     numbers = np.arange(lo, hi)
     edges = numbers[~inside]
     if inside.any():
@@ -52,7 +53,7 @@ def aggregate_alike(
         result.add_pages(at[inside], np.stack([one.pages[chosen] for one in indices]))
     part = result.blank() if inside.any() and len(edges) else result
     for page in edges.tolist():
-        _add_page(part, reader, indices, windows, page)
+        _add_page(part, reader, indices if needs else (), first, windows, page)
     if part is not result:
         result.merge(part)
     return result
@@ -62,15 +63,26 @@ def _add_page(
     result: WindowAggregates,
     reader: Reader,
     indices: Sequence[SeriesIndex],
+    first: SeriesIndex,
     windows: Windows,
     page: int,
 ) -> None:
-    """Decode a page of each series, and add the rows that any window holds."""
-    times = reader.page_times(indices[0], page)
-    start = int(np.searchsorted(times, windows.lows[0]))
-    end = int(np.searchsorted(times, windows.highs[-1], side="right"))
+    """Decode a page of each series, and add the rows that any window holds.
+
+    Args:
+        result: gets them.
+        reader: of the snapshot.
+        indices: of the series whose values are wanted: none where rows are only counted.
+        first: has the times of all.
+        windows: see `aggregate_alike`.
+        page: its number.
+    """
+    times = reader.page_times(first, page)
+    start = int(times.searchsorted(windows.lows[0]))
+    end = int(times.searchsorted(windows.highs[-1], side="right"))
     if start < end:
-        values = [one[start:end] for one in reader.page_columns(indices, page)]
+        columns = reader.page_columns(indices, page) if indices else ()
+        values = [one[start:end] for one in columns]
         result.add_values(windows, times[start:end], values)
 
 

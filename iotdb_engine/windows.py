@@ -42,7 +42,7 @@ class Windows(NamedTuple):
 
         None is told to be held where windows overlap: it might lie in several.
         """
-        at = np.minimum(np.searchsorted(self.highs, lows), len(self.highs) - 1)
+        at = np.minimum(self.highs.searchsorted(lows), len(self.highs) - 1)
         if self.overlap:
             return at, np.zeros(len(lows), np.bool_)
         return at, (self.lows[at] <= lows) & (highs <= self.highs[at])
@@ -73,6 +73,9 @@ class Needs(IntFlag):
     EXTREMES = 4
     TOTAL = 8
     EVERYTHING = 15
+
+
+_FIRST, _LAST, _EXTREMES, _TOTAL = map(int, (Needs.FIRST, Needs.LAST, Needs.EXTREMES, Needs.TOTAL))
 
 
 @dataclass
@@ -110,18 +113,21 @@ class WindowAggregates:
         """
         dtype = BATCH_DTYPES[data_type]
         shape = (count,) if series is None else (series, count)
-        numeric = data_type in NUMERIC_TYPES
         result = cls(data_type, np.zeros(count, np.int64))
-        if needs & Needs.FIRST:
+        wanted = int(needs)  # of plain numbers `&` is many times faster
+        if not wanted:
+            return result
+        numeric = data_type in NUMERIC_TYPES
+        if wanted & _FIRST:
             result.min_time = np.zeros(count, np.int64)
             result.first = np.zeros(shape, dtype)
-        if needs & Needs.LAST:
+        if wanted & _LAST:
             result.max_time = np.zeros(count, np.int64)
             result.last = np.zeros(shape, dtype)
-        if numeric and needs & Needs.EXTREMES:
+        if numeric and wanted & _EXTREMES:
             result.minimum = np.zeros(shape, dtype)
             result.maximum = np.zeros(shape, dtype)
-        if numeric and needs & Needs.TOTAL:
+        if numeric and wanted & _TOTAL:
             result.total = np.zeros(shape, np.float64)
         return result
 
@@ -221,12 +227,12 @@ class WindowAggregates:
             times: int64[n], ascending, n >= 1.
             values: [n], or an [n] for each of several series.
         """
-        first = int(np.searchsorted(windows.highs, times[0]))
-        stop = int(np.searchsorted(windows.lows, times[-1], side="right"))
+        first = int(windows.highs.searchsorted(times[0]))
+        stop = int(windows.lows.searchsorted(times[-1], side="right"))
         if first >= stop:
             return
-        starts = np.searchsorted(times, windows.lows[first:stop])
-        ends = np.searchsorted(times, windows.highs[first:stop], side="right")
+        starts = times.searchsorted(windows.lows[first:stop])
+        ends = times.searchsorted(windows.highs[first:stop], side="right")
         hit = np.flatnonzero(ends > starts)
         if len(hit):
             self._add_runs(hit + first, starts[hit], ends[hit], times, values)
