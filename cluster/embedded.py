@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cluster.auth.users import hash_password
-from cluster.config.identity import Identity, load_or_create_identity
+from cluster.config.identity import (
+    Identity,
+    check_time_unit,
+    load_or_create_identity,
+    stored_time_unit,
+)
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.forwarder import Forwarder
@@ -94,7 +99,8 @@ class EmbeddedNode:
 
     Raises:
         FolderInUse: see there.
-        ConfigError: a property is wrong, or the folder can't be written.
+        ConfigError: a property is wrong, or not what the folder was made with, or the folder
+            can't be written.
         ClusterError: the folder belongs to a node of a larger cluster, or lacks data.
     """
 
@@ -114,7 +120,11 @@ class EmbeddedNode:
         self._numbers = 0
         self._lock = threading.Lock()
         try:
-            self.settings = Settings.load(None, {**self.properties, "data_dir": str(self.folder)})
+            chosen = {**self.properties, "data_dir": str(self.folder)}
+            unit = stored_time_unit(self.folder)
+            if unit is not None:
+                chosen.setdefault("timestamp_precision", unit)
+            self.settings = Settings.load(None, chosen)
             self._open(in_memory=in_memory)
         except BaseException:
             self.close()
@@ -177,6 +187,7 @@ class EmbeddedNode:
         known = KnownNodesFile(self.folder)
         known.load()
         identity = load_or_create_identity(self.folder, self.settings.own_endpoint)
+        check_time_unit(self.folder, self.settings.cluster.timestamp_precision)
         unit_ns = self.settings.cluster.timestamp_unit_ns
         self.engine = Engine(
             MEMORY_PATH if in_memory else self.folder / "engine",

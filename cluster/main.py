@@ -20,7 +20,12 @@ import click
 
 from cluster.allocator import tune_allocator
 from cluster.auth.users import hash_password
-from cluster.config.identity import Identity, load_or_create_identity, seed_node_ids
+from cluster.config.identity import (
+    Identity,
+    check_time_unit,
+    load_or_create_identity,
+    seed_node_ids,
+)
 from cluster.config.settings import ConfigError, Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.reach import Reach
@@ -191,6 +196,7 @@ class ClusterMain:
                 f"({','.join(map(str, seeds))}): name it there as the other nodes do"
             )
         self.identity = load_or_create_identity(node.data_dir, own)
+        check_time_unit(node.data_dir, self.settings.cluster.timestamp_precision)
         self.address_book = AddressBook(
             NodeInfo(
                 node_id=self.identity.node_id,

@@ -159,7 +159,7 @@ class ClusterWide:
         "ms",
         _one_of("ms", "us", "ns"),
         "ms, us or ns",
-        "Unit of timestamps. Can't be changed later.",
+        "Unit of timestamps. Can't be changed later: a data folder of another unit is refused.",
     )
 
     def as_map(self) -> dict[str, str]:

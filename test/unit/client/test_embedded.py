@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import iotdb_client
-from cluster.config.settings import Settings
+from cluster.config.settings import ConfigError, Settings
+from cluster.embedded import EmbeddedNode
 from cluster.main import ClusterMain
 from harness.process_cluster import ROOT, free_ports
 from iotdb_client import embedded
@@ -257,3 +258,11 @@ def test_a_closed_transport_says_so(tmp_path):
     connection.close()
     with pytest.raises(iotdb_client.InterfaceError, match="closed"):
         cursor.execute("show version")
+
+
+def test_a_folder_keeps_its_unit_of_time(tmp_path):
+    EmbeddedNode(tmp_path / "db", {"timestamp_precision": "us"}).close()
+    with iotdb_client.connect(tmp_path / "db") as connection:
+        assert connection.timestamp_precision == "us"
+    with pytest.raises(ConfigError, match=r"timestamp_precision=ms, but the times in .* are in us"):
+        EmbeddedNode(tmp_path / "db", {"timestamp_precision": "ms"})

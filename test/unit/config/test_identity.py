@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config.identity import load_or_create_identity, node_id_of, seed_node_ids
+from cluster.config.identity import (
+    check_time_unit,
+    load_or_create_identity,
+    node_id_of,
+    seed_node_ids,
+)
 from cluster.config.settings import ConfigError, Endpoint
 
 
@@ -36,3 +41,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "system" / "node_identity").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         load_or_create_identity(tmp_path, Endpoint("a", 1))
+
+
+def test_a_folder_keeps_its_unit_of_time(tmp_path: Path) -> None:
+    check_time_unit(tmp_path, "us")
+    check_time_unit(tmp_path, "us")
+    with pytest.raises(ConfigError, match=r"timestamp_precision=ms, but .* are in us"):
+        check_time_unit(tmp_path, "ms")
+    (tmp_path / "system" / "time_unit").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        check_time_unit(tmp_path, "us")
