@@ -17,6 +17,8 @@ _FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 4.0
 _FORGIVEN_AFTER_S = 300.0
 _MAX_KNOWN = 10_000
+_KEY_CHARS = 64
+"""What is kept of a user's name: strangers name users of any length."""
 
 
 @dataclass
@@ -62,21 +64,25 @@ class LoginThrottle:
         with self._lock:
             record = self._known(host, user)
             if record is None:
-                record = self._records[host, user] = _Record(0, now, now)
+                record = self._records[_key(host, user)] = _Record(0, now, now)
                 if len(self._records) > _MAX_KNOWN:
                     self._records.popitem(last=False)
             record.mistakes += 1
             record.last_s = now
-            self._records.move_to_end((host, user))
+            self._records.move_to_end(_key(host, user))
 
     def right(self, host: str, user: str) -> None:
         """Forget the mistakes of a host for a user."""
         with self._lock:
-            self._records.pop((host, user), None)
+            self._records.pop(_key(host, user), None)
 
     def _known(self, host: str, user: str) -> _Record | None:
-        record = self._records.get((host, user))
+        record = self._records.get(_key(host, user))
         if record is not None and self._clock() - record.last_s > _FORGIVEN_AFTER_S:
-            del self._records[host, user]
+            del self._records[_key(host, user)]
             return None
         return record
+
+
+def _key(host: str, user: str) -> tuple[str, str]:
+    return host, user[:_KEY_CHARS]

@@ -96,7 +96,10 @@ def _aggregate(select: Node, context: ParseContext) -> tuple[FunctionCall, str]:
 
 
 def _length(token: Token, context: ParseContext) -> int:
-    duration = parse_duration(str(token), context.precision)
+    try:
+        duration = parse_duration(str(token), context.precision)
+    except ValueError as error:
+        raise cq_error(f"{error}.") from error
     if duration.months or duration.units <= 0:
         raise cq_error(f"{token} is no length in time that is the same at all times.")
     return duration.units

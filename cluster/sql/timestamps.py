@@ -162,7 +162,7 @@ def parse_duration(text: str, precision: str) -> Duration:
     """Return a duration literal such as `1h30m`; parts finer than the precision are cut to units.
 
     Raises:
-        ValueError: not a duration.
+        ValueError: not a duration, or longer than all times.
     """
     months = units = end = 0
     for match in _DURATION_PART.finditer(text):
@@ -176,6 +176,8 @@ def parse_duration(text: str, precision: str) -> Duration:
             units += amount * _NS_PER_DURATION_UNIT[unit] // _NS_PER_UNIT[precision]
     if end != len(text) or not text:
         raise ValueError(f"{text} is not a duration; write e.g. 1h30m")
+    if max(months, units) > T_MAX:
+        raise ValueError(f"duration {text} is longer than 64 bits can say")
     return Duration(months, units)
 
 
@@ -203,4 +205,5 @@ def shift_time(time: int, duration: Duration, sign: int, zone: tzinfo, precision
             time = int(moved.timestamp()) * per_second + rest
         except (ValueError, OverflowError, OSError, calendar.IllegalMonthError) as error:
             raise ValueError(f"{duration.months} months from {time}: no such date") from error
-    return check_time(time + sign * duration.units, str(time))
+    time += sign * duration.units
+    return check_time(time, str(time))

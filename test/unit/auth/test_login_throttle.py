@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from cluster.auth.login_throttle import FREE_MISTAKES, MAX_WAIT_S, LoginThrottle
@@ -72,3 +74,23 @@ def test_what_is_known_is_bounded(throttle):
     for number in range(10_050):
         throttle.wrong("host", f"user{number}")
     assert len(throttle._records) == 10_000
+
+
+def test_names_of_any_length_take_little_memory(throttle):
+    tracemalloc.start()
+    try:
+        for i in range(50):
+            throttle.wrong("host", f"{i}" + "u" * 1_000_000)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+
+
+def test_mistakes_for_a_long_name_count(throttle):
+    name = "u" * 1000
+    for _ in range(5):
+        throttle.wrong("host", name)
+    assert throttle.wait_s("host", name) == 1.0
+    throttle.right("host", name)
+    assert throttle.wait_s("host", name) == 0

@@ -129,6 +129,10 @@ def test_durations():
     assert parse_duration("1500us", "ns") == Duration(0, 1_500_000)
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration("1x", "ms")
+    assert parse_duration(f"{2**63 - 1}ms", "ms").units == 2**63 - 1
+    for too_long in (f"{2**63}ns", f"{2**63}mo", "9" * 25 + "ns1y"):
+        with pytest.raises(ValueError, match="longer than 64 bits"):
+            parse_duration(too_long, "ns")
 
 
 def test_months_are_calendar_months_in_the_zone():
