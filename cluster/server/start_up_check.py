@@ -115,11 +115,19 @@ class StartUpCheck:
             return None
         finally:
             channel.close()
-        self._book.learn(convert_raft.node_info_from_wire(response.responder, NodeInfo))
-        for info in response.knownNodes:
-            self._book.recall(convert_raft.node_info_from_wire(info, NodeInfo))
+        try:
+            responder = convert_raft.node_info_from_wire(response.responder, NodeInfo)
+            known = [
+                convert_raft.node_info_from_wire(info, NodeInfo) for info in response.knownNodes
+            ]
+        except ValueError as error:  # whatever listens there, it is no node of this release
+            self._say_once(f"{endpoint[0]}:{endpoint[1]} gives a senseless answer: {error}")
+            return None
+        self._book.learn(responder)
+        for info in known:
+            self._book.recall(info)
         return _Answer(
-            NodeId(response.responder.nodeId),
+            responder.node_id,
             [
                 Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
                 for item in response.mismatches

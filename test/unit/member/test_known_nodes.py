@@ -58,3 +58,9 @@ def test_what_a_node_says_itself_counts_for_more_than_what_is_recalled() -> None
     book.learn(OTHER)
     book.recall(OTHER._replace(internal_ip="older"))
     assert book.meta_endpoint(OTHER.node_id) == ("h2", 9003)
+
+
+def test_strangers_are_not_believed() -> None:
+    book = AddressBook(OWN)
+    assert not book.learn(OTHER)
+    assert book.get(OTHER.node_id) is None

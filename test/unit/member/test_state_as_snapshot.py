@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import StatusCode
 from cluster.member.data_machine import DataMachine
 from cluster.member.digest import ReplicaDigest
 from cluster.member.group_machine import GroupMachine
@@ -275,3 +276,23 @@ def test_a_request_is_read_back_with_its_plan() -> None:
     for bad in (payload[:10], payload[:25], RequestId(1, 2, 3).encode() + payload[25:]):
         with pytest.raises(ValueError, match="malformed"):
             decode_plan(bad)
+
+
+def test_what_comes_after_a_drop_does_not_bring_the_storage_group_back(tmp_path: Any) -> None:
+    """Requests that were resolved before the drop: the group's log may have them after it."""
+    late: list[plans.Plan] = [create("root.sg.g", (spec(0),)), insert(0, 5, 1)]
+
+    def send(machine: DataMachine, plan: plans.Plan) -> Any:
+        index = LogIndex(machine.applied_index + 1)
+        return machine.apply(Entry(index, Term(1), EntryKind.PLAN, encode_plan(plan)))
+
+    with Engine(tmp_path / "a", SMALL) as engine:
+        machine = DataMachine(engine.region(1))
+        apply_all(machine, entries(DATA_SCRIPT[:5]))
+        send(machine, plans.DropStorageGroupDataPlan((SG,)))
+        for _ in range(2):  # the second time it is known from the disk only
+            (refused,) = send(machine, late[0])
+            assert refused.status is StatusCode.STORAGE_GROUP_NOT_EXIST
+            assert send(machine, late[1]).refused == (0,)
+            assert machine.region.aggregate([(SERIES[1], TYPES[1])], 0, 1000)[0].count == 0
+            machine = DataMachine(engine.region(1))

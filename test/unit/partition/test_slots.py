@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.partition.slots import SLOT_COUNT, murmur3_x64_128, partition_id, slot_of
+from cluster.config import settings
+from cluster.partition.slots import HASH_SALT, SLOT_COUNT, murmur3_x64_128, partition_id, slot_of
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,7 @@ def test_partitions_truncate_as_java_does(time: int, expected: int) -> None:
 def test_extreme_partitions_have_slots() -> None:
     for time in (-(1 << 63), (1 << 63) - 1):
         assert 0 <= slot_of("root.a", partition_id(time, 1, True)) < SLOT_COUNT
+
+
+def test_nodes_compare_the_salt_that_they_use() -> None:
+    assert settings.HASH_SALT == HASH_SALT

@@ -1,0 +1,82 @@
+"""What a starting node makes of the answers of the others."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from cluster.config.settings import Settings
+from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.raft.types import NodeId
+from cluster.rpc.convert_raft import node_info_to_wire
+from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse
+from cluster.server import start_up_check
+from cluster.server.start_up_check import StartUpCheck
+
+NODES = [
+    NodeInfo(NodeId(i), "127.0.0.1", i, 10 + i, "127.0.0.1", 20 + i, f"{i}") for i in (1, 2, 3)
+]
+
+
+def check_with(
+    answers: dict[int, CheckStatusResponse], monkeypatch: pytest.MonkeyPatch
+) -> tuple[StartUpCheck, AddressBook]:
+    """Return a check of node 1, told `answers` by the nodes at those ports; others are silent."""
+
+    class Channel:
+        def __init__(self, endpoint: Any, *_: Any) -> None:
+            self._port = endpoint()[1]
+
+        def call(self, *_: Any, **__: Any) -> CheckStatusResponse:
+            if self._port not in answers:
+                raise start_up_check.RpcError("silent", definitely_not_sent=True)
+            return answers[self._port]
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(start_up_check, "RpcChannel", Channel)
+    book = AddressBook(NODES[0])
+    for node in NODES[1:]:
+        book.add_seed(node.node_id, node.internal_ip, node.meta_port)
+    check = StartUpCheck(
+        settings=Settings.load(
+            None,
+            {
+                "internal_meta_port": "1",
+                "seed_nodes": ",".join(f"127.0.0.1:{node.meta_port}" for node in NODES),
+            },
+        ),
+        address_book=book,
+        node_ids=tuple(node.node_id for node in NODES),
+        has_partition_table=False,
+        stopping=threading.Event(),
+    )
+    return check, book
+
+
+def answer_of(node: NodeInfo, *, known: Any = ()) -> CheckStatusResponse:
+    return CheckStatusResponse(
+        responder=node_info_to_wire(node), mismatches=[], refusal=None, knownNodes=list(known)
+    )
+
+
+def test_a_majority_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    check, book = check_with(
+        {2: answer_of(NODES[1], known=[node_info_to_wire(NODES[2])])}, monkeypatch
+    )
+    assert check.run()[:2] == (2, 3)
+    assert book.get(NodeId(2)) == NODES[1]
+    assert book.get(NodeId(3)) == NODES[2]
+
+
+def test_a_senseless_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    senseless = answer_of(NODES[1])
+    senseless.responder.metaPort = 70_000
+    check, book = check_with({2: senseless, 3: answer_of(NODES[2])}, monkeypatch)
+    assert check.run()[:2] == (2, 3)
+    info = book.get(NodeId(2))
+    assert info is not None
+    assert info.incarnation == ""
