@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ Numbers = npt.NDArray[np.intp]
 
 MAX_DIFFERENT = 8_000_000
 """Different values, of all windows together, that MODE holds."""
+
+_MODE_ROWS = 1 << 16
 
 
 class Accumulator(Protocol):
@@ -120,27 +122,57 @@ def _moments(*, sample: bool, root: bool) -> BindAggregate:
 
 
 class _Mode:
-    """The value that is there most often; of several the one that was there first."""
+    """The value that is there most often; of several the one that was there first.
+
+    Rows are counted when as many have come as there are different values so far: sorting them all
+    costs no more than twice what sorting the last time did.
+    """
 
     def __init__(self, windows: int, data_type: DataType) -> None:
         self._windows = windows
         self._type = data_type
-        self._numbers = np.zeros(0, np.intp)
-        self._values = np.zeros(0, BATCH_DTYPES[data_type])
-        self._counts = np.zeros(0, np.int64)
-        self._first = np.zeros(0, np.int64)
+        self._counted = _Counted(
+            np.zeros(0, np.intp),
+            np.zeros(0, BATCH_DTYPES[data_type]),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+        )
+        self._waiting: list[_Counted] = []
+        self._waiting_rows = 0
 
     def add(self, numbers: Numbers, times: Times, columns: Sequence[Column]) -> None:
         keep = _valid_rows(columns[0], len(times))
-        if not keep.any():
+        count = int(keep.sum())
+        if not count:
             return
-        numbers = np.concatenate((self._numbers, numbers[keep]))
-        values = np.concatenate((self._values, columns[0].values[keep]))
-        first = np.concatenate((self._first, times[keep]))
-        counts = np.concatenate((self._counts, np.ones(int(keep.sum()), np.int64)))
-        _, codes = np.unique(values, return_inverse=True)
-        order = np.lexsort((first, codes, numbers))
-        numbers, codes = numbers[order], codes[order]
+        rows = _Counted(
+            numbers[keep], columns[0].values[keep], times[keep], np.ones(count, np.int64)
+        )
+        self._waiting.append(rows)
+        self._waiting_rows += count
+        if self._waiting_rows > max(_MODE_ROWS, len(self._counted.numbers)):
+            self._count()
+
+    def result(self) -> Column:
+        self._count()
+        counted = self._counted
+        values = np.zeros(self._windows, BATCH_DTYPES[self._type])
+        valid = np.zeros(self._windows, np.bool_)
+        if len(counted.numbers):
+            order = np.lexsort((counted.first, -counted.counts, counted.numbers))
+            starts, at = _runs(counted.numbers[order])
+            values[at] = counted.values[order][starts]
+            valid[at] = True
+        return Column(self._type, values, valid)
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        joined = _Counted(*map(np.concatenate, zip(self._counted, *self._waiting, strict=True)))
+        self._waiting, self._waiting_rows = [], 0
+        _, codes = np.unique(joined.values, return_inverse=True)
+        order = np.lexsort((joined.first, codes, joined.numbers))
+        numbers, codes = joined.numbers[order], codes[order]
         new = np.ones(len(order), np.bool_)
         new[1:] = (np.diff(numbers) != 0) | (np.diff(codes) != 0)
         starts = np.flatnonzero(new)
@@ -148,19 +180,21 @@ class _Mode:
             raise query_error(
                 f"MODE holds at most {MAX_DIFFERENT} different values; there are more here"
             )
-        self._numbers, self._values = numbers[starts], values[order][starts]
-        self._first = first[order][starts]
-        self._counts = np.add.reduceat(counts[order], starts)
+        self._counted = _Counted(
+            numbers[starts],
+            joined.values[order][starts],
+            joined.first[order][starts],
+            np.add.reduceat(joined.counts[order], starts),
+        )
 
-    def result(self) -> Column:
-        values = np.zeros(self._windows, BATCH_DTYPES[self._type])
-        valid = np.zeros(self._windows, np.bool_)
-        if len(self._numbers):
-            order = np.lexsort((self._first, -self._counts, self._numbers))
-            starts, at = _runs(self._numbers[order])
-            values[at] = self._values[order][starts]
-            valid[at] = True
-        return Column(self._type, values, valid)
+
+class _Counted(NamedTuple):
+    """Values by their window: when each was there first, and how often."""
+
+    numbers: Numbers
+    values: npt.NDArray[Any]
+    first: Times
+    counts: npt.NDArray[np.int64]
 
 
 def _mode(types: Sequence[DataType], attributes: Mapping[str, str]) -> RowAggregateFunction:

@@ -10,9 +10,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cluster.query.row_aggregates import keep_of
+from cluster.query.row_aggregates import ROW_AGGREGATES, keep_of
 from cluster.rpc.status import Generation
 from harness.local_database import LocalDatabase
+from iotdb_engine.types import Column, DataType
 
 SEEDS = range(6)
 
@@ -192,3 +193,24 @@ def test_thresholds(text, lengths):
     assert np.flatnonzero(keep_of(text).passing(np.arange(1, 5))).tolist() == [
         n - 1 for n in lengths
     ]
+
+
+def test_mode_of_more_rows_than_are_counted_at_once():
+    rng = np.random.default_rng(1)
+    function = ROW_AGGREGATES["mode"]([DataType.INT64], {})
+    accumulator = function.start(2)
+    batches = [rng.integers(0, 20_000, 8192) for _ in range(24)]
+    for number, values in enumerate(batches):
+        times = np.arange(number * 8192, (number + 1) * 8192)
+        windows = np.full(8192, number // 12)
+        accumulator.add(windows, times, [Column(DataType.INT64, values)])
+    found = accumulator.result().values.tolist()
+    assert found == [
+        mode_of_many(np.concatenate(part).tolist()) for part in (batches[:12], batches[12:])
+    ]
+
+
+def mode_of_many(values):
+    counts = Counter(values)
+    most = max(counts.values())
+    return next(value for value in values if counts[value] == most)
