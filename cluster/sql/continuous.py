@@ -39,15 +39,21 @@ def build_continuous_query(node: Node, context: ParseContext) -> CreateContinuou
     assert select is not None
     call, path = _aggregate(select, context)
     patterns = patterns_of(select)
-    targets = parts(select, "into_target")
+    targets = parts(select, "continuous_target")
     if len(patterns) > 1 or len(targets) > 1:
         raise cq_error("CQ currently does not support multiple series.")
+    _check_policy(part(node, "timeout_policy"))
     (step_token,) = [token for token in tokens_of(select) if token.type == "DURATION"]
     step = _length(step_token, context)
     resample = part(node, "resample")
     every, every_text = _given(resample, "every", step, str(step_token), context)
-    del every_text
     span, span_text = _given(resample, "for_span", step, str(step_token), context)
+    end = "now()"
+    back = part(resample, "run_range") if resample is not None else None
+    if context.modern and back is None:
+        span, span_text = every, every_text
+    elif back is not None:
+        span, span_text, end = _range(back, context)
     if every < _UNITS_PER_S[context.precision]:
         raise cq_error("every interval should not be lower than the minimum value you configured.")
     step_text = str(step_token) if step <= span else span_text
@@ -57,7 +63,7 @@ def build_continuous_query(node: Node, context: ParseContext) -> CreateContinuou
         raise cq_error("Level should not exceed the <from_prefix> length.")
     query = (
         f"select {call.name}({quoted(path)}) from {quoted(patterns[0])} "
-        f"group by ([now() - {span_text}, now()), {step_text})"
+        f"group by ([now() - {span_text}, {end}), {step_text})"
     )
     if levels:
         query += f", level = {', '.join(map(str, levels))}"
@@ -68,8 +74,34 @@ def build_continuous_query(node: Node, context: ParseContext) -> CreateContinuou
         boundary=_boundary(resample, context),
         query=query,
         pattern=patterns[0],
-        target=_target(path_text(tokens_of(targets[0])), patterns[0], path, levels),
+        target=_target(_target_text(targets[0]), patterns[0], path, levels),
     )
+
+
+def _target_text(node: Node) -> str:
+    """Return the path of a target; in 1.x the measurement may stand in parentheses after it."""
+    (path,) = parts(node, "into_target")
+    return ".".join(
+        [path_text(tokens_of(path)), *(path_text([token]) for token in tokens_of(node))]
+    )
+
+
+def _check_policy(node: Node | None) -> None:
+    if node is not None and tokens_of(node)[0].type == "DISCARD":
+        raise cq_error(
+            "runs that are late are made up for; TIMEOUT POLICY DISCARD is not supported."
+        )
+
+
+def _range(node: Node, context: ParseContext) -> tuple[int, str, str]:
+    """Return how far back a run looks, as number and text, and the text of where it ends."""
+    first, *others = tokens_of(node)
+    span = _length(first, context)
+    if not others or str(others[0]).strip("0").isalpha():
+        return span, str(first), "now()"
+    if _length(others[0], context) >= span:
+        raise cq_error("the end of RANGE should be later than its start.")
+    return span, str(first), f"now() - {others[0]}"
 
 
 def quoted(path: str) -> str:
