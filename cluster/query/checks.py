@@ -35,7 +35,7 @@ def select_kind(select: Select) -> ItemKind:
     if ItemKind.AGGREGATE in kinds:
         _check_aggregation(select)
         return ItemKind.AGGREGATE
-    if select.in_windows or select.levels:
+    if select.in_windows or select.levels or select.tags:
         raise query_error(_MIXED)
     kind = ItemKind.FUNCTION if ItemKind.FUNCTION in kinds else ItemKind.SERIES
     if select.modern:
@@ -59,6 +59,7 @@ def _check_last(select: Select) -> None:
         not all(isinstance(item.expression, PathExpression) for item in select.items)
         or select.windows is not None
         or select.levels
+        or select.tags
         or select.fill is not None
     ):
         raise query_error("Last queries can only be applied on raw time series.")

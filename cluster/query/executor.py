@@ -19,6 +19,7 @@ from cluster.query.point_fill import select_filled
 from cluster.query.result import ResultSet
 from cluster.query.selection import Selection
 from cluster.query.show import show
+from cluster.query.tags import TagSelection
 from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.families import Statement, is_query
 from cluster.sql.statements.select import Alignment, Select
@@ -57,6 +58,8 @@ def execute_select(select: Select, backend: QueryBackend, context: QueryContext)
         WindowSeries(select.windows, context).check_order(descending=select.order_descending)
     if select.last:
         return select_last(select, backend, context)
+    if select.tags:
+        return TagSelection(select, kind, backend, context).result()
     if is_modern(select) or (select.modern and _by_device_of_functions(select, kind)):
         if select.alignment is Alignment.DEVICE:
             return ModernDeviceSelection(select, kind, backend, context).result()

@@ -59,6 +59,7 @@ def _check_clauses(select: Select) -> None:
         (select.alignment is Alignment.DEVICE, "align by device"),
         (select.alignment is Alignment.NONE, "disable align"),
         (select.last, "last"),
+        (bool(select.tags), "group by tags"),
         (select.series_limit is not None, "slimit"),
         (select.series_offset, "soffset"),
         (select.order_descending, "order by time desc"),
@@ -66,7 +67,7 @@ def _check_clauses(select: Select) -> None:
         if present:
             raise _refused(f"{clause} clauses are not supported.")
     aggregated = any(kind_of(item) is ItemKind.AGGREGATE for item in select.items)
-    if aggregated and select.windows is None:
+    if aggregated and not select.in_windows:
         raise _refused("aggregation queries without a group by time clause are not supported.")
 
 

@@ -88,6 +88,7 @@ class ModernSelectBuilder(SelectBuilder):
             having=None if having is None else self._expressions.build(subtrees(having)[0]),
             sort_keys=left,
             segments=self._segments(part(node, "group_by_rows")),
+            tags=_tags(part(node, "group_by_tags") or part(node, "group_by_time")),
         )
 
     def _segments(self, node: Node | None) -> Segments | None:
@@ -130,6 +131,14 @@ class ModernSelectBuilder(SelectBuilder):
             descending=has_token(node, "DESC"),
             nulls_first=nulls is not None and has_token(nulls, "FIRST"),
         )
+
+
+def _tags(node: Node | None) -> tuple[str, ...]:
+    keys = () if node is None else parts(node, "tag_key")
+    found = tuple(identifier_text(tokens_of(key)[0]) for key in keys)
+    if len(set(found)) < len(found):
+        raise semantic_error("GROUP BY TAGS has a key twice")
+    return found
 
 
 def _size(token: Token) -> int:

@@ -263,6 +263,7 @@ class Select:
         having: which rows of aggregates stay.
         sort_keys: of ORDER BY, where it is more than TIME.
         segments: of GROUP BY, where it is not by time or level.
+        tags: keys of GROUP BY TAGS.
     """
 
     items: tuple[SelectItem, ...]
@@ -287,6 +288,7 @@ class Select:
     having: Expression | None = None
     sort_keys: tuple[SortKey, ...] = ()
     segments: Segments | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def in_windows(self) -> bool:
