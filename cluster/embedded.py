@@ -16,12 +16,13 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cluster.auth.users import hash_password
+from cluster.closers import Closers
 from cluster.config.identity import (
     Identity,
     check_time_unit,
@@ -43,13 +44,14 @@ from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.peer_link import PeerLinks
 from cluster.member.raft_member import MemberDeps, RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
-from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
+from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.events import Tick
 from cluster.raft.types import GroupId, NodeId, RaftConfig, Role
 from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import Connection, calls_of
+from cluster.server.announcer import registration
 from cluster.server.client_server import ClientHandler
 from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.node_report import NodeReport
@@ -67,7 +69,6 @@ MEMORY_PATH = ":memory:"
 _TICK_S = 1.0
 _ELECTION_TICKS = 10
 _FOUND_S = 30.0
-_STOP_S = 5.0
 _HOUSEKEEPING_S = 2.0
 _FAN_OUT_THREADS = 4
 _SEGMENT_BYTES = 16 << 20
@@ -116,7 +117,7 @@ class EmbeddedNode:
         self.threads = ThreadRegistry()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        self._closers: list[Callable[[], None]] = []
+        self._closers = Closers()
         self._numbers = 0
         self._lock = threading.Lock()
         try:
@@ -165,15 +166,7 @@ class EmbeddedNode:
     def close(self) -> None:
         """Stop, in reverse order of the start; no thread of the node is left. Idempotent."""
         self._stopping.set()
-        while self._closers:
-            close = self._closers.pop()
-            try:
-                close()
-            except Exception:
-                logger.exception("closing failed; going on with the rest")
-        left = self.threads.join_all(_STOP_S)
-        if left:
-            logger.warning("threads that did not end: %s", ", ".join(left))
+        self._closers.close(self.threads)
         if self._scratch is not None:
             self._scratch.cleanup()
 
@@ -183,7 +176,7 @@ class EmbeddedNode:
         node = self.settings.node
         rng = random.SystemRandom()
         self._log = self._open_log(in_memory=in_memory)
-        self._closers.append(self._log.close)
+        self._closers.add(self._log.close)
         known = KnownNodesFile(self.folder)
         known.load()
         identity = load_or_create_identity(self.folder, self.settings.own_endpoint)
@@ -195,7 +188,7 @@ class EmbeddedNode:
                 memtable_bytes=node.memtable_bytes, now=lambda: time.time_ns() // unit_ns
             ),
         )
-        self._closers.append(lambda: self.engine.close(flush=not in_memory))
+        self._closers.add(lambda: self.engine.close(flush=not in_memory))
         deps = self._deps()
         self._meta = MetaMember(
             seeds=(identity.node_id,),
@@ -216,8 +209,8 @@ class EmbeddedNode:
             raft_config=lambda _favoured: _alone(identity.node_id),
             rng=random.Random(rng.getrandbits(64)),
         )
-        self._closers.append(self._groups.stop)
-        self._closers.append(self._meta.stop)
+        self._closers.add(self._groups.stop)
+        self._closers.add(self._meta.stop)
         coordinator = self._make_coordinator(identity.node_id)
         self._meta.load_stored_table()
         _lead(self._meta)
@@ -248,7 +241,7 @@ class EmbeddedNode:
 
     def _deps(self) -> MemberDeps:
         links = PeerLinks(_nobody, lambda name, run: self.threads.spawn(f"link-{name}", run))
-        self._closers.append(links.stop)
+        self._closers.add(links.stop)
         return MemberDeps(
             threads=self.threads,
             links=links,
@@ -269,9 +262,9 @@ class EmbeddedNode:
 
     def _make_coordinator(self, node_id: NodeId) -> Coordinator:
         pool = ClientPool(_nobody, DataGroupService.Client)
-        self._closers.append(pool.close)
+        self._closers.add(pool.close)
         fan_out = ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
-        self._closers.append(fan_out.shutdown)
+        self._closers.add(fan_out.shutdown)
         forwarder = Forwarder(
             node_id=node_id,
             find_member=self._member,
@@ -287,7 +280,7 @@ class EmbeddedNode:
             meta_state=lambda: self._meta.state,
             table=lambda: self._meta.table,
         )
-        self._closers.append(coordinator.close)
+        self._closers.add(coordinator.close)
         return coordinator
 
     def _found(self, coordinator: Coordinator, identity: Identity) -> SlotPartitionTable:
@@ -299,7 +292,7 @@ class EmbeddedNode:
             coordinator.execute_meta(SetUserPlan("root", hash_password(password)), deadline)
             made = SlotPartitionTable.founding((identity.node_id,), 1)
             coordinator.execute_meta(SetPartitionTablePlan(made.encode()), deadline)
-            coordinator.execute_meta(_registration(self.settings, identity), deadline)
+            coordinator.execute_meta(registration(_own_info(self.settings, identity)), deadline)
         table = self._meta.table
         assert table is not None
         return table
@@ -322,10 +315,10 @@ class EmbeddedNode:
             leads=lambda: coordinator.leads_meta,
         )
         continuous.start(self.threads)
-        self._closers.append(continuous.stop)
+        self._closers.add(continuous.stop)
         running = self.handler.executor.running
         self.threads.spawn("query-watch", running.watch)
-        self._closers.append(running.stop)
+        self._closers.add(running.stop)
         self.threads.spawn("housekeeping", self._keep_house)
 
     # ---- inside ----
@@ -376,10 +369,10 @@ def _lead(member: RaftMember) -> None:
         raise Unavailable(f"group {member.group_id} did not become ready in {_FOUND_S:.0f} s")
 
 
-def _registration(settings: Settings, identity: Identity) -> RegisterNodePlan:
+def _own_info(settings: Settings, identity: Identity) -> NodeInfo:
     """The node as `start-node.sh` would register it, should it take the folder over one day."""
     node = settings.node
-    own = NodeInfo(
+    return NodeInfo(
         node_id=identity.node_id,
         internal_ip=node.internal_ip,
         meta_port=node.internal_meta_port,
@@ -388,7 +381,6 @@ def _registration(settings: Settings, identity: Identity) -> RegisterNodePlan:
         rpc_port=node.rpc_port,
         incarnation=identity.incarnation,
     )
-    return RegisterNodePlan(**own._asdict())
 
 
 def _nobody(peer: NodeId) -> NoReturn:

@@ -20,6 +20,7 @@ import click
 
 from cluster.allocator import tune_allocator
 from cluster.auth.users import hash_password
+from cluster.closers import Closers
 from cluster.config.identity import (
     Identity,
     check_time_unit,
@@ -37,18 +38,20 @@ from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
+from cluster.member.news import News
 from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import MemberDeps, RaftMember
 from cluster.member.services import MemberServices
 from cluster.open_files import allow_connections
 from cluster.partition.slot_partition_table import SlotPartitionTable
-from cluster.plan.plans import RegisterNodePlan, SetPartitionTablePlan, SetUserPlan
+from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
 from cluster.raft.types import GroupId, NodeId, Role
 from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
 from cluster.server import node_control
+from cluster.server.announcer import announce
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
 from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
@@ -87,9 +90,9 @@ class ClusterMain:
         self._stopping = threading.Event()
         self._failure: str | None = None
         self._rng = random.SystemRandom()
-        self._news = threading.Condition(threading.Lock())
+        self._news = News()
         self._campaigned = False
-        self._closers: list[Callable[[], None]] = []
+        self._closers = Closers()
         self._leavers: list[Callable[[], None]] = []
         # made by the steps, in this order
         self.identity: Identity
@@ -160,8 +163,7 @@ class ClusterMain:
             # in which a leader that can't write would go on to suppress elections.
             self.threads.spawn("leave-groups", self._leave_groups)
         self._stopping.set()
-        with self._news:
-            self._news.notify_all()
+        self._news.tell()
 
     def _leave_groups(self) -> None:
         """Take part in no group any more: no heartbeats, no votes, no acknowledgements."""
@@ -171,15 +173,7 @@ class ClusterMain:
     def stop(self) -> None:
         """Stop in reverse order of the steps; idempotent."""
         self._stopping.set()
-        while self._closers:
-            close = self._closers.pop()
-            try:
-                close()
-            except Exception:
-                logger.exception("closing failed; going on with the rest")
-        left = self.threads.join_all(5.0)
-        if left:
-            logger.warning("threads that did not end: %s", ", ".join(left))
+        self._closers.close(self.threads)
 
     # ---- steps ----
 
@@ -247,7 +241,7 @@ class ClusterMain:
             self.services.limits,
         )
         port = self.meta_server.start()
-        self._closers.append(self.meta_server.stop)
+        self._closers.add(self.meta_server.stop)
         self._set_own(meta_port=port)
         self._log_step(2, f"MetaClusterServer listens on {node.internal_ip}:{port}")
 
@@ -278,7 +272,7 @@ class ClusterMain:
                 now=lambda: time.time_ns() // unit_ns,
             ),
         )
-        self._closers.append(self.engine.close)
+        self._closers.add(self.engine.close)
         self.log = NodeLog(
             node.data_dir / "raft-log",
             self.threads,
@@ -291,17 +285,22 @@ class ClusterMain:
             ),
             on_failure=lambda error: self.fail(META_GROUP_ID, error),
         )
-        self._closers.append(self.log.close)
+        self._closers.add(self.log.close)
         self._log_step(4, f"engine and Raft log open, {len(self.log.groups())} groups known")
 
     def step_05_create_meta_member_and_coordinator(self) -> None:
         """Create the MetaMember, an ELECTOR until there is a leader, and the Coordinator."""
+
+        def heard(node_id: NodeId, process: int) -> None:
+            self.node_watch.heard(node_id, process)
+            self.reach.answered(node_id)
+
         meta_deps, meta_pool = self._connect("meta", lambda _node_id, _process: None)
-        data_deps, data_pool = self._connect("data", self._heard)
+        data_deps, data_pool = self._connect("data", heard)
         self.meta_member = MetaMember(
             seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
             config=self.services.raft_config(
-                favoured=self._founding_ring()[0] == self.identity.node_id
+                favoured=_founding_ring(self.settings)[0] == self.identity.node_id
             ),
             log=self.log.group(META_GROUP_ID),
             region=self.engine.region(META_GROUP_ID),
@@ -337,8 +336,8 @@ class ClusterMain:
             reach=self.reach,
         )
         self.meta_server.handler.relay = self.coordinator.relay
-        self._closers.append(self.coordinator.close)
-        self._closers.append(self.meta_member.stop)
+        self._closers.add(self.coordinator.close)
+        self._closers.add(self.meta_member.stop)
         self._log_step(5, "MetaMember (ELECTOR) and Coordinator created")
 
     def step_06_load_partition_table(self) -> None:
@@ -356,7 +355,7 @@ class ClusterMain:
         self.meta_server.handler.member = self.meta_member
         heartbeat = MetaHeartbeatThread(self.meta_member, self.services.tick_s)
         heartbeat.start(self.threads)
-        self._closers.append(heartbeat.stop)
+        self._closers.add(heartbeat.stop)
         self._log_step(7, "MetaHeartbeatThread started")
 
     def step_08_campaign_or_hear_leader(self) -> bool:
@@ -387,7 +386,7 @@ class ClusterMain:
         while member.table is None:
             deadline = Deadline.after(self.settings.node.write_operation_timeout_ms / 1000)
             table = SlotPartitionTable.founding(
-                self._founding_ring(), self.settings.cluster.default_replica_num
+                _founding_ring(self.settings), self.settings.cluster.default_replica_num
             )
             try:
                 # the user first: a table says that founding is done, and nobody would add it later
@@ -445,16 +444,16 @@ class ClusterMain:
             meta_member=self.meta_member,
         )
         port = self.data_server.start()
-        self._closers.append(self.data_server.stop)
+        self._closers.add(self.data_server.stop)
         self._set_own(data_port=port)
         self._log_step(12, f"DataClusterServer listens on {node.internal_ip}:{port}")
 
     def step_13_build_data_members(self, table: SlotPartitionTable) -> None:
         """Build a DataMember for each data group that this node is in."""
         members = self.data_groups.build(table)
-        self._closers.append(self.data_groups.stop)
+        self._closers.add(self.data_groups.stop)
         # clients' connections are closed by then, and the members still take part
-        self._closers.append(self._hand_over)
+        self._closers.add(self._hand_over)
         self.known_nodes.mark_has_partition_table()
         self._log_step(
             13, f"{len(members)} DataMembers: {', '.join(member.name for member in members)}"
@@ -463,10 +462,10 @@ class ClusterMain:
     def step_14_elect_data_leaders(self) -> None:
         """Start the DataHeartbeatThreads and wait until every local group has a leader."""
         for member in self.data_groups.all():
-            member.on_role_changed(self._role_news)
+            member.on_role_changed(lambda _changed: self._news.tell())
         self.data_groups.start_heartbeats()
         self.threads.spawn("node-watch", self.node_watch.run)
-        self._closers.append(self.node_watch.stop)
+        self._closers.add(self.node_watch.stop)
         self._wait_for_news(
             lambda: all(member.leader for member in self.data_groups.all()),
             timeout_s=self.settings.node.election_timeout_ms / 1000 * 10,
@@ -491,9 +490,17 @@ class ClusterMain:
             engine_stats=self.engine.stats,
         )
         port = self.client_server.start()
-        self._closers.append(self.client_server.stop)
+        self._closers.add(self.client_server.stop)
         self._set_own(rpc_port=port)
-        self.threads.spawn("announcer", self._announce)
+
+        def refused(why: str) -> None:
+            self._failure = why
+            self._stopping.set()
+
+        own = self.address_book.own
+        self.threads.spawn(
+            "announcer", lambda: announce(self.coordinator, own, self._stopping, refused)
+        )
         self._log_step(15, f"ClientServer listens on {node.rpc_address}:{port}: ready")
 
     # ---- inside ----
@@ -514,29 +521,20 @@ class ClusterMain:
             return tuple(info.node_id for info in self.address_book.all() if info.incarnation)
         return tuple(seed_node_ids(self.settings.cluster.seed_nodes).values())
 
-    def _founding_ring(self) -> tuple[NodeId, ...]:
-        """The seeds in the order of their addresses (0.13: ip text, then meta port)."""
-        ids = seed_node_ids(self.settings.cluster.seed_nodes)
-        return tuple(ids[endpoint] for endpoint in sorted(ids))
-
     def _connect(
         self, kind: Literal["meta", "data"], on_heard: Callable[[NodeId, int], None]
     ) -> tuple[MemberDeps, ClientPool]:
         """What the members of one kind share, and the coordinator's pool to their servers."""
         links = self.services.links(kind, on_heard)
-        self._closers.append(links.stop)
+        self._closers.add(links.stop)
         pool = self.services.pool(kind)
-        self._closers.append(pool.close)
+        self._closers.add(pool.close)
         couriers = self.services.couriers(kind)
-        self._closers.append(couriers.stop)
+        self._closers.add(couriers.stop)
         deps = self.services.deps(
             kind, links=links, engine=self.engine, couriers=couriers, on_failure=self.fail
         )
         return deps, pool
-
-    def _heard(self, node_id: NodeId, process: int) -> None:
-        self.node_watch.heard(node_id, process)
-        self.reach.answered(node_id)
 
     def _members(self) -> list[RaftMember]:
         return [self.meta_member, *self.data_groups.all()]
@@ -544,20 +542,15 @@ class ClusterMain:
     def _meta_role_changed(self, changed: RoleChanged) -> None:
         if changed.role is Role.ELECTOR or changed.role is Role.LEADER:
             self._campaigned = True
-        self._role_news(changed)
-
-    def _role_news(self, _changed: RoleChanged) -> None:
-        with self._news:
-            self._news.notify_all()
+        self._news.tell()
 
     def _wait_for_news(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
         """Wait for a condition that role changes and tables bring about; raises when stopping."""
         deadline = Deadline.after(timeout_s) if timeout_s is not None else None
         while not condition() and not (deadline is not None and deadline.expired):
             self._raise_if_stopping()
-            with self._news:
-                # bounded, since a table that arrives in a heartbeat notifies elsewhere
-                self._news.wait_for(condition, 0.1)
+            # bounded, since a table that arrives in a heartbeat notifies elsewhere
+            self._news.wait_for(condition, 0.1)
 
     def _raise_if_stopping(self) -> None:
         if self._stopping.is_set():
@@ -575,36 +568,17 @@ class ClusterMain:
             stats |= {f"log_{key}": str(value) for key, value in self.log.stats().items()}
         return members, stats
 
-    def _announce(self) -> None:
-        """Have this node's addresses in the replicated registry, so that restarts find them."""
-        own = self.address_book.own
-        plan = RegisterNodePlan(
-            node_id=own.node_id,
-            incarnation=own.incarnation,
-            internal_ip=own.internal_ip,
-            meta_port=own.meta_port,
-            data_port=own.data_port,
-            rpc_address=own.rpc_address,
-            rpc_port=own.rpc_port,
-        )
-        while not self._stopping.is_set():
-            try:
-                outcome = self.coordinator.execute_meta(plan, Deadline.after(5.0))
-            except ClusterError as error:
-                logger.debug("not registered yet: %s", error)
-                if self._stopping.wait(1.0):
-                    return
-                continue
-            if not outcome.ok:
-                self._failure = outcome.message
-                self._stopping.set()
-            return
-
     def _hand_over(self) -> None:
         """Leave no group without a leader for an election time-out (a clean stop)."""
         if self._failure is None:
             timeout_s = self.settings.node.election_timeout_ms / 1000
             hand_over(self._members(), timeout_s)
+
+
+def _founding_ring(settings: Settings) -> tuple[NodeId, ...]:
+    """The seeds in the order of their addresses (0.13: ip text, then meta port)."""
+    ids = seed_node_ids(settings.cluster.seed_nodes)
+    return tuple(ids[endpoint] for endpoint in sorted(ids))
 
 
 def _set_up_logging(level: str) -> None:

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON = {"errors", "threads", "allocator", "open_files", "stop_signals"}
+COMMON = {"closers", "errors", "threads", "allocator", "open_files", "stop_signals"}
 
 ALLOWED = {
     "config": {"raft"},
