@@ -258,7 +258,7 @@ class Compactor:
     def _merge(self, slot: int, owner: int, records: Sequence[TimesRecord], span: Span) -> None:
         members = sorted({member for record in records for member in record.head.members})
         # before the state is read: a drop in between must be noticed when it is written
-        writer = GuardedWriter(self._state, members)
+        writer = GuardedWriter(self._state, slot, members)
         with self._state.changing(members), self._open() as read:
             merge = Merge(self._state, read, slot, members, span)
             for record in records:
@@ -279,7 +279,7 @@ class Compactor:
         with self._open() as read:
             for slot in read.slots:
                 named: set[tuple[int, int, int]] = set()
-                writer = GuardedWriter(self._state, ())
+                writer = GuardedWriter(self._state, None, ())
                 for kind in (Kind.CHUNK, Kind.DATA, Kind.TIMES):
                     lo, hi = series_range(self._state.id, kind, slot, 0, 1 << 64)
                     for key, value in read.snapshot.view.scan(lo, hi):

@@ -56,19 +56,26 @@ class GuardedWriter(BatchWriter):
     """Writes batches only while what they hold is still wanted.
 
     A dropped series' chunks are removed by range, once; what came after that would stay for good.
+    The same goes for a slot whose points are all expired.
     """
 
-    def __init__(self, state: RegionState, series: Sequence[int]) -> None:
+    def __init__(self, state: RegionState, slot: int | None, series: Sequence[int]) -> None:
         super().__init__(state.store, state.options.batch_bytes)
         self._state = state
         self._series = series
         self._dropped = state.dropped
+        self._slot = slot
+        self._expired = self._emptied()
+
+    def _emptied(self) -> int:
+        return 0 if self._slot is None else self._state.expired.get(self._slot, 0)
 
     def finish(self) -> None:
         """Write what is left.
 
         Raises:
-            Stopped: the region was closed, or one of the series dropped; nothing was written.
+            Stopped: the region was closed, one of the series dropped, or the slot emptied; nothing
+                was written.
         """
         with self._state.structure_lock:
             if self._state.closed:
@@ -78,6 +85,8 @@ class GuardedWriter(BatchWriter):
                 if any(series_id in dropped for series_id in self._series):
                     raise Stopped
                 self._dropped = dropped
+            if self._emptied() != self._expired:
+                raise Stopped
             super().finish()
 
 

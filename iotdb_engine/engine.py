@@ -103,6 +103,9 @@ class Engine(SeriesApi):
             self._store.close()
             raise
         self._worker: Worker[Region] = Worker("engine-flush", self._flush_regions)
+        for region in self._regions.values():
+            if region.state.ttl:  # slots may have expired in the meantime
+                self._worker.request(region)
         self._merger: Merger | None = None
         if self._folder is not None and segment_paths(self._folder / WAL_FOLDER):
             try:
@@ -171,6 +174,7 @@ class Engine(SeriesApi):
         region = self.region(region_id)
         if self._merger is None:
             raise EngineError("compaction is switched off by the option `compaction`")
+        self._worker.request(region)  # expired slots are removed there
         merged = self._merger.request(region, full=full)
         if wait:
             merged()
@@ -290,6 +294,7 @@ class Engine(SeriesApi):
             "flushes": sum(region.flushing.count for region in regions),
             "flushed_bytes": sum(region.flushing.written_bytes for region in regions),
             "flushed_chunks": sum(region.flushing.chunks for region in regions),
+            "expired_slots": sum(region.flushing.expiry.removed for region in regions),
             **_compaction_stats(regions),
             "cache_bytes": self._cache.used_bytes,
             "cache_hits": self._cache.hits,

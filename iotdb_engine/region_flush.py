@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from iotdb_engine.budget import MemoryBudget
-from iotdb_engine.errors import Closed, EngineError
+from iotdb_engine.errors import Closed, Corruption, EngineError
+from iotdb_engine.expiry import SlotExpiry
 from iotdb_engine.flush import Flushed, write_table
 from iotdb_engine.key_format import Kind, record_key, series_range
 from iotdb_engine.memtable import Memtable
@@ -30,6 +31,7 @@ class RegionFlush:
     flush takes its last index for complete.
 
     Attributes:
+        expiry: removes slots whose points are all expired.
         applier: the thread that applies, once known.
         count: flushes so far.
         written_bytes: of keys and values, by flushes.
@@ -62,6 +64,7 @@ class RegionFlush:
         self._callbacks: list[Callable[[int], None]] = []
         self._late_puts: Callable[[], Mapping[bytes, bytes | None]] = dict
         self._stored: tuple[Memtable, Flushed] | None = None
+        self.expiry = SlotExpiry(state)
         self.applier: int | None = None
         self.count = 0
         self.written_bytes = 0
@@ -152,8 +155,10 @@ class RegionFlush:
                 self.freeze()
                 self._wanted = False
             table, aborted = state.frozen, state.aborted
+        self._remove_expired()
         if table is None:
             return False
+        self.expiry.written({slot for slot, _ in table.entries})
         flushed = write_table(state.store, state.id, table, aborted=aborted, options=state.options)
         with state.lock:
             self.written_bytes += flushed.written_bytes
@@ -215,6 +220,14 @@ class RegionFlush:
         # A batch of a compaction that is under way is the last one.
         with state.structure_lock:
             pass
+
+    def _remove_expired(self) -> None:
+        try:
+            self.expiry.run()
+        except Corruption as error:  # what is new can be stored all the same
+            logger.warning(
+                "region %d: expired slots were not looked for: %s", self._state.id, error
+            )
 
     def _remove_dropped(self) -> None:
         """Remove chunks of dropped series, for which a DROP record is stored.

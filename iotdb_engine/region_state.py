@@ -42,6 +42,7 @@ class RegionState:
         changed: told when a table is frozen, or a flush ends in whatever way.
         active: what is being written to.
         frozen: what is being flushed, if anything is; readable until that is durable.
+        expired: how often each slot was emptied of expired points; of the structure lock.
         committed: highest sequence whose flush is durable.
         next_sequence: given out once, in the whole life of the region.
         aborted: sequences that were begun and never committed.
@@ -71,6 +72,7 @@ class RegionState:
         self.ttl = TtlRules()
         self.epochs = Epochs()
         self.slots: set[int] | None = None
+        self.expired: dict[int, int] = {}
         self.committed = 0
         self.next_sequence = 1
         self.aborted: frozenset[int] = frozenset()

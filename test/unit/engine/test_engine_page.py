@@ -61,6 +61,10 @@ def test_counters_are_on_the_page_and_each_moves(
         for _ in range(3):
             engine.fetch(["a"])
             note(engine)
+        engine.write([1, 2], {"b": [1.0, 2.0]})
+        engine.flush()
+        engine.set_ttl(["b"], 1000)
+        engine.flush()
         engine.compact(0, full=True, wait=True)
         engine.fetch(["a"])
         note(engine)
