@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any
 
-from cluster.coordinator.call_watch import CallWatch
+from cluster.coordinator.call_watch import LONG_S, CallWatch
 from cluster.raft.types import GroupId, NodeId
 
 GROUP, OTHER_GROUP = GroupId(1), GroupId(2)
@@ -71,3 +73,18 @@ def test_the_members_of_a_foreign_group_are_asked_while_a_call_takes_long() -> N
         thread.join(10)
     assert not thread.is_alive()
     assert asked == [(GROUP, OLD), (GROUP, OLD)]
+
+
+def test_a_mute_target_ends_calls_that_take_long_only() -> None:
+    pinged: list[list[NodeId]] = []
+    mute: Any = SimpleNamespace(probe=pinged.append, is_mute=lambda node_id: node_id == OLD)
+    watch = CallWatch(lambda group_id: True, lambda group_id, but: NOBODY, mute, lambda: [OLD, NEW])
+    with watch.over(GROUP, OLD) as young, watch.over(GROUP, NEW) as other:
+        watch._look()
+        assert not pinged
+        other.began -= 2 * LONG_S
+        with watch.over(GROUP, OLD) as old:
+            old.began -= 2 * LONG_S
+            watch._look()
+        assert pinged == [[OLD, NEW]]
+        assert (old.superseded, young.superseded, other.superseded) == (True, False, False)

@@ -254,6 +254,36 @@ def test_a_node_that_is_cut_off_says_so_soon(tmp_path: Path) -> None:
             assert write(sender, "c") is StatusCode.SUCCESS
 
 
+@pytest.mark.parametrize(
+    ("members", "mute", "is_cut_off"),
+    [(1, 1, True), (2, 1, True), (3, 1, False), (3, 2, True), (4, 1, False), (4, 2, True)],
+)
+def test_a_node_that_reaches_a_majority_waits_for_it_to_elect_a_leader(
+    monkeypatch: pytest.MonkeyPatch, members: int, mute: int, is_cut_off: bool
+) -> None:
+    def nobody_leads(*_: Any, **__: Any) -> None:
+        raise RpcError("refused", definitely_not_sent=True)
+
+    monkeypatch.setattr("cluster.coordinator.forwarder._PATIENCE_S", 0.05)
+    monkeypatch.setattr("cluster.coordinator.forwarder.LONG_S", 0.05)
+    pool: Any = SimpleNamespace(call=nobody_leads)
+    reach: Any = SimpleNamespace(
+        is_mute=lambda node_id: node_id <= mute, probe=lambda _: None, answers=lambda _: False
+    )
+    sender = Forwarder(
+        node_id=NodeId(99),
+        find_member=lambda _group: None,
+        members_of=lambda _group: [NodeId(number) for number in range(1, members + 1)],
+        meta_pool=pool,
+        data_pool=pool,
+        wait=threading.Event().wait,
+        reach=reach,
+    )
+    with pytest.raises(Unavailable) as refused:
+        write(sender, "a", 0.5)
+    assert ("ask another node" in str(refused.value)) is is_cut_off
+
+
 def test_what_is_unknown_at_the_deadline_says_so(tmp_path: Path) -> None:
     with GroupCluster(tmp_path) as group:
         old = group.leader()
