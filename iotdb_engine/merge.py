@@ -110,8 +110,8 @@ def slice_run(run: Run, t_min: int, t_max: int) -> Run:
     times = run.times
     if not len(times) or (times[0] >= t_min and times[-1] <= t_max):
         return run
-    first = int(np.searchsorted(times, t_min))
-    last = int(np.searchsorted(times, t_max, side="right"))
+    first = int(times.searchsorted(t_min))
+    last = int(times.searchsorted(t_max, side="right"))
     valid = None if run.valid is None else run.valid[first:last]
     return Run(times[first:last], run.values[first:last], valid)
 

@@ -128,11 +128,18 @@ class Series:
     def touching(self, t_min: int, t_max: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the pages that touch an inclusive range."""
         if not len(self.top):
-            return np.empty(0, np.int64)
-        first = int(np.searchsorted(self.top, t_min))
-        last = int(np.searchsorted(self.pages["low"], t_max, side="right"))
+            return _NO_PAGE
+        if len(self.top) == 1:  # mostly, where little is read
+            page = self.pages[0]
+            return _FIRST_PAGE if page["low"] <= t_max and page["high"] >= t_min else _NO_PAGE
+        first = int(self.top.searchsorted(t_min))
+        last = int(self.pages["low"].searchsorted(t_max, side="right"))
         near = np.arange(first, max(first, last))
-        return near[self.pages["high"][near] >= t_min]
+        return near if self.disjoint else near[self.pages["high"][near] >= t_min]
+
+
+_NO_PAGE = np.empty(0, np.int64)
+_FIRST_PAGE = np.zeros(1, np.int64)
 
 
 def no_check() -> None:
@@ -174,10 +181,10 @@ class Reader:
                 f"series {series_id} is stored as {index.kind.name}, "
                 f"and was asked for as {kind.name}"
             )
-        first = int(np.searchsorted(index.top, t_min))
+        first = int(index.top.searchsorted(t_min))
         last = first
         if len(index.top):
-            last = max(first, int(np.searchsorted(index.pages["low"], t_max, side="right")))
+            last = max(first, int(index.pages["low"].searchsorted(t_max, side="right")))
         series = Series(
             kind,
             index.chunks,
@@ -517,6 +524,11 @@ class Reader:
     def _windows(
         self, series: Sequence[Series], t_min: int, t_max: int, rows: int, *, descending: bool
     ) -> list[tuple[int, int]]:
+        pages = sum([len(one.top) for one in series])
+        if pages * self._snapshot.page_points <= rows * len(series) and not any(
+            one.memory for one in series
+        ):
+            return [(t_min, t_max)] if pages else []  # no more than one window is to hold
         lows, highs, counts = [], [], []
         for one in series:
             if len(one.top):

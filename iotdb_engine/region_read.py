@@ -121,7 +121,7 @@ class RegionRead:
                 if whole is not None:
                     wholes.setdefault(kind, []).append((number, whole))
                     continue
-                if can_be_alike(index, kind):
+                if can_be_alike(index, kind, needs):
                     alike.setdefault((kind, index.layout_key), []).append((number, index))
                     continue
             table.put(number, self._one_by_one((series_id, kind), windows, needs))

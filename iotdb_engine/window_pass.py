@@ -30,7 +30,7 @@ def aggregate_alike(
 
     Args:
         reader: of the snapshot.
-        kind: of all the series; a number.
+        kind: of all the series; see `can_be_alike`.
         indices: of the series, with equal `layout_key`.
         windows: at least one.
         needs: what is wanted besides the count.
@@ -86,6 +86,11 @@ def _add_page(
         result.add_values(windows, times[start:end], values)
 
 
-def can_be_alike(index: SeriesIndex, kind: DataType) -> bool:
-    """Tell whether a series may be solved together with others of its layout."""
-    return index.layout_key is not None and index.kind is kind and kind in NUMERIC_TYPES
+def can_be_alike(index: SeriesIndex, kind: DataType, needs: Needs) -> bool:
+    """Tell whether a series may be solved together with others of its layout.
+
+    Numbers may, and whatever is only counted.
+    """
+    if index.layout_key is None or index.kind is not kind:
+        return False
+    return kind in NUMERIC_TYPES or needs is Needs.NOTHING
