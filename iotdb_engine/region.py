@@ -163,7 +163,6 @@ class Region(RegionReads):
             size = self.state.active.set_ttl(lo, hi, ttl)
             self.state.ttl = rules
         self._count(size)
-        self._request_flush()
 
     def put(self, puts: Mapping[bytes, bytes | None], index: int) -> None:
         """Change the region's own key-value state; None deletes a key. Reads see it at once."""
