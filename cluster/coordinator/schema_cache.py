@@ -52,12 +52,19 @@ class ResolvedLayout(NamedTuple):
 
 
 class SchemaCache:
-    """Bounded, thread-safe. When full it starts over: rare, and cheaper than keeping order."""
+    """Bounded, thread-safe. When full it starts over: rare, and cheaper than keeping order.
 
-    def __init__(self, max_devices: int = 100_000, max_layouts: int = 100_000) -> None:
+    Args:
+        max_devices: how many devices are kept.
+        max_columns: how many columns the kept layouts have in all, some 150 bytes each. Rows that
+            leave out what is null have as many layouts as there are sets of columns.
+    """
+
+    def __init__(self, max_devices: int = 100_000, max_columns: int = 2_000_000) -> None:
         self._lock = threading.Lock()
         self._max_devices = max_devices
-        self._max_layouts = max_layouts
+        self._max_columns = max_columns
+        self._columns = 0
         self._devices: dict[str, DeviceSchema] = {}
         self._layouts: dict[LayoutKey, ResolvedLayout] = {}
         self._layouts_of: dict[str, list[LayoutKey]] = {}
@@ -86,11 +93,14 @@ class SchemaCache:
     def remember_layout(self, key: LayoutKey, resolved: ResolvedLayout) -> None:
         """Add a layout of which every column can be written."""
         with self._lock:
-            if len(self._layouts) >= self._max_layouts:
-                self._layouts.clear()
-                self._layouts_of.clear()
+            if key not in self._layouts:
+                self._columns += len(key.measurements)
+                if self._columns > self._max_columns:
+                    self._layouts.clear()
+                    self._layouts_of.clear()
+                    self._columns = len(key.measurements)
+                self._layouts_of.setdefault(key.device, []).append(key)
             self._layouts[key] = resolved
-            self._layouts_of.setdefault(key.device, []).append(key)
 
     def forget_device(self, device: str) -> None:
         """Drop everything about a device."""
@@ -99,6 +109,7 @@ class SchemaCache:
             self._devices.pop(device, None)
             for key in self._layouts_of.pop(device, ()):
                 self._layouts.pop(key, None)
+                self._columns -= len(key.measurements)
 
     def clear(self) -> None:
         """Drop everything."""
@@ -107,3 +118,4 @@ class SchemaCache:
             self._devices.clear()
             self._layouts.clear()
             self._layouts_of.clear()
+            self._columns = 0

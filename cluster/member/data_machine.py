@@ -28,7 +28,8 @@ from iotdb_engine import Layout, Region, check_fragment
 
 _DROPPED_SERIES = b"dropped/series/"
 _DROPPED_GROUP = b"dropped/group/"
-_MAX_LIVE_LAYOUTS = 65536
+_MAX_LIVE_COLUMNS = 1 << 20
+"""Of all layouts that are remembered as live, some 50 bytes each."""
 _QUICK_FRAGMENTS = range(1, 65)
 
 
@@ -72,6 +73,7 @@ class DataMachine(GroupMachine):
             for key, _ in region.scan(_DROPPED_GROUP)
         }
         self._live_layouts: set[Layout] = set()
+        self._live_columns = 0
 
     def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
         handler = self._apply_by_type.get(type(plan))
@@ -106,10 +108,16 @@ class DataMachine(GroupMachine):
                 or series_id >> SERIES_PER_STORAGE_GROUP_BITS in self._dropped_groups
             ):
                 return False
-        if len(self._live_layouts) >= _MAX_LIVE_LAYOUTS:
+        self._live_columns += len(layout.series_ids)
+        if self._live_columns > _MAX_LIVE_COLUMNS:
             self._live_layouts.clear()
+            self._live_columns = len(layout.series_ids)
         self._live_layouts.add(layout)
         return True
+
+    def _forget_live(self) -> None:
+        self._live_layouts.clear()
+        self._live_columns = 0
 
     def _insert(self, plan: InsertPlan, index: LogIndex) -> InsertOutcome:
         refused = tuple(
@@ -154,7 +162,7 @@ class DataMachine(GroupMachine):
         for series_id in plan.series_ids:
             self._dropped_series.add(series_id)
             changes[_DROPPED_SERIES + series_id.to_bytes(8, "big")] = b""
-        self._live_layouts.clear()
+        self._forget_live()
         ranges = [(series_id, series_id + 1) for series_id in plan.series_ids]
         with self._region.entry():
             self._region.drop_series(ranges, index)
@@ -168,7 +176,7 @@ class DataMachine(GroupMachine):
         for sg_id in plan.sg_ids:
             self._dropped_groups.add(sg_id)
             changes[_DROPPED_GROUP + sg_id.to_bytes(8, "big")] = b""
-        self._live_layouts.clear()
+        self._forget_live()
         with self._region.entry():
             self._region.drop_series(
                 [(sg_id << bits, (sg_id + 1) << bits) for sg_id in plan.sg_ids], index

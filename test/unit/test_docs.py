@@ -15,7 +15,7 @@ PAGES = sorted(
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`([\w./-]+\.(?:py|sh|md|toml|cfg|lark|thrift|jsonl))`")
-OF_USERS = {"sums.py"}
+OF_USERS = {"alarms.py", "sums.py"}
 """What a page tells its reader to write."""
 
 

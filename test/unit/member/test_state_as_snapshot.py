@@ -296,3 +296,14 @@ def test_what_comes_after_a_drop_does_not_bring_the_storage_group_back(tmp_path:
             assert send(machine, late[1]).refused == (0,)
             assert machine.region.aggregate([(SERIES[1], TYPES[1])], 0, 1000)[0].count == 0
             machine = DataMachine(engine.region(1))
+
+
+def test_layouts_that_are_known_to_be_live_are_bounded_by_their_columns(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.member.data_machine._MAX_LIVE_COLUMNS", 10)
+    machine = DataMachine(engine.region(1))
+    subsets = [[n for n in range(6) if chosen >> n & 1] for chosen in range(1, 64)]
+    plans_of_rows: list[plans.Plan] = [insert(t, t + 1, *them) for t, them in enumerate(subsets)]
+    apply_all(machine, entries([*DATA_SCRIPT[:2], *plans_of_rows]))
+    assert 0 < sum(len(layout.series_ids) for layout in machine._live_layouts) <= 10
