@@ -211,6 +211,7 @@ class PathPattern:
         "_all_below",
         "_hash",
         "_steps",
+        "device",
         "is_literal",
         "literal_prefix",
         "nodes",
@@ -239,6 +240,8 @@ class PathPattern:
         first = next((n for n, step in enumerate(steps) if not isinstance(step, str)), len(steps))
         self.literal_prefix = self.nodes[:first]
         """The nodes before the first wildcard: every path that matches begins with them."""
+        self.device = join_path(self.nodes[:-1]) if self.is_literal else ""
+        """Of a literal path: all but its last node."""
         self._accept = 1 << len(steps)
         # in one of these states every path further below matches
         self._all_below = 0

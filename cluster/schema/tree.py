@@ -153,7 +153,7 @@ class SchemaTree:
             pattern's nodes lead to).
         """
         if pattern.is_literal:
-            return self._named(pattern.nodes, sg_ids)
+            return self._named(pattern, sg_ids)
         with self._lock:
             return self._match_locked(pattern, sg_ids)
 
@@ -171,7 +171,7 @@ class SchemaTree:
         self, pattern: PathPattern, sg_ids: Collection[int] | None
     ) -> list[SeriesInfo]:
         if pattern.is_literal:
-            return self._named(pattern.nodes, sg_ids)
+            return self._named(pattern, sg_ids)
         found: list[SeriesInfo] = []
         last = pattern.last_literal
         for device, state in self._walk(pattern, sg_ids):
@@ -187,13 +187,13 @@ class SchemaTree:
                 )
         return found
 
-    def _named(self, nodes: Sequence[str], sg_ids: Collection[int] | None) -> list[SeriesInfo]:
+    def _named(self, pattern: PathPattern, sg_ids: Collection[int] | None) -> list[SeriesInfo]:
         """Return the series of a path, or of a path with its alias; look-ups only, as `resolve`."""
-        path = join_path(nodes[:-1])
+        path, name = pattern.device, pattern.nodes[-1]
         for sg_id in tuple(self._groups) if sg_ids is None else sg_ids:
             group = self._groups.get(sg_id)
             device = group.devices.get(path) if group is not None else None
-            info = device.names.get(nodes[-1]) if device is not None else None
+            info = device.names.get(name) if device is not None else None
             if info is not None:
                 return [info]
         return []

@@ -447,9 +447,9 @@ def test_paths_that_are_looked_up_together_see_one_moment(monkeypatch: pytest.Mo
     creator = threading.Thread(target=lambda: stored.create("root.sg.d", *names))
     look_up = tree._named
 
-    def slow(nodes: Sequence[str], sg_ids: object) -> list[SeriesInfo]:
-        found = look_up(nodes, sg_ids)  # type: ignore[arg-type]
-        if nodes[-1] == "a":
+    def slow(pattern: PathPattern, sg_ids: object) -> list[SeriesInfo]:
+        found = look_up(pattern, sg_ids)  # type: ignore[arg-type]
+        if pattern.nodes[-1] == "a":
             creator.start()
             creator.join(0.2)  # it gets no further while these look-ups last
         return found
