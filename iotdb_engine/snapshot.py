@@ -21,7 +21,7 @@ import json
 import logging
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
@@ -255,6 +255,10 @@ class RegionExport:
         """Take the state that the store holds now; `Region.export` flushes first."""
         self._space = space
         self._view = store.view(bulk=True)
+        # where the last piece ended: to go on costs less than to seek
+        self._scan: Iterator[tuple[bytes, bytes]] | None = None
+        self._next: tuple[bytes, bytes] | None = None
+        self._last_key = b""
         self._path = store.path
         try:
             data = self._view.get(commit_key(space))
@@ -270,21 +274,29 @@ class RegionExport:
 
         At least one record, unless there is none left.
         """
-        lo, hi = region_range(self._space)
-        head = lo
+        if self._scan is None or after != self._last_key:
+            lo, hi = region_range(self._space)
+            self._scan = self._view.scan(lo + after + b"\0" if after else lo, hi)
+            self._next = None
         found: list[tuple[bytes, bytes]] = []
         size = 0
-        for key, value in self._view.scan(head + after + b"\0" if after else lo, hi):
-            if not self._belongs(key):
-                continue
-            size += len(key) + len(value)
-            if found and size > max_bytes:
-                break
-            found.append((key[len(head) :], value))
+        head = len(region_range(self._space)[0])
+        record = self._next or next(self._scan, None)
+        while record is not None:
+            key, value = record
+            if self._belongs(key):
+                size += len(key) + len(value)
+                if found and size > max_bytes:
+                    break
+                found.append((key[head:], value))
+            record = next(self._scan, None)
+        self._next = record
+        self._last_key = found[-1][0] if found else after
         return found
 
     def close(self) -> None:
         """Let go of the state."""
+        self._scan = self._next = None
         self._view.release()
 
     def _belongs(self, key: bytes) -> bool:

@@ -37,7 +37,6 @@ from iotdb_engine.staging import (
 )
 
 _INCOMING = "incoming"
-_READ_AHEAD_BYTES = 2 << 20
 
 
 class Batch:
@@ -413,7 +412,6 @@ class RocksStore:
         options = rocksdict.ReadOptions()
         if bulk:
             options.fill_cache(False)  # type: ignore[call-arg]
-            options.set_readahead_size(_READ_AHEAD_BYTES)
         with self._views_lock:
             if not self._open:
                 raise Closed("the engine is closed")

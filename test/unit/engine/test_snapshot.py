@@ -323,9 +323,11 @@ def test_a_transfer_to_disk_goes_on_from_its_last_whole_file(tmp_path: Path) -> 
         records = export.piece(b"", 1 << 30)
         with on_disk(tmp_path / "data") as target:
             transfer = target.begin_import(1, "s")
-            for record in records[: len(records) // 2 - 3]:
+            for record in records:
                 transfer.write([record])
-            known = transfer.progress.records
+                known = transfer.progress.records
+                if known > len(records) // 2 and transfer._staging.size:
+                    break  # in the middle of a file
         with on_disk(tmp_path / "data") as target:
             again = target.begin_import(1, "s")
             assert 0 < again.progress.records < known
