@@ -70,6 +70,7 @@ class NodeWatch:
         self._heard: dict[NodeId, float] = {}
         self._processes: dict[NodeId, int] = {}
         self._restarted: set[NodeId] = set()
+        self._known_silent: set[NodeId] = set()
         self._looked = now()
 
     def heard(self, node_id: NodeId, process: int) -> None:
@@ -97,13 +98,16 @@ class NodeWatch:
         peers.discard(self._node_id)
         for peer in peers:
             self._links.ping(peer)
-        for peer, ticks in self._silent(peers):
-            logger.info("node %d is silent: groups shared with it wake up", peer)
+        found = self._silent(peers)
+        for event in found:
+            if event.is_new or event.peer not in self._known_silent:
+                logger.info("node %d is silent: groups shared with it wake up", event.peer)
             for member in sleepers:
-                if peer in member.membership.members():
-                    member.step(PeerSilent(peer, ticks))
+                if event.peer in member.membership.members():
+                    member.step(event)
+        self._known_silent = {event.peer for event in found}
 
-    def _silent(self, peers: set[NodeId]) -> list[tuple[NodeId, int]]:
+    def _silent(self, peers: set[NodeId]) -> list[PeerSilent]:
         now = self._now()
         with self._lock:
             was_stopped = now - self._looked > self._silent_ticks * self._tick_s
@@ -118,5 +122,5 @@ class NodeWatch:
                 if peer in restarted:
                     silent = max(silent, self._election_ticks)
                 if silent >= self._silent_ticks:
-                    found.append((peer, silent))
+                    found.append(PeerSilent(peer, silent, peer in restarted))
             return found

@@ -100,10 +100,14 @@ class PeerSilent(NamedTuple):
     the group. To be stepped into every sleeping member again and again while the silence lasts;
     `ticks` is how long it has lasted, by the monotonic clock, and at least `election_ticks` for a
     process that was started anew.
+
+    Attributes:
+        is_new: the process is a new one, whatever was heard of the node.
     """
 
     peer: NodeId
     ticks: int
+    is_new: bool = False
 
 
 class TransferLeadership(NamedTuple):

@@ -345,7 +345,7 @@ def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
                 min(progress.match, s.commit),
                 context,
                 s.compact_to,
-                quiesce=quiesce,
+                quiesce=quiesce and not quiescence.is_away(s, progress),
             )
         )
 

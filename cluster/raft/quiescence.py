@@ -15,7 +15,9 @@ Why nothing is lost:
    invitation can put an awake follower to sleep, so the shell tells again as long as the silence
    lasts.
 
-A group with a member that is away does not sleep.
+4. A member that is away keeps nobody awake: once it has been silent for two election time-outs,
+   a leader that hears a quorum sleeps without it. It is not asleep itself, having been told so by
+   its shell, and campaigns until it reaches somebody, who wakes up; or its node is started anew.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from cluster.raft.events import Applied, Event, PeerSilent, Persisted, Received,
 from cluster.raft.messages import Heartbeat, HeartbeatResponse
 from cluster.raft.progress import Progress, ProgressState
 from cluster.raft.state import Leadership, RaftState
-from cluster.raft.types import NO_NODE
+from cluster.raft.types import NO_NODE, NodeId
 
 
 def note_rest(s: RaftState, lead: Leadership) -> None:
@@ -55,6 +57,8 @@ def is_at_rest(s: RaftState, lead: Leadership) -> bool:
     if lead.reads.is_round_open or lead.reads.has_waiting:
         return False
     for progress in lead.followers:
+        if is_away(s, progress):
+            continue
         if progress.match != last or progress.state is not ProgressState.REPLICATE:
             return False
         if progress.quiet_ticks >= s.config.election_ticks:
@@ -62,12 +66,20 @@ def is_at_rest(s: RaftState, lead: Leadership) -> bool:
     return True
 
 
+def is_away(s: RaftState, progress: Progress) -> bool:
+    """Whether a follower has been silent for so long that the group does without it.
+
+    Longer than a leader can do without a quorum (`hears_quorum`), so the rest is one.
+    """
+    return progress.quiet_ticks >= 2 * s.config.election_ticks
+
+
 def on_answer(s: RaftState, lead: Leadership, progress: Progress, m: HeartbeatResponse) -> None:
     """Count a follower that has gone to sleep; the leader follows when all have."""
     if not m.asleep or not lead.invited_from or m.read_context < lead.invited_from:
         return
     progress.asleep = True
-    if is_at_rest(s, lead) and all(p.asleep for p in lead.followers):
+    if is_at_rest(s, lead) and all(p.asleep or is_away(s, p) for p in lead.followers):
         s.asleep = s.fx.asleep = True
         lead.forget_lease()
 
@@ -90,11 +102,20 @@ def is_waking(s: RaftState, event: Event) -> bool:
         if isinstance(m, Heartbeat):
             return not (m.quiesce and m.term == s.term)
         if isinstance(m, HeartbeatResponse):
-            return m.term > s.term  # the rest are late answers to invitations
+            # the rest are late answers to invitations
+            return m.term > s.term or _is_known_away(s, m.frm)
         return True
     if isinstance(event, PeerSilent):
-        return s.lead is not None or event.peer == s.leader
+        if s.lead is None:
+            return event.peer == s.leader
+        return event.is_new or not _is_known_away(s, event.peer)
     return not isinstance(event, (Tick, Persisted, Applied))
+
+
+def _is_known_away(s: RaftState, peer: NodeId) -> bool:
+    """Whether this leader fell asleep without a follower."""
+    progress = None if s.lead is None else s.lead.progress.get(peer)
+    return progress is not None and is_away(s, progress)
 
 
 def wake(s: RaftState) -> None:

@@ -106,6 +106,9 @@ def main() -> None:
             print(threading.active_count(), flush=True)
         elif line.strip() == "awake":
             print(sum(member.awake.is_set() for member in groups.all()), flush=True)
+        elif line.startswith("led by"):
+            leader = int(line.split()[-1])
+            print(sum(member.leader in (0, leader) for member in groups.all()), flush=True)
     print("failed" if failures else "well", flush=True)
     groups.stop()
     watch.stop()

@@ -160,7 +160,7 @@ def test_the_watch_tells_of_another_process_once(watched: Any) -> None:
     watch.heard(2, 99)
     watch.look()
     watch.look()
-    assert member.stepped == [PeerSilent(2, 12)]
+    assert member.stepped == [PeerSilent(2, 12, is_new=True)]
 
 
 def test_a_process_that_was_stopped_blames_nobody(watched: Any) -> None:

@@ -13,7 +13,7 @@ from cluster.raft.events import (
     TransferLeadership,
     Unreachable,
 )
-from cluster.raft.messages import Heartbeat, TimeoutNow, VoteRequest
+from cluster.raft.messages import Heartbeat, HeartbeatResponse, TimeoutNow, VoteRequest
 from cluster.raft.types import Membership, Role
 from harness.sim.lockstep import Peer, group
 
@@ -78,16 +78,69 @@ def test_a_read_of_a_sleeping_leader_asks_a_quorum():
     assert seen == [(5, 2)]
 
 
-def test_nobody_sleeps_while_a_member_is_away_or_behind():
+def test_nobody_sleeps_while_a_member_is_behind_or_may_be():
     net = group(3, quiesce_after_ticks=4)
     net.elect(1)
     net.propose(1, b"a")
     net.down = [3]
-    net.tick(1, 2, times=40)
+    net.propose(1, b"b")
+    net.tick(1, 2, times=2 * ELECTION - 1)
     assert not net[1].core.is_asleep
     net.down = []
     net.tick(times=12)
     assert net[1].core.is_asleep
+
+
+def without_the_third():
+    """A group that sleeps although member 3 is away and lacks an entry."""
+    net = group(3, quiesce_after_ticks=4)
+    net.elect(1)
+    net.propose(1, b"a")
+    net.down = [3]
+    net.propose(1, b"b")
+    net.tick(1, 2, times=2 * ELECTION + 12)
+    assert net[1].core.is_asleep
+    assert net[2].core.is_asleep
+    return net
+
+
+def caught_up(net):
+    net.tick(times=12)
+    assert [p.core.last_index for p in net.peers.values()] == [3, 3, 3]
+    assert all(p.core.is_asleep for p in net.peers.values())
+    assert net[1].core.role is Role.LEADER
+    assert net[1].core.term == 1
+
+
+def test_a_member_that_is_away_for_long_keeps_nobody_awake():
+    net = without_the_third()
+    # its node's silence is old news, and so is that of nobody at all
+    assert net[1].step(PeerSilent(3, 99)).asleep is None
+    assert net[2].step(PeerSilent(3, 99)).asleep is None
+    # that of another one is not
+    assert net[1].step(PeerSilent(2, ELECTION)).asleep is False
+
+
+def test_a_member_that_was_away_is_caught_up_when_it_campaigns():
+    net = without_the_third()
+    net.down = []
+    net.tick(3, times=2 * ELECTION + 1)
+    caught_up(net)
+
+
+def test_a_member_that_was_away_is_caught_up_when_its_node_is_started_anew():
+    net = without_the_third()
+    net.down = []
+    assert net[1].step(PeerSilent(3, ELECTION, is_new=True)).asleep is False
+    caught_up(net)
+
+
+def test_a_late_answer_of_a_member_that_is_away_wakes_the_leader():
+    net = without_the_third()
+    net.down = []
+    answer = HeartbeatResponse(3, 1, net[1].core.term, 5, 2)
+    assert net[1].step(Received(answer)).asleep is False
+    caught_up(net)
 
 
 def test_a_group_that_nobody_wants_anything_of_sleeps_sooner():
