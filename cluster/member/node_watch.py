@@ -20,6 +20,10 @@ from cluster.raft.types import NodeId
 
 logger = logging.getLogger(__name__)
 
+_WAKE_AT_A_TIME = 32
+_WAKE_PAUSE_S = 0.02
+"""Very many groups that all campaign at once keep one another from ending."""
+
 
 class Pinger(Protocol):
     """What the watch needs of the links."""
@@ -102,9 +106,11 @@ class NodeWatch:
         for event in found:
             if event.is_new or event.peer not in self._known_silent:
                 logger.info("node %d is silent: groups shared with it wake up", event.peer)
-            for member in sleepers:
-                if event.peer in member.membership.members():
-                    member.step(event)
+            concerned = [m for m in sleepers if event.peer in m.membership.members()]
+            for number, member in enumerate(concerned, 1):
+                member.step(event)
+                if number % _WAKE_AT_A_TIME == 0 and self._stopped.wait(_WAKE_PAUSE_S):
+                    return
         self._known_silent = {event.peer for event in found}
 
     def _silent(self, peers: set[NodeId]) -> list[PeerSilent]:

@@ -16,8 +16,9 @@ Why nothing is lost:
    lasts.
 
 4. A member that is away keeps nobody awake: once it has been silent for two election time-outs,
-   a leader that hears a quorum sleeps without it. It is not asleep itself, having been told so by
-   its shell, and campaigns until it reaches somebody, who wakes up; or its node is started anew.
+   a leader that hears a quorum sleeps without it, and one that sleeps goes on as long as there is
+   a quorum of nodes. The lonely member does not sleep, since its shell tells it of the leader's
+   silence, and campaigns until it reaches somebody, who wakes up; or its node is started anew.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 from cluster.raft.events import Applied, Event, PeerSilent, Persisted, Received, Tick
 from cluster.raft.messages import Heartbeat, HeartbeatResponse
 from cluster.raft.progress import Progress, ProgressState
+from cluster.raft.quorum import has_quorum
 from cluster.raft.state import Leadership, RaftState
 from cluster.raft.types import NO_NODE, NodeId
 
@@ -108,7 +110,7 @@ def is_waking(s: RaftState, event: Event) -> bool:
     if isinstance(event, PeerSilent):
         if s.lead is None:
             return event.peer == s.leader
-        return event.is_new or not _is_known_away(s, event.peer)
+        return event.is_new or not _can_do_without(s, s.lead, event.peer)
     return not isinstance(event, (Tick, Persisted, Applied))
 
 
@@ -116,6 +118,12 @@ def _is_known_away(s: RaftState, peer: NodeId) -> bool:
     """Whether this leader fell asleep without a follower."""
     progress = None if s.lead is None else s.lead.progress.get(peer)
     return progress is not None and is_away(s, progress)
+
+
+def _can_do_without(s: RaftState, lead: Leadership, peer: NodeId) -> bool:
+    """Whether this sleeping leader has a quorum without `peer`, and those known to be away."""
+    there = {p.node_id: True for p in lead.followers if p.node_id != peer and not is_away(s, p)}
+    return has_quorum({s.node_id: True, **there}, s.membership)
 
 
 def wake(s: RaftState) -> None:
@@ -138,6 +146,11 @@ def on_peer_silent(s: RaftState, event: PeerSilent) -> None:
 
     Up to a time-out only: when to campaign stays random, or all would do so at once.
     """
+    if s.lead is not None and s.asleep:
+        # as if it had been awake to notice: it has all there is, and a quorum is left
+        progress = s.lead.progress.get(event.peer)
+        if progress is not None:
+            progress.quiet_ticks = max(progress.quiet_ticks, 2 * s.config.election_ticks)
     if s.lead is None and s.leader == event.peer:
         s.promise_left = max(0, s.promise_left - event.ticks)
         s.elapsed = max(s.elapsed, min(event.ticks, s.config.election_ticks))

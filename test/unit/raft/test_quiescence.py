@@ -117,8 +117,16 @@ def test_a_member_that_is_away_for_long_keeps_nobody_awake():
     # its node's silence is old news, and so is that of nobody at all
     assert net[1].step(PeerSilent(3, 99)).asleep is None
     assert net[2].step(PeerSilent(3, 99)).asleep is None
-    # that of another one is not
+    # that of another one is not: there would be no quorum
     assert net[1].step(PeerSilent(2, ELECTION)).asleep is False
+
+
+def test_a_sleeping_leader_sleeps_on_while_a_quorum_of_nodes_is_there():
+    net = sleeping(size=5)
+    assert net[1].step(PeerSilent(4, ELECTION)).asleep is None
+    assert net[1].step(PeerSilent(2, ELECTION)).asleep is None
+    assert net[1].step(PeerSilent(4, ELECTION)).asleep is None
+    assert net[1].step(PeerSilent(5, ELECTION)).asleep is False
 
 
 def test_a_member_that_was_away_is_caught_up_when_it_campaigns():
@@ -204,10 +212,11 @@ def test_the_silence_of_the_leaders_node_counts_as_missed_heartbeats():
     assert Role.LEADER in (net[2].core.role, net[3].core.role)
 
 
-def test_the_silence_of_a_follower_wakes_the_leader():
+def test_the_silence_of_too_many_followers_wakes_the_leader():
     net = sleeping()
     net.down = [2, 3]
-    assert net[1].step(PeerSilent(2, ELECTION)).asleep is False
+    assert net[1].step(PeerSilent(2, ELECTION)).asleep is None  # there is still a quorum
+    assert net[1].step(PeerSilent(3, ELECTION)).asleep is False
     for _ in range(ELECTION):
         net[1].step(Tick())
     assert net[1].core.role is Role.FOLLOWER  # check-quorum is back
