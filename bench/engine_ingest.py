@@ -1,6 +1,6 @@
 """Ingestion into the engine alone: tablets of 100 columns x 1 000 rows, with the flush to disk.
 
-In the same run: the same bytes put into plain RocksDB, the library's own interface with its log
+In the same run: tablets of 10 columns x 100 rows of 100 devices; the same bytes put into plain RocksDB, the library's own interface with its log
 (sync=always), and DuckDB where it is installed. Prints one JSON line.
 
     python bench/engine_ingest.py [--points 100000000] [--path DIR] [--record]
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine_data import START_MS, cpu_s, rss_mb, walks
+from engine_data import START_MS, cpu_s, layouts, rss_mb, walks
 from report import report
 
 from iotdb_engine import DataType, Engine, EngineOptions, Fragment, Layout
@@ -69,6 +69,28 @@ def engine(folder: Path, values: list[bytes], count: int) -> dict[str, Any]:
         found["write_stall_ms"] = stats["write_stall_ms"]
         found["rss_mb"] = rss_mb()
     return found
+
+
+def small_tablets(folder: Path, points: int) -> dict[str, Any]:
+    """Tablets of 10 columns x 100 rows, the devices in turn, with the flush."""
+    columns, rows, devices = 10, 100, 100
+    whole = walks(columns, BLOCKS * rows).astype(">f8")
+    bodies = [np.ascontiguousarray(part).tobytes() for part in np.split(whole, BLOCKS, axis=1)]
+    made = layouts(devices, columns, DataType.DOUBLE)
+    rounds = max(1, points // (devices * columns * rows))
+    with Engine(folder, OPTIONS) as opened:
+        region = opened.region(0)
+        index = 0
+        clock = Clock()
+        for number in range(rounds):
+            stamps = START_MS + 1000 * np.arange(number * rows, (number + 1) * rows)
+            packed = stamps.astype(">i8").tobytes()
+            for layout in made:
+                index += 1
+                body = bodies[index % BLOCKS]
+                region.write((Fragment(0, layout, rows, packed, body),), index)
+        region.flush()
+        return clock.rates(rounds * devices * columns * rows)
 
 
 def library(folder: Path, count: int) -> dict[str, Any]:
@@ -144,6 +166,7 @@ def main() -> None:
         folder = Path(name)
         figures: dict[str, Any] = {"points": count * POINTS, "shape": "100 x 1000 DOUBLE"}
         figures["engine"] = engine(folder / "engine", values, count)
+        figures["engine_10_x_100"] = small_tablets(folder / "small", small * POINTS)
         figures["plain_rocksdb"] = plain_rocksdb(folder / "rocksdb", values, small)
         figures["library_sync_always"] = library(folder / "library", small)
         figures["duckdb"] = duckdb(folder / "duckdb", max(1, small // 5))

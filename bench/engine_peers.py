@@ -2,9 +2,9 @@
 
 TSBS cpu-only, 100 hosts x 10 metrics x 1 day (8.64 million values). DuckDB in this process (`pip
 install duckdb`); VictoriaMetrics and PostgreSQL as servers of their own on this machine (Debian:
-victoria-metrics, postgresql), whose times are those of the answers over HTTP, and of \\timing within
-one session of psql. Medians in ms; `ratios`: the peer's time over the engine's. A peer that is not
-installed is null. Prints one JSON line.
+victoria-metrics, postgresql): the times of answers over HTTP, and what psql says within a session.
+Medians in ms; `ratios`: the peer's time over the engine's. A peer that is not installed is null.
+Prints one JSON line.
 
     python bench/engine_peers.py [--path DIR] [--record]
 """
