@@ -23,6 +23,7 @@ from cluster.query.expressions import (
     SeriesLeaf,
     TimeLeaf,
     binary,
+    is_delayed,
     negated,
     operand_name,
     operation_name,
@@ -372,6 +373,9 @@ def _kinds_but_time(expression: Expression) -> list[ItemKind]:
 
 
 def _row_aggregate(call: FunctionCall, arguments: Sequence[Bound], name: str) -> RowAggregateLeaf:
+    delayed = next((argument for argument in arguments if is_delayed(argument)), None)
+    if delayed is not None:
+        raise query_error(f"{call.name}: {delayed.name} can't be computed row by row")
     bind = ROW_AGGREGATES[call.name.lower()]
     types = [argument.data_type for argument in arguments]
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cluster.query.aggregates import AggregateFunction
 from cluster.query.errors import query_error
+from cluster.query.functions.elementwise import ELEMENTWISE
 from cluster.query.functions.function import BoundFunction, DelayedFunction
 from cluster.query.row_aggregates import RowAggregateFunction
 from cluster.scan.windows import NUMERIC_TYPES
@@ -276,6 +277,22 @@ def is_delayed(expression: Bound) -> bool:
             return isinstance(expression.function, DelayedFunction) or any(
                 map(is_delayed, expression.arguments)
             )
+        case _:
+            return False
+
+
+def remembers(expression: Bound) -> bool:
+    """Return whether a value may depend on rows before: what is read has to begin with them."""
+    match expression:
+        case Negated():
+            return remembers(expression.operand)
+        case Binary():
+            return remembers(expression.left) or remembers(expression.right)
+        case Call():
+            pure = expression.key.startswith("operator ") or expression.key in ELEMENTWISE
+            return not pure or any(map(remembers, expression.arguments))
+        case RowAggregateLeaf():
+            return any(map(remembers, expression.arguments))
         case _:
             return False
 

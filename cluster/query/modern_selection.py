@@ -245,6 +245,10 @@ class ModernSelection(Selection):
         where: PlannedWhere,
     ) -> Iterator[ColumnBatch]:
         select, context = self._select, self._context
+        if not select.in_windows and any(
+            isinstance(leaf, EndTimeLeaf) for one in expressions for leaf in leaves(one)
+        ):
+            raise query_error(f"{END_TIME} is of windows: it needs GROUP BY")
         windows = None if select.windows is None else WindowSeries(select.windows, context)
         rows = RowsToAggregate(self._backend, context, series, selected, where, self._tests)
         source = RowAggregation(rows, windows, select.segments, self._control)

@@ -25,6 +25,7 @@ from cluster.query.expressions import (
     RowAggregateLeaf,
     SeriesLeaf,
     leaves,
+    remembers,
     series_of,
 )
 from cluster.query.group_by import WindowRows, WindowSeries
@@ -35,7 +36,7 @@ from cluster.scan.filters import kept
 from cluster.scan.windows import AggregateTable, Windows
 from cluster.schema.series import SeriesInfo
 from cluster.sql.statements.select import Segments
-from iotdb_engine.types import Column, ColumnBatch, DataType
+from iotdb_engine.types import T_MIN, Column, ColumnBatch, DataType
 
 _WINDOWS_AT_ONCE = 8192
 _MAX_OVERLAP = 1000
@@ -105,12 +106,16 @@ class RowAggregation:
         self._windows = windows
         self._segments = segments
         self._control = control
+        self._first: int | None = T_MIN if segments is not None else None
+        """Where the rows begin that functions of rows before may remember."""
         if segments is not None:
             check_control(segments, None if control is None else control.data_type)
 
     def read(self, wanted: Sequence[Leaf]) -> Iterator[ColumnBatch]:
         """Stream the windows' rows, ascending."""
         for piece in self._pieces(wanted):
+            if self._first is None:
+                self._first = int(piece.windows.lows[0])
             yield rows_of(piece, self._columns(piece.windows, wanted), descending=False)
 
     def _pieces(self, wanted: Sequence[Leaf]) -> Iterator[WindowRows]:
@@ -172,7 +177,7 @@ class RowAggregation:
             [compute_of(argument, rows.numbers([argument])) for argument in leaf.arguments]
             for leaf in by_row
         ]
-        for batch in self._within(windows):
+        for batch in self._within(windows, whole=any(map(remembers, by_row))):
             for number, one in results:
                 one.add_rows(windows, batch.times, batch.columns[number])
             if not running:
@@ -201,11 +206,19 @@ class RowAggregation:
                     raise AssertionError("points among aggregates")
         return columns
 
-    def _within(self, windows: Windows) -> Iterator[ColumnBatch]:
-        """Stream the rows of some windows, without those that groups of rows leave out."""
+    def _within(self, windows: Windows, *, whole: bool) -> Iterator[ColumnBatch]:
+        """Stream the rows of some windows, without those that groups of rows leave out.
+
+        Args:
+            windows: in time order.
+            whole: with all rows before them, which something remembers.
+        """
         rows, segments, control = self._rows, self._segments, self._control
         where = rows.where
         low, high = int(windows.lows[0]), int(windows.highs[-1])
+        others = rows.tests if control is None else [*rows.tests, control]
+        if self._first is not None and (whole or any(map(remembers, others))):
+            low = self._first
         batches = rows.stream(PlannedWhere(where.times.within(low, high), where.rows))
         if segments is None or control is None or not segments.ignore_null:
             yield from batches
