@@ -86,6 +86,7 @@ class Coordinator:
             storage_groups=self.storage_groups,
             cache=cache,
             backend=self.backend,
+            triggers=lambda: meta_state().registry.triggers(),
             units_per_ms=self._units_per_s // 1000,
         )
         self.templates = TemplateOperations(

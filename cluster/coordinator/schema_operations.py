@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from cluster.coordinator.cluster_backend import ClusterBackend
@@ -23,15 +24,20 @@ from cluster.plan.plans import (
     DropStorageGroupDataPlan,
     FlushPlan,
     MergeKind,
+    RegistryAction,
     SetDataTtlPlan,
     SetStorageGroupPlan,
     SetTtlPlan,
+    TriggerPlan,
 )
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import PathPattern, join_path, split_path
+from cluster.schema.registry import Trigger
 from cluster.schema.series import SeriesInfo, SeriesSpec
 from iotdb_engine.types import T_MAX
+
+logger = logging.getLogger(__name__)
 
 _CLOCK_MARGIN_MS = 5 * 60 * 1000
 
@@ -47,6 +53,7 @@ class SchemaOperations:
         storage_groups: StorageGroups,
         cache: SchemaCache,
         backend: Callable[[Deadline], ClusterBackend],
+        triggers: Callable[[], Sequence[Trigger]],
         units_per_ms: int,
     ) -> None:
         self._access = access
@@ -54,6 +61,7 @@ class SchemaOperations:
         self._storage_groups = storage_groups
         self._cache = cache
         self._backend = backend
+        self._triggers = triggers
         self._units_per_ms = units_per_ms
 
     def set_storage_group(self, path: str, deadline: Deadline, *, ttl_ms: int = 0) -> Status:
@@ -178,8 +186,25 @@ class SchemaOperations:
                     Status(StatusCode.TIMESERIES_NOT_EXIST, f"Path [{text}] does not exist")
                 )
                 continue
-            statuses.append(self.delete_found(matched, deadline))
+            status = self.delete_found(matched, deadline)
+            if status.ok:
+                self._drop_triggers({info.path for info in matched}, deadline)
+            statuses.append(status)
         return statuses
+
+    def _drop_triggers(self, paths: Collection[str], deadline: Deadline) -> None:
+        """Forget the triggers of series that are gone.
+
+        Where that fails the series are deleted all the same, and nothing fires such a trigger.
+        """
+        gone = [trigger.name for trigger in self._triggers() if trigger.path in paths]
+        try:
+            for name in gone:
+                self._access.execute_meta(TriggerPlan(RegistryAction.DROP, name), deadline)
+            if gone:
+                self._access.announce_meta(deadline)
+        except ClusterError as error:
+            logger.warning("triggers %s of deleted series stay: %s", ", ".join(gone), error)
 
     def delete_found(self, infos: Sequence[SeriesInfo], deadline: Deadline) -> Status:
         """Delete series with their points."""

@@ -223,6 +223,15 @@ def test_stopped_and_started_and_dropped(database, told):
             database.execute(sql)
 
 
+def test_those_of_a_series_go_with_it(database, told):
+    for name, path in (("s", "root.sg.d.s"), ("t", "root.sg.d.t"), ("d", "root.sg.d")):
+        create(database, told, name, "AFTER", path)
+    database.execute("DELETE TIMESERIES root.sg.d.s")
+    assert [row[0] for row in database.execute("SHOW TRIGGERS")[1]] == [b"d", b"t"]
+    database.execute("DELETE STORAGE GROUP root.sg")
+    assert database.execute("SHOW TRIGGERS")[1] == []
+
+
 def test_a_changed_file_is_loaded_anew(database, folder, told):
     create(database, told, "a", "AFTER", "root.sg")
     database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
