@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 BEFORE = "before insert"
 AFTER = "after insert"
 
-_MAX_DEVICES = 20_000
+_MAX_COLUMNS = 500_000
+"""Of all sets of columns for which is remembered what they hit."""
 _LOG_PAUSE_S = 10.0
 
 
@@ -67,14 +68,18 @@ class _Watches:
         found = [_Watch(trigger) for trigger in triggers]
         self._watches = sorted(found, key=lambda watch: -len(watch.nodes))
         self._known: dict[tuple[str, tuple[str, ...]], _Hits] = {}
+        self._columns = 0
 
     def hits(self, device: str, measurements: tuple[str, ...]) -> _Hits:
         key = device, measurements
         hits = self._known.get(key)
         if hits is None:
-            if len(self._known) >= _MAX_DEVICES:
+            hits = self._found(split_path(device), measurements)
+            self._columns += len(measurements)
+            if self._columns > _MAX_COLUMNS:
                 self._known.clear()
-            hits = self._known[key] = self._found(split_path(device), measurements)
+                self._columns = len(measurements)
+            self._known[key] = hits
         return hits
 
     def _found(self, device: tuple[str, ...], measurements: tuple[str, ...]) -> _Hits:

@@ -35,20 +35,27 @@ class UdfError(Exception):
 
 
 class WorkerProcess:
-    """One worker; used by one thread at a time."""
+    """One worker; used by one thread at a time.
+
+    Raises:
+        UdfError: it can't be started.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "PYTHONPATH": str(Path(__file__).parents[3]),
-                "OPENBLAS_NUM_THREADS": "1",
-            },
-            cwd=folder,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", worker.__name__, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "PYTHONPATH": str(Path(__file__).parents[3]),
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+                cwd=folder,
+            )
+        except OSError as error:  # no room for one, or no such folder any more
+            raise UdfError(f"its process can't be started: {error}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input = self._process.stdin.fileno()

@@ -153,10 +153,12 @@ class UdfRuntime:
             self._count += 1
         try:
             return WorkerProcess(self._folder)
-        except OSError:
+        except UdfError as error:
             with self._lock:
                 self._count -= 1
-            raise
+            raise ClusterError(
+                StatusCode.QUERY_PROCESS_ERROR, f"a function of a user can't run: {error}"
+            ) from error
 
     def _give_back(self, code: Code, process: WorkerProcess) -> None:
         """Keep a process for the next query, in the place of the one that waits longest."""

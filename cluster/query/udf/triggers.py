@@ -38,6 +38,8 @@ class _Running:
         self.lock = threading.Lock()
         self.made: tuple[Trigger, Code] | None = None
         self.process: WorkerProcess | None = None
+        self.is_given_up = False
+        """Its trigger was stopped or dropped: who waited for the lock finds nothing to fire."""
 
     def end(self) -> None:
         if self.process is not None:
@@ -91,6 +93,8 @@ class TriggerRuntime:
         try:
             if self._closed:
                 raise UdfError("the server is being stopped")
+            if running.is_given_up:
+                return
             process = self._process(running, trigger, folder)
             try:
                 process.ask(_fire(batch), max(0.0, end - time.monotonic()))
@@ -106,6 +110,7 @@ class TriggerRuntime:
             gone = [self._running.pop(name) for name in set(self._running) - set(names)]
         for running in gone:
             with running.lock:
+                running.is_given_up = True
                 running.end()
 
     def close(self) -> None:

@@ -72,8 +72,11 @@ def decode(read: Read) -> Message:
     (length,) = _LENGTH.unpack(read(4))
     if length > _MAX_HEAD_BYTES:
         raise ValueError(f"a head of {length} bytes")
-    head = json.loads(read(length))
-    columns = [_column(read, *told) for told in head.pop("columns")]
+    try:
+        head = json.loads(read(length))
+        columns = [_column(read, *told) for told in head.pop("columns")]
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(f"a head that can't be: {error!r}") from error
     return Message(head, columns)
 
 
@@ -87,7 +90,7 @@ def _value_bytes(column: WireColumn) -> bytes:
 
 def _column(read: Read, kind: str, rows: int, value_bytes: int, valid_bytes: int) -> WireColumn:
     sane = 0 <= value_bytes <= MAX_COLUMN_BYTES and valid_bytes in (0, rows)
-    if kind not in DTYPES or not sane:
+    if kind not in DTYPES or not sane or not 0 <= rows <= value_bytes:
         raise ValueError("a column that can't be")
     data = read(value_bytes)
     valid = np.frombuffer(read(valid_bytes), "?").copy() if valid_bytes else None

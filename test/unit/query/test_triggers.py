@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster.coordinator import insert_triggers
 from cluster.coordinator.inserter import InsertItem
 from cluster.coordinator.prepared import Prepared
 from cluster.coordinator.schema_cache import LayoutKey
 from cluster.errors import ClusterError
+from cluster.query.udf.triggers import TriggerBatch, TriggerRuntime
 from cluster.rpc.deadline import Deadline
+from cluster.schema.registry import Trigger
 from harness.local_database import LocalDatabase
 from iotdb_engine import DataType
 
@@ -270,3 +273,39 @@ def test_they_are_off_by_default():
         database.execute("CREATE TIMESERIES root.sg.d.s INT32")
         with pytest.raises(ClusterError, match="switched off"):
             database.execute("CREATE TRIGGER x AFTER INSERT ON root.sg AS 'sample:Records'")
+
+
+def test_a_process_that_can_not_be_started_is_a_failure_of_its_trigger(database, told, folder):
+    create(database, told, "b", "BEFORE", "root.sg.d.s")
+    create(database, told, "a", "AFTER", "root.sg.d.t")
+    shutil.rmtree(folder)  # where it runs
+    with pytest.raises(ClusterError, match="trigger b failed: its process can't be started"):
+        database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
+    database.execute("INSERT INTO root.sg.d(time, t) VALUES (2, 'x')")
+    assert rows_of(database) == []
+    assert database.execute("SELECT t FROM root.sg.d")[1] == [[2, b"x"]]
+
+
+def test_what_waited_for_a_trigger_that_was_stopped_leaves_no_process_behind(folder, monkeypatch):
+    runtime = TriggerRuntime(folder, 20.0)
+    trigger = Trigger("a", "before insert", "root.sg.d", "sample:Records", (("file", "/dev/null"),))
+    batch = TriggerBatch("root.sg.d", [], np.array([1]), [])
+    runtime.fire(trigger, batch, 20.0)
+    place = runtime._place("a")
+    runtime.keep(())
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "_place", lambda name: place)  # taken before the end
+        runtime.fire(trigger, batch, 20.0)
+    assert place.process is None
+    runtime.fire(trigger, batch, 20.0)  # started again
+    assert runtime._place("a").process is not None
+    runtime.close()
+
+
+def test_what_a_trigger_hits_is_remembered_for_few_columns(monkeypatch):
+    monkeypatch.setattr(insert_triggers, "_MAX_COLUMNS", 100)
+    watches = insert_triggers._Watches((Trigger("a", "before insert", "root.sg", "m:C", ()),))
+    for number in range(50):
+        names = tuple(f"s{number}_{column}" for column in range(10))
+        assert watches.hits("root.sg.d", names)[0][1] == list(range(10))
+    assert sum(len(names) for _, names in watches._known) <= 100

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import re
 import shutil
 import time
@@ -157,3 +158,33 @@ def test_columns_survive_the_wire():
     for before, after in zip(sent, columns, strict=True):
         assert (before.type, before.values.tolist()) == (after.type, after.values.tolist())
     assert at == len(data)
+
+
+def test_a_process_that_can_not_be_started_fails_its_query_only(database, folder):
+    made(database, "running")
+    shutil.rmtree(folder)
+    for _ in range(20):
+        with pytest.raises(ClusterError, match="process can't be started"):
+            database.execute("SELECT running(s) FROM root.sg.d")
+    assert database.executor.functions._count == len(database.executor.functions._idle)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"columns": 7}',
+        b'{"columns": [7]}',
+        b'{"columns": [["INT64"]]}',
+        b'{"columns": [["INT64", "1", "8", "0"]]}',
+        b'{"columns": [["TEXT", 1000000000000, 4, 0]]}',
+        b'{"columns": [["TEXT", -1, 4, 0]]}',
+        b"[" * 100_000,
+    ],
+)
+def test_whatever_a_worker_answers_is_a_message_or_a_value_error(head):
+    data = io.BytesIO(len(head).to_bytes(4, "big") + head + bytes(16))
+    with pytest.raises(ValueError):  # noqa: PT011 - of several makers
+        wire.decode(data.read)
