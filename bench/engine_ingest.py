@@ -1,7 +1,8 @@
 """Ingestion into the engine alone: tablets of 100 columns x 1 000 rows, with the flush to disk.
 
-In the same run: tablets of 10 columns x 100 rows of 100 devices; the same bytes put into plain RocksDB, the library's own interface with its log
-(sync=always), and DuckDB where it is installed. Prints one JSON line.
+In the same run: tablets of 10 columns x 100 rows of 100 devices; the same bytes put into plain
+RocksDB, the library's own interface with its log (sync=always), and DuckDB where it is installed.
+Prints one JSON line.
 
     python bench/engine_ingest.py [--points 100000000] [--path DIR] [--record]
 """

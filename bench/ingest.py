@@ -10,6 +10,7 @@ raft_log_sync=always. Prints one JSON line.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import sys
 import tempfile
@@ -34,7 +35,6 @@ from cluster.rpc.gen.client import ttypes as t  # noqa: E402
 from harness.process_cluster import process_cluster  # noqa: E402
 from harness.wire import WireClient, tablet  # noqa: E402
 
-COLUMNS = 100
 ROWS = 100
 BLOCKS = 64
 
@@ -63,18 +63,18 @@ def serve_echo(pipe) -> None:
     server.serve()
 
 
-def tablets(port: int, number: int, seconds: float, echo: bool, out) -> None:
+def tablets(columns: int, port: int, number: int, seconds: float, echo: bool, out) -> None:
     """One client: random walks of 2 decimals, ever later times; requests are made beforehand."""
     rng = np.random.default_rng(number)
-    names = [f"s{column}" for column in range(COLUMNS)]
-    walks = np.round(np.cumsum(rng.normal(0, 1, (COLUMNS, BLOCKS * ROWS)), axis=1), 2) + 50
+    names = [f"s{column}" for column in range(columns)]
+    walks = np.round(np.cumsum(rng.normal(0, 1, (columns, BLOCKS * ROWS)), axis=1), 2) + 50
     blocks = [
         walks[:, block * ROWS : (block + 1) * ROWS].astype(">f8").tobytes()
         for block in range(BLOCKS)
     ]
     client = raw_client(port) if echo else WireClient(port, timeout_s=60).raw
     request = tablet(1, f"root.bench{number}.d", names, [], [])
-    request.types = [4] * COLUMNS
+    request.types = [4] * columns
     request.size = ROWS
     count = 0
     latencies = []
@@ -87,7 +87,7 @@ def tablets(port: int, number: int, seconds: float, echo: bool, out) -> None:
         latencies.append(time.monotonic() - begin)
         assert status.code == 200, status
         count += 1
-    out.put((count * COLUMNS * ROWS, latencies))
+    out.put((count * columns * ROWS, latencies))
 
 
 def rows(port: int, number: int, seconds: float, echo: bool, out) -> None:
@@ -142,9 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--columns", type=int, default=100, help="of a tablet of 100 rows")
     parser.add_argument("--row-clients", type=int, default=8)
     parser.add_argument("--record", action="store_true", help="add to bench/results.jsonl")
     options = parser.parse_args()
+    some_tablets = functools.partial(tablets, options.columns)
     parent, child = multiprocessing.Pipe()
     echo = multiprocessing.Process(target=serve_echo, args=(child,), daemon=True)
     echo.start()
@@ -152,10 +154,11 @@ def main() -> None:
     result: dict[str, Any] = {
         "nodes": options.nodes,
         "seconds": options.seconds,
+        "columns": options.columns,
         "row_clients": options.row_clients,
         "raft_log_sync": "always",
     }
-    result["echo_tablets"] = drive(tablets, [echo_port], 4, options.seconds, True)
+    result["echo_tablets"] = drive(some_tablets, [echo_port], 4, options.seconds, True)
     result["echo_rows"] = drive(rows, [echo_port], options.row_clients, options.seconds, True)
     echo.terminate()
     with (
@@ -164,7 +167,7 @@ def main() -> None:
     ):
         ports = [node.rpc_port for node in cluster.nodes]
         result["rows"] = drive(rows, ports, options.row_clients, options.seconds, False)
-        result["tablets"] = drive(tablets, ports, 4, options.seconds, False)
+        result["tablets"] = drive(some_tablets, ports, 4, options.seconds, False)
         cluster.stop()
     for kind in ("tablets", "rows"):
         ratio = result[kind]["per_s"] / result[f"echo_{kind}"]["per_s"]
