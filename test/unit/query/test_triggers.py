@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +268,22 @@ def test_a_name_is_given_once(database, told):
     create(database, told, "a", "AFTER", "root.sg")
     with pytest.raises(ClusterError, match="already been registered with the same trigger name"):
         create(database, told, "a", "AFTER", "root.sg.d")
+
+
+def test_the_example_of_the_page(database, folder):
+    page = (Path(__file__).parents[3] / "docs" / "triggers.md").read_text()
+    module, statements = re.findall(
+        r"(?:^    .*\n|^\n)+(?=and in SQL|## The class)", page, re.MULTILINE
+    )
+    (folder / "alarms.py").write_text(textwrap.dedent(module))
+    database.execute("CREATE TIMESERIES root.plant.line1.speed WITH DATATYPE=DOUBLE")
+    for sql in textwrap.dedent(statements).split("\n"):
+        if sql.startswith("STOP"):
+            with pytest.raises(ClusterError, match=r"speed is above 100\.0 at 5"):
+                database.execute("INSERT INTO root.plant.line1(time, speed) VALUES (5, 101)")
+        if sql:
+            database.execute(sql)
+    database.execute("INSERT INTO root.plant.line1(time, speed) VALUES (5, 101)")
 
 
 def test_they_are_off_by_default():
