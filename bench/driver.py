@@ -146,7 +146,7 @@ def loopback(size: int) -> float:
                 receiver.sendall(b"x")
                 target, at = memoryview(np.empty(size, np.uint8)), 0
                 while at < size:
-                    at += receiver.recv_into(target[at:], 1 << 20)
+                    at += receiver.recv_into(target[at : at + (1 << 20)])
                 times.append(time.perf_counter() - began)
         sender.wait(timeout=30)
     return min(times)

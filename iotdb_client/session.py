@@ -15,6 +15,8 @@ gone.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +66,7 @@ _MAY_COME_TRUE = frozenset({500, 701})
 """Outcome unknown: to be sent again only if that does no harm."""
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _CANCEL_ALL = -1
+_REFUSED = os.strerror(errno.ECONNREFUSED)
 
 
 class Answer(NamedTuple):
@@ -452,7 +455,10 @@ class Session:
                 continue
             self.host, self.port = host, port
             return
-        raise OperationalError(f"no connection to {', '.join(problems)}")
+        hint = ""
+        if all(problem.endswith(_REFUSED) for problem in problems):
+            hint = ". Is a node running there? sbin/start-node.sh starts one"
+        raise OperationalError(f"no connection to {', '.join(problems)}{hint}")
 
     def _another_transport(self, transport: Transport) -> Transport:
         """Return a second way to where `transport` leads."""
@@ -485,7 +491,7 @@ class Session:
             statement_id = transport.call("requestStatementId", answer.sessionId)
         except Lost as error:
             transport.close()
-            raise Lost(f"connection to {transport.where} lost: {error}", sent=False) from error
+            raise Lost(f"{transport.where}: {error}", sent=False) from error
         except BaseException:
             transport.close()
             raise

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
 from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
-from thrift.Thrift import TException
+from thrift.Thrift import TApplicationException, TException
 from thrift.transport.TSocket import TSocket
 from thrift.transport.TTransport import TFramedTransport, TTransportException
 
@@ -140,11 +140,14 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, TTransportException):
+    if isinstance(error, TApplicationException):
+        if error.type == TApplicationException.UNKNOWN_METHOD:
+            return f"{error.message}: is that the port for clients (rpc_port, 6667 by default)?"
+    elif isinstance(error, TTransportException):
         if error.type == TTransportException.TIMED_OUT:
             return "no answer in time"
         if error.type == TTransportException.END_OF_FILE:
             return "the server closed it"
         if error.inner is not None:
-            return str(error.inner)
+            return getattr(error.inner, "strerror", None) or str(error.inner)
     return str(error) or type(error).__name__

@@ -47,6 +47,7 @@ _JOIN_BYTES = 64 << 10
 """Answers up to this size are copied together, which is cheaper than a second system call."""
 
 _LENGTH_BYTES = 4
+_HTTP_BEGINS = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI")
 _FRAME_S = 60.0
 _FRAME_BYTES_PER_S = 64 << 10
 """A frame that has begun may take so many seconds, and one for each so many bytes."""
@@ -66,6 +67,10 @@ _NAME_BYTES = 256
 
 class FrameError(Exception):
     """The peer sent something that is no frame or no message; the connection is to be closed."""
+
+
+class HttpRequest(FrameError):
+    """The peer speaks HTTP; the connection is to be closed."""
 
 
 class SlowPeer(FrameError):
@@ -96,6 +101,7 @@ class FrameReader:
         Raises:
             FrameError: bad length, end of stream within a frame, or a stall within a frame.
             SlowPeer: the rest of a frame has not come in time.
+            HttpRequest: as the name says.
             Idle: see the class.
             TimeoutError: the deadline passed.
             OSError: the connection broke.
@@ -120,6 +126,8 @@ class FrameReader:
                 since = _check_pace(since, len(have), _LENGTH_BYTES)
         (size,) = _LENGTH.unpack_from(have)
         if not 0 < size <= self._max_frame_bytes:
+            if have[:_LENGTH_BYTES] in _HTTP_BEGINS:
+                raise HttpRequest("an HTTP request")
             raise FrameError(f"frame length {size} is not in [1, {self._max_frame_bytes}]")
         end = size + 4
         self._expected = min(max(_READ_BYTES, end), _EXPECT_BYTES)

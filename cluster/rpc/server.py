@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import selectors
@@ -27,6 +28,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.rpc.framing import (
     FrameError,
     FrameReader,
+    HttpRequest,
     Idle,
     Input,
     Output,
@@ -44,6 +46,11 @@ _BACKLOG = 1024
 _STALL_S = 60.0
 """A peer that stops in the middle of a frame, or of taking an answer, is given up after this."""
 _ACCEPT_PAUSE_S = 0.1
+_NO_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"This port speaks Thrift, not HTTP: connect with a client of the IoTDB family, or with "
+    b"sbin/start-cli.sh.\n"
+)
 _LOOK_S = 0.1
 
 
@@ -336,6 +343,9 @@ class ThriftServer:
         assert connection._sock is not None
         try:
             self._serve_frames(connection, connection._sock)
+        except HttpRequest:
+            logger.debug("server %s: %r closed: it speaks HTTP", self._name, connection)
+            _refuse_http(connection._sock)
         except SlowPeer as error:
             self._slow += 1
             if self._slow & (self._slow - 1) == 0:
@@ -418,6 +428,12 @@ class ThriftServer:
             )
             outgoing.writeMessageEnd()
         return outgoing
+
+
+def _refuse_http(sock: socket.socket) -> None:
+    """Tell who tries a browser, or curl, what this port is."""
+    with contextlib.suppress(OSError):
+        sock.sendall(_NO_HTTP)
 
 
 def _drop_missing_methods(processor: Any) -> None:  # noqa: ANN401

@@ -449,19 +449,31 @@ def _ask(asked: _Asked) -> View:
     try:
         return ask_cluster(asked.host, asked.port, asked.timeout_s)
     except RpcError as error:
-        click.echo(f"error: {error}", err=True)
-        answered = isinstance(error.__cause__, TApplicationException)
-        sys.exit(REFUSED if answered else UNREACHABLE)
+        cause = error.__cause__
+        if not isinstance(cause, TApplicationException):
+            click.echo(f"error: {error}", err=True)
+            sys.exit(UNREACHABLE)
+        hint = ""
+        if cause.type == TApplicationException.UNKNOWN_METHOD:
+            hint = "; -p is a node's meta port (internal_meta_port, 9003 by default)"
+        click.echo(f"error: {error}{hint}", err=True)
+        sys.exit(REFUSED)
 
 
 def _print(as_json: bool, report: dict[str, Any], lines: list[str]) -> None:
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(lines))
 
 
+def _program() -> str:
+    """Return the name that the user has called it by."""
+    name = Path(sys.argv[0]).name
+    return "nodetool.sh" if name == "nodetool.py" else name
+
+
 def main() -> None:
     """Run nodetool; wrong usage exits with 1, since 2 means unreachable."""
     try:
-        command.main(standalone_mode=False)
+        command.main(prog_name=_program(), standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(REFUSED)

@@ -340,4 +340,4 @@ def export_command(
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="start-cli.sh")

@@ -124,6 +124,7 @@ def test_an_unreachable_server():
     result = CliRunner().invoke(main, ["-p", "1", "-e", "x"])
     assert result.exit_code == 1
     assert "no connection to 127.0.0.1:1" in result.stderr
+    assert "sbin/start-node.sh starts one" in result.stderr
 
 
 def test_history_goes_to_xdg_or_home_or_nowhere(tmp_path, monkeypatch):

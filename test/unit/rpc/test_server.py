@@ -324,6 +324,16 @@ def test_frame_limit(serve, size):
         assert is_closed(sock)
 
 
+def test_a_browser_is_told_what_the_port_is(serve):
+    with connect(serve("client").port) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        found = b""
+        while piece := sock.recv(1000):
+            found += piece
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert b"speaks Thrift" in found
+
+
 def test_frame_of_exactly_the_limit(serve):
     server = serve("client", limits=ServerLimits(max_frame_bytes=42))
     with connect(server.port) as sock:
