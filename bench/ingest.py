@@ -4,7 +4,8 @@ Shapes: 100 x 100 DOUBLE tablets from 4 client processes; rows of 10 columns fro
 (`--row-clients`). The server under test is a real node process (or three), with
 raft_log_sync=always. Prints one JSON line.
 
-    python bench/ingest.py [--seconds 8] [--nodes 1|3] [--row-clients 8] [--record]
+    python bench/ingest.py [--seconds 8] [--nodes 1|3] [--columns 100] [--row-clients 8]
+        [--record]
 """
 
 from __future__ import annotations

@@ -59,6 +59,8 @@ from cluster.server.start_up_check import StartUpCheck
 from cluster.stop_signals import StopSignals
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine, EngineOptions
+from iotdb_engine.errors import EngineError
+from iotdb_engine.verify_report import Report
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +234,7 @@ class ClusterMain:
             address_book=self.address_book,
             answer_timeout_s=node.connection_timeout_ms / 1000,
             node_status=self._node_status,
+            verify=self._verify_data,
         )
         self.meta_server = MetaClusterServer(
             handler,
@@ -244,6 +247,11 @@ class ClusterMain:
         self._closers.add(self.meta_server.stop)
         self._set_own(meta_port=port)
         self._log_step(2, f"MetaClusterServer listens on {node.internal_ip}:{port}")
+
+    def _verify_data(self) -> Report:
+        if not hasattr(self, "engine"):
+            raise EngineError("this node has not opened its data yet")
+        return self.engine.verify()
 
     def step_03_check_configuration(self) -> None:
         """Go on only when more than half of the seeds agree on what must be alike."""

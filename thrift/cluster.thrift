@@ -251,6 +251,13 @@ struct NodeStatus {
   5: required map<string, string> stats
 }
 
+struct VerifyAnswer {
+  /* as JSON; docs/engine.md */
+  1: optional string report
+  /* why there is none */
+  2: optional string refusal
+}
+
 service RaftService {
   HeartbeatBatchResponse sendHeartbeat(1: HeartbeatBatch batch)
   VoteResponse startElection(1: VoteRequest request)
@@ -272,6 +279,8 @@ service RaftService {
 service MetaGroupService extends RaftService {
   CheckStatusResponse checkStatus(1: StartUpStatus status)
   NodeStatus queryNodeStatus()
+  /* checks everything that this node has stored, while it is used: may take minutes */
+  VerifyAnswer verifyData()
 }
 
 service DataGroupService extends RaftService {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,14 +22,19 @@ from cluster.rpc.gen.cluster.ttypes import (
     MemberStatus,
     NodeStatus,
     StartUpStatus,
+    VerifyAnswer,
 )
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.raft_handler import RaftHandler
 from cluster.threads import ThreadRegistry
+from iotdb_engine.errors import EngineError
+from iotdb_engine.verify_report import Report
 
 logger = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = 1
+_MOST_FAULTS = 1000
+"""In one answer; what is counted is counted whole."""
 
 
 class MetaHandler(RaftHandler):
@@ -40,6 +47,7 @@ class MetaHandler(RaftHandler):
         address_book: AddressBook,
         answer_timeout_s: float,
         node_status: Callable[[], tuple[list[RaftMember], dict[str, str]]],
+        verify: Callable[[], Report],
     ) -> None:
         super().__init__(
             find_member=self._find,
@@ -48,6 +56,8 @@ class MetaHandler(RaftHandler):
         )
         self._settings = settings
         self._node_status = node_status
+        self._verify = verify
+        self._verifying = threading.Lock()
         self.member: MetaMember | None = None
 
     def _find(self, group_id: GroupId) -> RaftMember | None:
@@ -94,6 +104,20 @@ class MetaHandler(RaftHandler):
                 if info.incarnation
             ],
         )
+
+    def verifyData(self) -> VerifyAnswer:  # noqa: N802
+        """Check what this node has stored, for nodetool; one at a time, since it reads it all."""
+        if not self._verifying.acquire(blocking=False):
+            return VerifyAnswer(refusal="this node is verifying already")
+        try:
+            report = self._verify()
+            plain = {**report.to_json(), "text": report.lines()[: _MOST_FAULTS + 1]}
+            plain["faults"] = plain["faults"][:_MOST_FAULTS]
+            return VerifyAnswer(report=json.dumps(plain))
+        except EngineError as error:
+            return VerifyAnswer(refusal=str(error))
+        finally:
+            self._verifying.release()
 
     def queryNodeStatus(self) -> NodeStatus:  # noqa: N802
         """Report this node's members, for nodetool."""

@@ -21,7 +21,7 @@ from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.raft.types import GroupId
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.gen.cluster import MetaGroupService
-from cluster.rpc.gen.cluster.ttypes import MemberStatus, NodeInfo, NodeStatus
+from cluster.rpc.gen.cluster.ttypes import MemberStatus, NodeInfo, NodeStatus, VerifyAnswer
 from cluster.server.digest_report import DigestAsker, digest_lines, digest_values
 from cluster.server.log_report import (
     entry_lines,
@@ -38,6 +38,8 @@ from iotdb_engine.errors import EngineError
 REFUSED = 1
 UNREACHABLE = 2
 _META_GROUP_ID = 0
+_VERIFY_S = 24 * 3600.0
+"""Long: a node reads all that it has stored."""
 
 
 class View(NamedTuple):
@@ -77,6 +79,24 @@ def ask_node(host: str, port: int, timeout_s: float) -> NodeStatus:
         return status
     finally:
         channel.close()
+
+
+def verify_node(host: str, port: int) -> dict[str, Any]:
+    """Have a node check what it has stored; return the report as plain values, and as `text`.
+
+    Raises:
+        RpcError: it does not answer.
+        EngineError: it can't check now.
+    """
+    channel = RpcChannel(lambda: (host, port), MetaGroupService.Client, _VERIFY_S)
+    try:
+        answer: VerifyAnswer = channel.call("verifyData", timeout_s=_VERIFY_S)
+    finally:
+        channel.close()
+    if answer.report is None:
+        raise EngineError(f"{_address(host, port)}: {answer.refusal}")
+    found: dict[str, Any] = json.loads(answer.report)
+    return found
 
 
 def ask_cluster(host: str, port: int, timeout_s: float) -> View:
@@ -401,22 +421,31 @@ def log(
 
 
 @command.command("verify")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @click.pass_obj
-def verify_data(asked: _Asked, /, *, folder: Path, as_json: bool) -> None:
-    """Check everything that a stopped node stored in its data FOLDER, without changing anything.
+def verify_data(asked: _Asked, /, *, folder: Path | None, as_json: bool) -> None:
+    """Check everything that a node stored, without changing anything.
 
-    Checksums of files and records, order, statistics against the data. Exit code 1: there are
-    faults, one line each.
+    With FOLDER, a stopped node's data; without, what the node that is asked (-h, -p) has stored
+    when it is asked, while it works. Checksums of files and records, order, statistics against the
+    data; of a stopped node also the log and the list of files. Exit code 1: there are faults, one
+    line each.
     """
     try:
-        report = engine_verify.verify(_engine_folder(folder))
-    except EngineError as error:
+        if folder is None:
+            plain = verify_node(asked.host, asked.port)
+            text = plain.pop("text")
+        else:
+            report = engine_verify.verify(_engine_folder(folder))
+            plain, text = report.to_json(), report.lines()
+    except (EngineError, RpcError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED)
-    _print(asked.as_json or as_json, report.to_json(), report.lines())
-    if not report.intact:
+    _print(asked.as_json or as_json, plain, text)
+    if not plain["intact"]:
         sys.exit(REFUSED)
 
 

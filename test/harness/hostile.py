@@ -168,6 +168,7 @@ def _internal_calls() -> list[bytes]:
             "executeRead": (c.ExecuteRequest(_GROUP, bytes(50), 10),),
             "checkStatus": (c.StartUpStatus(-1, node, {"default_replica_num": "3"}, False),),
             "queryNodeStatus": (),
+            "verifyData": (),
         },
     )
 

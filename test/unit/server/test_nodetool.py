@@ -11,7 +11,12 @@ from cluster.rpc.gen.cluster import MetaGroupService
 from cluster.rpc.gen.cluster.ttypes import MemberStatus, NodeInfo, NodeStatus
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server import nodetool
+from cluster.server.meta_cluster_server import MetaHandler
 from cluster.threads import ThreadRegistry
+from iotdb_engine import DataType, Engine, Fragment, Layout
+from iotdb_engine.errors import EngineError
+from iotdb_engine.key_format import Kind
+from iotdb_engine.store import Batch
 
 
 def member(group, role, **changes):
@@ -34,9 +39,13 @@ class FakeNode:
 
     def __init__(self):
         self.status = None
+        self.verify = None
 
     def queryNodeStatus(self):  # noqa: N802 - named by the protocol
         return self.status
+
+    def verifyData(self):  # noqa: N802 - named by the protocol
+        return self.verify.verifyData()
 
 
 @pytest.fixture
@@ -166,3 +175,47 @@ def test_wrong_usage_is_not_unreachable(monkeypatch, capsys):
         nodetool.main()
     assert ended.value.code == 1
     assert "Usage" in capsys.readouterr().err
+
+
+def meta_handler(verify):
+    return MetaHandler(
+        settings=None, address_book=None, answer_timeout_s=1, node_status=None, verify=verify
+    )
+
+
+def test_verify_of_a_running_node(cluster, capsys):
+    nodes, ports = cluster
+    layout = Layout((1,), (DataType.INT64,))
+    with Engine(":memory:") as engine:
+        nodes[0].verify = meta_handler(engine.verify)
+        region = engine.region(1)
+        times = bytes(8) + (1).to_bytes(8, "big")
+        region.write([Fragment(0, layout, 2, times, times)], 1)
+        region.flush()
+        code, out, _ = run(capsys, "-p", str(ports[0]), "verify")
+        assert code == 0
+        assert out.startswith("intact: ")
+        assert "2 points" in out
+        key = next(k for k, _ in region.store.view().scan(b"", b"\xff" * 40) if k[2] == Kind.CHUNK)
+        batch = Batch()
+        batch.put(key, b"damaged")
+        region.store.write(batch)
+        code, out, _ = run(capsys, "-p", str(ports[0]), "--json", "verify")
+        assert code == 1
+        report = json.loads(out)
+        assert not report["intact"]
+        assert [fault["series"] for fault in report["faults"][:1]] == [1]
+
+
+def test_a_node_verifies_once_at_a_time(cluster, capsys):
+    nodes, ports = cluster
+    seen = []
+
+    def verify():
+        seen.append(nodes[0].verify.verifyData().refusal)
+        raise EngineError("the disk is gone")
+
+    nodes[0].verify = meta_handler(verify)
+    code, _, err = run(capsys, "-p", str(ports[0]), "verify")
+    assert (code, seen) == (1, ["this node is verifying already"])
+    assert "the disk is gone" in err

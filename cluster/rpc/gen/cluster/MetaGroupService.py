@@ -31,6 +31,9 @@ class Iface(cluster.rpc.gen.cluster.RaftService.Iface):
     def queryNodeStatus(self):
         pass
 
+    def verifyData(self):
+        pass
+
 
 class Client(cluster.rpc.gen.cluster.RaftService.Client, Iface):
     def __init__(self, iprot, oprot=None):
@@ -94,12 +97,39 @@ class Client(cluster.rpc.gen.cluster.RaftService.Client, Iface):
             return result.success
         raise TApplicationException(TApplicationException.MISSING_RESULT, "queryNodeStatus failed: unknown result")
 
+    def verifyData(self):
+        self.send_verifyData()
+        return self.recv_verifyData()
+
+    def send_verifyData(self):
+        self._oprot.writeMessageBegin('verifyData', TMessageType.CALL, self._seqid)
+        args = verifyData_args()
+        args.write(self._oprot)
+        self._oprot.writeMessageEnd()
+        self._oprot.trans.flush()
+
+    def recv_verifyData(self):
+        iprot = self._iprot
+        (fname, mtype, rseqid) = iprot.readMessageBegin()
+        if mtype == TMessageType.EXCEPTION:
+            x = TApplicationException()
+            x.read(iprot)
+            iprot.readMessageEnd()
+            raise x
+        result = verifyData_result()
+        result.read(iprot)
+        iprot.readMessageEnd()
+        if result.success is not None:
+            return result.success
+        raise TApplicationException(TApplicationException.MISSING_RESULT, "verifyData failed: unknown result")
+
 
 class Processor(cluster.rpc.gen.cluster.RaftService.Processor, Iface, TProcessor):
     def __init__(self, handler):
         cluster.rpc.gen.cluster.RaftService.Processor.__init__(self, handler)
         self._processMap["checkStatus"] = Processor.process_checkStatus
         self._processMap["queryNodeStatus"] = Processor.process_queryNodeStatus
+        self._processMap["verifyData"] = Processor.process_verifyData
         self._on_message_begin = None
 
     def on_message_begin(self, func):
@@ -164,6 +194,29 @@ class Processor(cluster.rpc.gen.cluster.RaftService.Processor, Iface, TProcessor
             msg_type = TMessageType.EXCEPTION
             result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
         oprot.writeMessageBegin("queryNodeStatus", msg_type, seqid)
+        result.write(oprot)
+        oprot.writeMessageEnd()
+        oprot.trans.flush()
+
+    def process_verifyData(self, seqid, iprot, oprot):
+        args = verifyData_args()
+        args.read(iprot)
+        iprot.readMessageEnd()
+        result = verifyData_result()
+        try:
+            result.success = self._handler.verifyData()
+            msg_type = TMessageType.REPLY
+        except TTransport.TTransportException:
+            raise
+        except TApplicationException as ex:
+            logging.exception('TApplication exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = ex
+        except Exception:
+            logging.exception('Unexpected exception in handler')
+            msg_type = TMessageType.EXCEPTION
+            result = TApplicationException(TApplicationException.INTERNAL_ERROR, 'Internal error')
+        oprot.writeMessageBegin("verifyData", msg_type, seqid)
         result.write(oprot)
         oprot.writeMessageEnd()
         oprot.trans.flush()
@@ -398,6 +451,111 @@ class queryNodeStatus_result(object):
 all_structs.append(queryNodeStatus_result)
 queryNodeStatus_result.thrift_spec = (
     (0, TType.STRUCT, 'success', [NodeStatus, None], None, ),  # 0
+)
+
+
+class verifyData_args(object):
+
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('verifyData_args')
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(verifyData_args)
+verifyData_args.thrift_spec = (
+)
+
+
+class verifyData_result(object):
+    """
+    Attributes:
+     - success
+
+    """
+
+
+    def __init__(self, success=None,):
+        self.success = success
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 0:
+                if ftype == TType.STRUCT:
+                    self.success = VerifyAnswer()
+                    self.success.read(iprot)
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('verifyData_result')
+        if self.success is not None:
+            oprot.writeFieldBegin('success', TType.STRUCT, 0)
+            self.success.write(oprot)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
+all_structs.append(verifyData_result)
+verifyData_result.thrift_spec = (
+    (0, TType.STRUCT, 'success', [VerifyAnswer, None], None, ),  # 0
 )
 fix_spec(all_structs)
 del all_structs

@@ -2821,6 +2821,74 @@ class NodeStatus(object):
 
     def __ne__(self, other):
         return not (self == other)
+
+
+class VerifyAnswer(object):
+    """
+    Attributes:
+     - report
+     - refusal
+
+    """
+
+
+    def __init__(self, report=None, refusal=None,):
+        self.report = report
+        self.refusal = refusal
+
+    def read(self, iprot):
+        if iprot._fast_decode is not None and isinstance(iprot.trans, TTransport.CReadableTransport) and self.thrift_spec is not None:
+            iprot._fast_decode(self, iprot, [self.__class__, self.thrift_spec])
+            return
+        iprot.readStructBegin()
+        while True:
+            (fname, ftype, fid) = iprot.readFieldBegin()
+            if ftype == TType.STOP:
+                break
+            if fid == 1:
+                if ftype == TType.STRING:
+                    self.report = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                else:
+                    iprot.skip(ftype)
+            elif fid == 2:
+                if ftype == TType.STRING:
+                    self.refusal = iprot.readString().decode('utf-8', errors='replace') if sys.version_info[0] == 2 else iprot.readString()
+                else:
+                    iprot.skip(ftype)
+            else:
+                iprot.skip(ftype)
+            iprot.readFieldEnd()
+        iprot.readStructEnd()
+
+    def write(self, oprot):
+        if oprot._fast_encode is not None and self.thrift_spec is not None:
+            oprot.trans.write(oprot._fast_encode(self, [self.__class__, self.thrift_spec]))
+            return
+        oprot.writeStructBegin('VerifyAnswer')
+        if self.report is not None:
+            oprot.writeFieldBegin('report', TType.STRING, 1)
+            oprot.writeString(self.report.encode('utf-8') if sys.version_info[0] == 2 else self.report)
+            oprot.writeFieldEnd()
+        if self.refusal is not None:
+            oprot.writeFieldBegin('refusal', TType.STRING, 2)
+            oprot.writeString(self.refusal.encode('utf-8') if sys.version_info[0] == 2 else self.refusal)
+            oprot.writeFieldEnd()
+        oprot.writeFieldStop()
+        oprot.writeStructEnd()
+
+    def validate(self):
+        return
+
+    def __repr__(self):
+        L = ['%s=%r' % (key, value)
+             for key, value in self.__dict__.items()]
+        return '%s(%s)' % (self.__class__.__name__, ', '.join(L))
+
+    def __eq__(self, other):
+        return isinstance(other, self.__class__) and self.__dict__ == other.__dict__
+
+    def __ne__(self, other):
+        return not (self == other)
 all_structs.append(NodeInfo)
 NodeInfo.thrift_spec = (
     None,  # 0
@@ -3042,6 +3110,12 @@ NodeStatus.thrift_spec = (
     (3, TType.LIST, 'knownNodes', (TType.STRUCT, [NodeInfo, None], False), None, ),  # 3
     (4, TType.STRING, 'partitionTable', 'BINARY', None, ),  # 4
     (5, TType.MAP, 'stats', (TType.STRING, 'UTF8', TType.STRING, 'UTF8', False), None, ),  # 5
+)
+all_structs.append(VerifyAnswer)
+VerifyAnswer.thrift_spec = (
+    None,  # 0
+    (1, TType.STRING, 'report', 'UTF8', None, ),  # 1
+    (2, TType.STRING, 'refusal', 'UTF8', None, ),  # 2
 )
 fix_spec(all_structs)
 del all_structs
