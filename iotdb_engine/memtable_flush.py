@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.fragment import BlockDecoder, Decoded, decode_columns, decode_times
+from iotdb_engine.fragment import BlockDecoder, Decoded, decode_columns, decode_times, row_counts
 from iotdb_engine.memtable import Memtable, Rows
-from iotdb_engine.memtable_pages import PageSize
+from iotdb_engine.memtable_pages import PageSize, pages_of
 from iotdb_engine.memtable_read import MemSnapshot
-from iotdb_engine.memtable_view import AllRows, DeleteMasks, run_bytes
+from iotdb_engine.memtable_view import DeleteMasks, RowsOf, run_bytes
 from iotdb_engine.merge import Order, Run, last_wins, order_rows, picked_rows
 from iotdb_engine.tombstones import DroppedSeries
-from iotdb_engine.types import T_MAX, T_MIN, DataType
+from iotdb_engine.types import T_MAX, T_MIN, DataType, Fragment
 
 _BUFFER_BYTES = 8 << 20
 """Of each of the two buffers that a flush decodes and orders blocks of columns in."""
 
 _PAGE = PageSize(8192, 1 << 20)
+_PIECE_PAGES = 128
+"""Of a large layout, that a flush takes at once: a million rows; one column fills a buffer."""
 
 
 class Block(NamedTuple):
@@ -78,7 +81,8 @@ def flush_groups(
             else:
                 chosen.append((series_id, column))
         if chosen:
-            yield _shared_group(table, rows, chosen, buffers)
+            for start, end in _pieces(rows):
+                yield _shared_group(table, rows, chosen, buffers, start, end)
     for (slot, series_id), holders in sorted(split.items(), key=lambda item: item[0]):
         run = _merged(table, series_id, holders)
         if run is not None:
@@ -101,15 +105,46 @@ class _Buffers(NamedTuple):
     order: npt.NDArray[np.uint8]
 
 
+def _pieces(rows: Rows) -> list[tuple[int, int]]:
+    """Cut the fragments of a large layout where all rows before are earlier than all after.
+
+    What a flush holds decoded at once is a piece. Rows in no order of time stay one.
+    """
+    fragments = rows.fragments
+    size = int(row_counts(fragments).sum())
+    if DataType.TEXT in rows.layout.types:
+        size = max(size, sum(len(fragment.values) for fragment in fragments) >> 7)
+    whole = [(0, len(fragments))]
+    if size <= _PIECE_PAGES * _PAGE.rows:
+        return whole
+    pages = pages_of(rows, len(fragments), _PAGE)
+    before = np.maximum.accumulate(pages.highs)[:-1]
+    after = np.minimum.accumulate(pages.lows[::-1])[::-1][1:]
+    cuts = [0]
+    begun = 0
+    for page in (np.flatnonzero(before < after) + 1).tolist():
+        if page - begun >= _PIECE_PAGES:
+            cuts.append(int(pages.starts[page]))
+            begun = page
+    return list(pairwise([*cuts, len(fragments)]))
+
+
 def _shared_group(
-    table: Memtable, rows: Rows, chosen: Sequence[tuple[int, int]], buffers: _Buffers
+    table: Memtable,
+    rows: Rows,
+    chosen: Sequence[tuple[int, int]],
+    buffers: _Buffers,
+    start: int,
+    end: int,
 ) -> FlushGroup:
-    raw = decode_times(rows.fragments)
+    """Return the group of some neighbouring fragments."""
+    fragments = rows.fragments if end - start == len(rows.fragments) else rows.fragments[start:end]
+    raw = decode_times(fragments)
     order = order_rows(raw)
-    columns = _GroupColumns(table, rows, chosen, raw, order)
+    columns = _GroupColumns(table, rows, chosen, order, RowsOf(rows, raw, start, end), fragments)
     members = [series_id for series_id, _ in chosen]
     if DataType.TEXT in rows.layout.types:
-        width = sum(len(fragment.values) for fragment in rows.fragments) // len(raw)
+        width = sum(len(fragment.values) for fragment in fragments) // len(raw)
         return FlushGroup(rows.slot, order.times, chosen[0][0], members, width, columns.walked())
     return FlushGroup(rows.slot, order.times, chosen[0][0], members, 0, columns.blocks(buffers))
 
@@ -122,14 +157,16 @@ class _GroupColumns:
         table: Memtable,
         rows: Rows,
         chosen: Sequence[tuple[int, int]],
-        raw: npt.NDArray[np.int64],
         order: Order,
+        part: RowsOf,
+        fragments: Sequence[Fragment],
     ) -> None:
         self._deletes = table.deletes
         self._rows = rows
         self._chosen = chosen
         self._order = order
-        self._all = AllRows(rows, raw)
+        self._part = part
+        self._fragments = fragments
         self._masks = DeleteMasks(rows)
 
     def _valid(
@@ -138,7 +175,7 @@ class _GroupColumns:
         if not self._deletes:
             return valid
         deletes = [delete for delete in self._deletes if series_id in delete.series_ids]
-        return self._masks.apply(self._all, deletes, valid)
+        return self._masks.apply(self._part, deletes, valid)
 
     def _single(self, series_id: int, kind: DataType, decoded: Decoded) -> Block:
         run = last_wins(self._order, decoded.values, self._valid(series_id, decoded.valid))
@@ -147,14 +184,14 @@ class _GroupColumns:
     def walked(self) -> Iterable[Block]:
         """Yield columns of a layout with texts, which has to be walked value by value."""
         layout = self._rows.layout
-        decoded = decode_columns(layout, self._rows.fragments, [at for _, at in self._chosen])
+        decoded = decode_columns(layout, self._fragments, [at for _, at in self._chosen])
         for (series_id, at), column in zip(self._chosen, decoded, strict=True):
             yield self._single(series_id, layout.types[at], column)
 
     def blocks(self, buffers: _Buffers) -> Iterable[Block]:
         """Yield columns in blocks as large as the buffer allows."""
         types = self._rows.layout.types
-        decoder = BlockDecoder(self._rows.layout, self._rows.fragments, buffers.arrival)
+        decoder = BlockDecoder(self._rows.layout, self._fragments, buffers.arrival)
         picked = picked_rows(self._order, decoder.rows)
         for part in _neighbours(self._chosen, types, decoder.most_columns):
             kind = types[part[0][1]]

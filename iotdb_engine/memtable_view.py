@@ -82,18 +82,19 @@ class DeleteMasks:
         return None if both.all() else both
 
 
-class AllRows:
-    """All rows of one layout, as deletes see them."""
+class RowsOf:
+    """The rows of some neighbouring fragments of one layout, as deletes see them."""
 
-    def __init__(self, rows: Rows, times: Numbers) -> None:
+    def __init__(self, rows: Rows, times: Numbers, start: int, end: int) -> None:
         self.times = times
         self._rows = rows
+        self._span = start, end
         self._ordinals: Numbers | None = None
 
     def ordinals(self) -> Numbers:
         """Return the ordinal of each row."""
         if self._ordinals is None:
-            self._ordinals = row_ordinals(self._rows, 0, len(self._rows.ordinals))
+            self._ordinals = row_ordinals(self._rows, *self._span)
         return self._ordinals
 
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from harness.engine_machine import SERIES, EngineMachine
 from harness.engine_mutants import MUTANTS
-from iotdb_engine import T_MAX, T_MIN, DataType, errors, memtable_view, region_reads
+from iotdb_engine import T_MAX, T_MIN, DataType, errors, memtable_flush, memtable_view, region_reads
 from iotdb_engine.memtable_pages import PageSize
 
 TEST_SETTINGS = settings(
@@ -30,6 +30,8 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memtable_view, "_MILD_OVERLAP", 1.5)
     monkeypatch.setattr(memtable_view, "_HELD_CELLS", 40)
     monkeypatch.setattr(memtable_view, "_SAMPLE_STEP", 3)
+    monkeypatch.setattr(memtable_flush, "_PAGE", PageSize(2, 10))
+    monkeypatch.setattr(memtable_flush, "_PIECE_PAGES", 2)
     monkeypatch.setattr(region_reads, "PageSize", lambda rows, text_bytes: PageSize(2, text_bytes))
 
 

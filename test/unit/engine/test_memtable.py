@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import random
+from typing import Any
+
+import pytest
+
 from harness.fragments import make_fragment, make_layout
-from iotdb_engine import T_MAX, T_MIN, DataType
+from iotdb_engine import T_MAX, T_MIN, DataType, memtable_flush
 from iotdb_engine.memtable import Memtable
 from iotdb_engine.memtable_flush import flush_groups
 from iotdb_engine.memtable_pages import PageSize
@@ -107,3 +112,40 @@ def test_columns_of_a_layout_share_their_times() -> None:
     assert one.times.tolist() == two.times.tolist() == [1, 2, 3]
     assert two.valid is not None
     assert not two.valid.any()
+
+
+@pytest.mark.parametrize("with_texts", [False, True])
+def test_a_large_layout_is_flushed_in_pieces_that_follow_each_other(
+    with_texts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memtable_flush, "_PIECE_PAGES", 2)
+    monkeypatch.setattr(memtable_flush, "_PAGE", PageSize(4, 1000))
+    kinds = {1: DataType.INT64, 2: DataType.TEXT if with_texts else DataType.INT64}
+    layout = make_layout(kinds)
+    rng = random.Random(4)
+    table = Memtable()
+    expected: dict[int, dict[int, Any]] = {1: {}, 2: {}}
+    for number in range(60):
+        time = number + rng.choice((0, 0, 0, -3))
+        cells: list[Any] = [number, b"%d" % number if with_texts else -number]
+        cells[1] = rng.choice((cells[1], cells[1], None))
+        table.append([make_fragment(layout, [(time, cells)])])
+        for series_id, cell in zip((1, 2), cells, strict=True):
+            if cell is not None:
+                expected[series_id][time] = cell
+        if number == 40:
+            table.delete([2], 10, 38)
+            expected[2] = {t: v for t, v in expected[2].items() if not 10 <= t <= 38}
+    found: dict[int, dict[int, Any]] = {1: {}, 2: {}}
+    highest, groups = -100, 0
+    for group in flush_groups(table, DroppedSeries([])):
+        groups += 1
+        assert group.times[0] > highest
+        highest = int(group.times[-1])
+        for block in group.blocks:
+            ok = [True] * len(group.times) if block.valid is None else block.valid.tolist()
+            for series_id, values in zip(block.series_ids, block.values.tolist(), strict=True):
+                cells = zip(group.times.tolist(), values, ok, strict=True)
+                found[series_id].update({t: v for t, v, good in cells if good})
+    assert found == expected
+    assert groups > 3
