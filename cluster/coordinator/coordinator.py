@@ -26,7 +26,7 @@ from cluster.coordinator.template_operations import TemplateOperations
 from cluster.errors import Status
 from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
-from cluster.plan.plans import MetaPlan
+from cluster.plan.plans import MetaPlan, TriggerPlan
 from cluster.plan.reads import Consistency
 from cluster.query.udf.triggers import TriggerRuntime
 from cluster.raft.types import GroupId
@@ -101,13 +101,14 @@ class Coordinator:
         self.triggers = TriggerRuntime(
             Path(node.udf_dir) if node.udf_dir else None, node.udf_timeout_ms / 1000
         )
+        self._insert_triggers = InsertTriggers(lambda: meta_state().registry, self.triggers)
         self.inserter = Inserter(
             access=access,
             router=self.router,
             storage_groups=self.storage_groups,
             cache=cache,
             templates=self.templates,
-            triggers=InsertTriggers(lambda: meta_state().registry, self.triggers),
+            triggers=self._insert_triggers,
             auto_create=node.enable_auto_create_schema,
             now=self.now,
         )
@@ -184,6 +185,12 @@ class Coordinator:
         outcome = self.execute_meta(plan, deadline)
         self._access.announce_meta(deadline)
         return Status(outcome.status, outcome.message)
+
+    def change_triggers(self, plan: TriggerPlan, deadline: Deadline) -> Status:
+        """Apply a change of a trigger; what runs here of one that is stopped ends at once."""
+        status = self.change_meta(plan, deadline)
+        self._insert_triggers.any_started()
+        return status
 
     def sync_meta(self, deadline: Deadline) -> None:
         """Make this node's meta state as new as any acknowledged change."""

@@ -163,6 +163,8 @@ def run_registry_statement(
             plan = CreateContinuousQueryPlan(_new_query(statement, coordinator.now(), zone))
         case registry.DropContinuousQuery():
             plan = ContinuousQueryPlan(RegistryAction.DROP, statement.name)
+    if isinstance(plan, TriggerPlan):
+        return coordinator.change_triggers(plan, deadline)
     return coordinator.change_meta(plan, deadline)
 
 

@@ -89,8 +89,12 @@ class WorkerProcess:
         """Whether it can be asked again."""
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """End the process; any thread may. Who asks it meanwhile is told so, and closes it."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process, and give back what it held."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

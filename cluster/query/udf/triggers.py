@@ -39,12 +39,26 @@ class _Running:
         self.made: tuple[Trigger, Code] | None = None
         self.process: WorkerProcess | None = None
         self.is_given_up = False
-        """Its trigger was stopped or dropped: who waited for the lock finds nothing to fire."""
+        """Its trigger was stopped or dropped: who waits for the lock finds nothing to fire, and who
+        waits for an answer goes on without one."""
 
     def end(self) -> None:
         if self.process is not None:
             self.process.close()
         self.made = self.process = None
+
+    def give_up(self) -> None:
+        """End it at once, the batch under way included."""
+        self.is_given_up = True
+        if self.lock.acquire(blocking=False):
+            try:
+                self.end()
+            finally:
+                self.lock.release()
+            return
+        process = self.process
+        if process is not None:
+            process.kill()  # who holds the lock closes it
 
 
 class TriggerRuntime:
@@ -80,7 +94,7 @@ class TriggerRuntime:
             process.close()
 
     def fire(self, trigger: Trigger, batch: TriggerBatch, timeout_s: float) -> None:
-        """Hand a batch to a trigger and wait until it has taken it.
+        """Hand a batch to a trigger and wait until it has taken it, or the trigger is stopped.
 
         Raises:
             UdfError: it failed, took too long, or can't be run here.
@@ -93,28 +107,33 @@ class TriggerRuntime:
         try:
             if self._closed:
                 raise UdfError("the server is being stopped")
-            if running.is_given_up:
-                return
-            process = self._process(running, trigger, folder)
-            try:
-                process.ask(_fire(batch), max(0.0, end - time.monotonic()))
-            finally:
-                if not process.alive:
-                    running.end()
+            if not running.is_given_up:
+                self._ask(running, trigger, folder, batch, end)
         finally:
             running.lock.release()
 
+    def _ask(
+        self, running: _Running, trigger: Trigger, folder: Path, batch: TriggerBatch, end: float
+    ) -> None:
+        try:
+            process = self._process(running, trigger, folder)
+            process.ask(_fire(batch), max(0.0, end - time.monotonic()))
+        except UdfError:
+            if self._closed or not running.is_given_up:
+                raise
+        finally:
+            if running.is_given_up or running.process is None or not running.process.alive:
+                running.end()
+
     def keep(self, names: Collection[str]) -> None:
-        """End the processes of all triggers but these, when their batch is done."""
+        """End the processes of all triggers but these."""
         with self._lock:
             gone = [self._running.pop(name) for name in set(self._running) - set(names)]
         for running in gone:
-            with running.lock:
-                running.is_given_up = True
-                running.end()
+            running.give_up()
 
     def close(self) -> None:
-        """End the processes; a batch under way goes on until its time is up."""
+        """End the processes."""
         self._closed = True
         self.keep(())
 

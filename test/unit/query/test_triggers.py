@@ -5,6 +5,8 @@ import logging
 import re
 import shutil
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +103,10 @@ def test_inserts_that_were_seen_before_fire_too(database, told):
     names, types = ("s",), (DataType.DOUBLE,)
     prepared = Prepared(LayoutKey("root.sg.d", names, types, False))
     value = np.array([1.0], ">f8").tobytes()
-    for time in range(5):
-        if time == 3:
+    for at in range(5):
+        if at == 3:
             create(database, told, "a", "BEFORE", "root.sg.d")
-        stamp = np.array([time], ">i8").tobytes()
+        stamp = np.array([at], ">i8").tobytes()
         item = InsertItem(
             "root.sg.d", names, types, 1, stamp, value, b"", aligned=False, prepared=prepared
         )
@@ -226,6 +228,30 @@ def test_stopped_and_started_and_dropped(database, told):
     for sql in ("DROP TRIGGER a", "START TRIGGER a", "STOP TRIGGER a"):
         with pytest.raises(ClusterError, match="Trigger a does not exist"):
             database.execute(sql)
+
+
+def test_stopping_ends_the_wait_for_one_that_hangs(folder):
+    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms="600000") as database:
+        database.execute("CREATE TIMESERIES root.sg.d.s WITH DATATYPE=DOUBLE")
+        database.execute("CREATE TRIGGER bad BEFORE INSERT ON root.sg.d.s AS 'sample:FiresTooLong'")
+        triggers = database.coordinator.triggers
+        insert = threading.Thread(
+            target=database.execute, args=["INSERT INTO root.sg.d(time, s) VALUES (1, 1)"]
+        )
+        insert.start()
+        wait_for(lambda: triggers._running and triggers._running["bad"].process is not None)
+        database.execute("STOP TRIGGER bad")
+        insert.join(30)
+        assert not insert.is_alive()
+        assert not triggers._running
+        assert rows_of(database) == [[1, 1.0]]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_those_of_a_series_go_with_it(database, told):
