@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_client.columns import DTYPES, PageColumns, decode_texts
-from iotdb_client.errors import DataError, NotSupportedError
+from iotdb_client.errors import DataError, NotSupportedError, ProgrammingError
 from iotdb_client.rows import ResultShape
 from iotdb_client.types import DataType
 
@@ -241,7 +241,8 @@ class TableBuilder:
 
 def _pandas_column(pandas: Any, column: _Whole) -> Any:  # noqa: ANN401
     if isinstance(column.values, list):
-        return pandas.Series(column.values, dtype=None if column.values else "object")
+        # an empty column has the type that texts get
+        return pandas.Series(column.values or [""])[: len(column.values)]
     if column.nulls is None:
         return column.values
     if column.kind in ("FLOAT", "DOUBLE"):
@@ -262,6 +263,9 @@ def _arrow_column(arrow: Any, column: _Whole) -> Any:  # noqa: ANN401
 def to_polars(table: Table, times: str) -> pl.DataFrame:
     """Return a polars DataFrame; see `Cursor.to_polars`."""
     polars = need("polars", "polars")
+    if len(set(table.names)) != len(table.names):
+        twice = next(name for name in table.names if table.names.count(name) > 1)
+        raise ProgrammingError(f"polars has no two columns of one name ({twice}): use AS")
     return polars.from_arrow(table.arrow(times))
 
 
@@ -311,20 +315,36 @@ def of_pandas(frame: pd.DataFrame, time_column: str | None, precision: str) -> T
     return TabletColumns(times, names, types, columns, masks)
 
 
-def _times(series: Any, precision: str) -> npt.NDArray[np.int64]:  # noqa: ANN401
+def _times(series: Any, precision: str, *, of_rows: bool = True) -> npt.NDArray[np.int64]:  # noqa: ANN401
     if series.isna().any():
         raise DataError("a time is missing")
     kind = series.dtype.kind
     if kind == "M":
         if getattr(series.dtype, "tz", None) is not None:
             series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-        return np.asarray(series, dtype=f"datetime64[{precision}]").view(np.int64)
+        moments = np.asarray(series)
+        times = moments.astype(f"datetime64[{precision}]")
+        if of_rows:
+            _check_kept(moments, times, precision)
+        return times.view(np.int64)
     if kind not in "iu":
         raise DataError(
             f"times are datetimes or whole numbers, not {series.dtype}: name the time column, or "
             "make it the index"
         )
     return series.to_numpy(dtype=np.int64)  # type: ignore[no-any-return]
+
+
+def _check_kept(
+    moments: npt.NDArray[np.datetime64], times: npt.NDArray[np.datetime64], precision: str
+) -> None:
+    """Refuse times that differ by less than the server's unit: rows would replace one another."""
+    if bool((times == moments).all()) or len(np.unique(times)) == len(np.unique(moments)):
+        return
+    raise DataError(
+        f"some times differ by less than a unit of the server's clock ({precision}), and would be "
+        f"the same there: round them, and make them distinct"
+    )
 
 
 def _of_series(pandas: Any, name: str, series: Any, precision: str) -> tuple[DataType, Any, Any]:  # noqa: ANN401
@@ -335,7 +355,7 @@ def _of_series(pandas: Any, name: str, series: Any, precision: str) -> tuple[Dat
         filled = series if mask is None else series.ffill().bfill()
         if mask is not None and mask.all():
             return DataType.INT64, np.zeros(len(series), np.int64), mask
-        return DataType.INT64, _times(filled, precision), mask
+        return DataType.INT64, _times(filled, precision, of_rows=False), mask
     if dtype.kind in "biuf":
         data_type = _numeric_type(name, dtype)
         target = np.bool_ if data_type is DataType.BOOLEAN else f"{dtype.kind}{dtype.itemsize}"
@@ -398,7 +418,10 @@ def of_arrow(table: pa.Table, time_column: str, precision: str) -> TabletColumns
     for name in table.column_names:
         column = table.column(name).combine_chunks()
         if arrow.types.is_timestamp(column.type):
+            given = column
             column = column.cast(arrow.timestamp(precision, column.type.tz), safe=False)
+            if name == time_column and not column.null_count:
+                _check_kept(_moments(given), _moments(column), precision)
             column = column.cast(arrow.int64())
         if name == time_column:
             if column.null_count:
@@ -416,6 +439,11 @@ def of_arrow(table: pa.Table, time_column: str, precision: str) -> TabletColumns
         columns.append(values)
         masks.append(mask)
     return TabletColumns(times, names, types, columns, masks)
+
+
+def _moments(column: Any) -> npt.NDArray[np.datetime64]:  # noqa: ANN401
+    moments: npt.NDArray[np.datetime64] = column.to_numpy(zero_copy_only=False)
+    return moments
 
 
 def _of_arrow_column(arrow: Any, name: str, column: Any) -> tuple[DataType, Any]:  # noqa: ANN401

@@ -87,10 +87,15 @@ def test_arrow_and_polars(database, connection):
 def test_an_empty_result_and_columns_named_twice(database, connection):
     result(database, [])
     assert connection.execute("select").to_arrow().num_rows == 0
-    assert list(connection.execute("select").to_pandas().columns)[:2] == ["Time", "c0"]
+    empty = connection.execute("select").to_pandas()
+    assert list(empty.columns)[:2] == ["Time", "c0"]
+    result(database, [FULL])
+    assert connection.execute("select").to_pandas().dtypes.equals(empty.dtypes)
     database.results["select"] = Table(["a", "a"], ["INT32"] * 2, [(1, 1)], times=[0])
     assert connection.execute("select").to_pandas().to_numpy().tolist()[0][1:] == [1, 1]
     assert connection.execute("select").to_arrow().column_names == ["Time", "a", "a"]
+    with pytest.raises(iotdb_client.ProgrammingError, match="use AS"):
+        connection.execute("select").to_polars()
 
 
 def test_a_table_is_of_all_rows(database, connection):
@@ -169,6 +174,27 @@ def test_an_arrow_table_goes_in_and_comes_out(local):
     for number, name in enumerate(table.column_names[1:], start=1):
         # NaN equals nothing, itself included
         assert str(back.column(number).to_pylist()) == str(table.column(name).to_pylist())
+
+
+def test_times_finer_than_the_servers_are_refused_where_rows_would_replace_one_another(local):
+    start = np.datetime64("2024-05-01T00:00:00.000000")
+    apart = start + np.array([1, 1001, 2001], "timedelta64[us]")
+    together = start + np.array([1, 2, 2001], "timedelta64[us]")
+    table = pa.table({"Time": pa.array(apart), "x": [1.0, 2.0, 3.0]})
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0]}, index=apart)
+    assert local.insert_dataframe("root.a.d", frame) == 3
+    assert local.insert_arrow("root.a.e", table) == 3
+    for device in ("d", "e"):
+        assert local.execute(f"select count(x) from root.a.{device}").fetchall() == [(3,)]
+    frame.index = pd.DatetimeIndex(together)
+    with pytest.raises(iotdb_client.DataError, match=r"less than a unit .*ms"):
+        local.insert_dataframe("root.a.d", frame)
+    with pytest.raises(iotdb_client.DataError, match=r"less than a unit .*ms"):
+        local.insert_arrow("root.a.e", table.set_column(0, "Time", pa.array(together)))
+    # two rows of one time, and fine moments as values, are the caller's business
+    frame.index = pd.DatetimeIndex([apart[0], apart[0], apart[1]])
+    frame["seen"] = together
+    assert local.insert_dataframe("root.a.f", frame) == 3
 
 
 def test_time_column_and_types_are_the_callers_to_say(local):
