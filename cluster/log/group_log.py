@@ -282,38 +282,46 @@ class GroupLog:
             LogCorrupt: a record on disk is damaged.
             OSError: the disk can't be read.
         """
-        with self._lock:
-            base = self._base
-            last = base + len(self._terms)
-            if not base < lo <= hi <= last + 1:
-                raise LogTruncated(self.group_id, lo, hi, base + 1, last)
-            if lo == hi:
-                return []
-            start = lo - base - 1
-            stop = self._stop_locked(start, hi - base - 1, max_bytes)
-            uncached = len(self._terms) - len(self._cache)
-            if start >= uncached:
-                return self._cache[start - uncached : stop - uncached]
-            from_disk = min(stop, uncached)
-            places = [
-                Place(LogIndex(lo + i), term, size, position)
-                for i, (term, size, position) in enumerate(
-                    zip(
-                        self._terms[start:from_disk],
-                        self._sizes[start:from_disk],
-                        self._positions[start:from_disk],
-                        strict=True,
-                    )
+        places: list[Place] = []
+        while True:
+            with self._lock:
+                before = places
+                places, cached = self._places_locked(lo, hi, max_bytes)
+            try:
+                return self._reader.read(self.group_id, places) + cached if places else cached
+            except FileNotFoundError:
+                # dropped, truncated or moved since; if they stand where they stood, a file is gone
+                if places == before:
+                    raise
+
+    def _places_locked(
+        self, lo: LogIndex, hi: LogIndex, max_bytes: int
+    ) -> tuple[list[Place], list[Entry]]:
+        """Return where the entries stand that `entries` is to read, and those that follow them."""
+        base = self._base
+        last = base + len(self._terms)
+        if not base < lo <= hi <= last + 1:
+            raise LogTruncated(self.group_id, lo, hi, base + 1, last)
+        if lo == hi:
+            return [], []
+        start = lo - base - 1
+        stop = self._stop_locked(start, hi - base - 1, max_bytes)
+        uncached = len(self._terms) - len(self._cache)
+        if start >= uncached:
+            return [], self._cache[start - uncached : stop - uncached]
+        from_disk = min(stop, uncached)
+        places = [
+            Place(LogIndex(lo + i), term, size, position)
+            for i, (term, size, position) in enumerate(
+                zip(
+                    self._terms[start:from_disk],
+                    self._sizes[start:from_disk],
+                    self._positions[start:from_disk],
+                    strict=True,
                 )
-            ]
-            cached = self._cache[: stop - uncached] if stop > uncached else []
-        try:
-            found = self._reader.read(self.group_id, places)
-        except FileNotFoundError:
-            if lo > self._base:
-                raise
-            raise LogTruncated(self.group_id, lo, hi, self._base + 1, self.last_index) from None
-        return found + cached
+            )
+        ]
+        return places, self._cache[: stop - uncached] if stop > uncached else []
 
     def payload_bytes(self, lo: LogIndex, hi: LogIndex) -> int:
         """Return the payload bytes of the entries [lo, hi), as far as they are in the log."""

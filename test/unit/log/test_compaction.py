@@ -125,6 +125,44 @@ def test_entries_that_cannot_be_dropped_are_moved(open_log, tmp_path, copy_of):
     assert log.group(1).move_oldest(1 << 20) > 0
 
 
+@pytest.mark.parametrize("truncates", [False, True])
+def test_entries_that_are_moved_while_they_are_read_are_read_where_they_stand(
+    open_log, tmp_path, truncates
+):
+    class Slow(FaultyDisk):
+        before_open = None
+
+        def open(self, path, flags, *more):
+            hook, self.before_open = self.before_open, None
+            if hook is not None:
+                hook()
+            return super().open(path, flags, *more)
+
+    disk = Slow()
+    log = open_log(segment_bytes=4096, cache_bytes=0, files=disk)
+    stuck, busy = Waited(log.group(1)), Waited(log.group(2))
+    kept = stuck.append(5)
+    fill(busy, 20)
+    first = segments(tmp_path / "log")[0]
+
+    def move():
+        while stuck.group.move_oldest(1 << 20):
+            busy.append(1)
+        if truncates:
+            stuck.put(truncate_from=4, entries=[make_entry(4, 9)])
+        busy.group.compact(busy.group.last_index)
+        busy.append(1)
+        busy.append(1)
+        assert not first.exists()
+
+    disk.before_open = move
+    if truncates:
+        with pytest.raises(LogTruncated):
+            stuck.group.entries(1, 6, 1 << 20)
+    else:
+        assert stuck.group.entries(1, 6, 1 << 20) == kept
+
+
 def test_what_was_truncated_while_it_moved_stays_away(open_log, tmp_path):
     disk = FaultyDisk()
     log = open_log(files=disk, segment_bytes=4096)
