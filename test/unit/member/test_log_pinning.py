@@ -21,6 +21,7 @@ def keeper_of(node: GroupNode) -> LogKeeper:
         flush=lambda group_id: node.engine.region(group_id).flush(wait=False),
         segment_bytes=SEGMENT,
         flush_after_bytes=2 * SEGMENT,
+        flush_after_entries=100_000,
         max_bytes=4 * SEGMENT,
     )
 
