@@ -20,6 +20,8 @@ from iotdb_engine.window_pass import aggregate_alike, can_be_alike
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
 SeriesList = Sequence[tuple[int, DataType]]
+_FEW_DELETES = 8
+"""Up to so many it takes less to ask each whether it concerns a series than to heed them all."""
 
 
 class RegionRead:
@@ -136,14 +138,18 @@ class RegionRead:
     def _plain_indices(self, series: SeriesList) -> list[SeriesIndex | None]:
         """Return the page tables of the series of which they tell everything, None of others."""
         ids = [series_id for series_id, _ in series]
-        if self._cuts.any or self._ttl:
-            return [None] * len(ids)
-        tables = self.snapshot.tables
-        if not tables and not self._cuts.dropped:
-            return list(self._reader.indices(ids, self.slots))
-        plain = [self._is_plain(series_id) for series_id in ids]
+        if not self.snapshot.tables and not self._cuts.dropped and not self._cuts.any:
+            plain = [True] * len(ids)
+        else:
+            plain = [self._is_plain(series_id) for series_id in ids]
         found = iter(self._reader.indices([*compress(ids, plain)], self.slots))
-        return [next(found) if one else None for one in plain]
+        indices = [next(found) if one else None for one in plain]
+        if not self._ttl:
+            return indices
+        return [
+            index if index is not None and self._is_alive(series_id, index) else None
+            for series_id, index in zip(ids, indices, strict=True)
+        ]
 
     def _one_by_one(
         self, series: tuple[int, DataType], windows: Windows, needs: Needs
@@ -185,13 +191,18 @@ class RegionRead:
         series_id, kind = series
         if not self._is_plain(series_id):
             return None
-        return _whole_of(self._reader.index(series_id, self.slots), kind, t_min, t_max)
+        index = self._reader.index(series_id, self.slots)
+        return _whole_of(index, kind, t_min, t_max) if self._is_alive(series_id, index) else None
 
     def _is_plain(self, series_id: int) -> bool:
         """Tell whether what is on disk is all that there is to know about a series."""
-        if self._cuts.any or self._ttl or self.is_dropped(series_id):
+        if self.is_dropped(series_id) or self._cuts.may_hide(series_id):
             return False
         return not any(table.holds(series_id) for _, table in self.snapshot.tables)
+
+    def _is_alive(self, series_id: int, index: SeriesIndex) -> bool:
+        """Tell whether no row of a series is expired."""
+        return not len(index.pages) or int(index.pages["low"][0]) >= self.floor_of(series_id)
 
     def close(self) -> None:
         """Let go of the state; may be repeated."""
@@ -254,6 +265,14 @@ class Cuts:
     def any(self) -> bool:
         """Tell whether there are any, of any series."""
         return bool(self._stored or self._frozen or self._active)
+
+    def may_hide(self, series_id: int) -> bool:
+        """Tell whether some delete may concern a series; sure only where deletes are few."""
+        if not self.any:
+            return False
+        if len(self._stored) + len(self._frozen) + len(self._active) > _FEW_DELETES:
+            return True
+        return bool(self.of(series_id))
 
     def of(self, series_id: int) -> list[Cut]:
         """Return the cuts of one series."""

@@ -14,6 +14,7 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, WrongType
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.reader import Reader
+from iotdb_engine.region_read import RegionRead
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
 from iotdb_engine.types import BATCH_DTYPES
 
@@ -545,3 +546,31 @@ def test_the_last_point_comes_from_memory_without_a_scan(
     assert region.last(series) == [(59, 7), (70, 1)]
     region.delete([2], 65, 80, 5)
     assert region.last(series) == [(59, 7), (59, -59)]
+
+
+@pytest.mark.parametrize("how", ["a delete of others", "a rule that expires nothing"])
+def test_statistics_serve_where_deletes_and_rules_do_not_concern_a_series(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(":memory:", EngineOptions(compaction=False, now=lambda: 1000)) as engine:
+        region = engine.region(1)
+        layout = make_layout({1: DataType.INT64, 2: DataType.INT64})
+        region.write([make_fragment(layout, [(n, [n, n]) for n in range(100)])], 1)
+        region.flush()
+        if how == "a delete of others":
+            region.delete([2], 0, 50, 2)
+        else:
+            region.set_ttl(1, 2, 1000, 2)
+            region.set_ttl(2, 3, 949, 3)
+        region.flush()
+        loaded = []
+        original = RegionRead.load
+        monkeypatch.setattr(
+            RegionRead,
+            "load",
+            lambda self, *more, **named: loaded.append(more[1]) or original(self, *more, **named),
+        )
+        series = [(1, DataType.INT64), (2, DataType.INT64)]
+        assert [one.count for one in region.aggregate(series, T_MIN, T_MAX)] == [100, 49]
+        assert region.last(series) == [(99, 99), (99, 99)]
+        assert set(loaded) == {2}
