@@ -233,7 +233,7 @@ class EngineStates:
             self._engine.close(flush=False)
             self._engine = None
 
-    def pieces(self, machine: EngineMachine, meta: SnapshotMeta) -> list[bytes]:
+    def pieces(self, machine: EngineMachine, meta: SnapshotMeta) -> tuple[str, list[bytes]]:
         assert self._engine is not None
         export = self._engine.export(GROUP)
         try:
@@ -245,11 +245,13 @@ class EngineStates:
         self.meta = meta  # the flush made it durable
         share = len(records) // PIECES + 1
         pieces = [pack_records(records[i * share : (i + 1) * share]) for i in range(PIECES)]
-        return [sequence.to_bytes(8, "big") + piece for piece in pieces]
+        # replicas have the same points, not the same records
+        source = f"{self._chance()}"
+        return source, [sequence.to_bytes(8, "big") + piece for piece in pieces]
 
-    def stage(self, pieces: list[bytes], meta: SnapshotMeta) -> Any:
+    def stage(self, pieces: list[bytes], last: Any) -> Any:
         assert self._engine is not None
-        transfer = self._engine.begin_import(GROUP, f"{meta.index}/{meta.term}/{pieces[0][:8]!r}")
+        transfer = self._engine.begin_import(GROUP, last.source)
         for piece in pieces:
             records = unpack_records(piece[8:])
             transfer.write([item for item in records if item[0] > transfer.progress.last_key])

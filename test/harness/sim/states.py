@@ -99,13 +99,16 @@ class StubStates:
     def close(self) -> None:
         """The run is over."""
 
-    def pieces(self, machine: Machine, meta: SnapshotMeta) -> list[bytes]:
-        """Return the present state for another node, in PIECES pieces."""
+    def pieces(self, machine: Machine, meta: SnapshotMeta) -> tuple[str, list[bytes]]:
+        """Return the present state for another node, in PIECES pieces, and its name.
+
+        Two of the same name are the same bytes.
+        """
         data = machine.to_bytes()
         size = len(data) // PIECES + 1
-        return [data[i * size : (i + 1) * size] for i in range(PIECES)]
+        return "", [data[i * size : (i + 1) * size] for i in range(PIECES)]
 
-    def stage(self, pieces: list[bytes], meta: SnapshotMeta) -> Any:
+    def stage(self, pieces: list[bytes], last: Any) -> Any:
         """Put a state that has arrived beside the present one."""
         return Machine.from_bytes(b"".join(pieces))
 

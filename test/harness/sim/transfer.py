@@ -30,6 +30,7 @@ class Piece(NamedTuple):
     number: int
     data: bytes
     crc: int
+    source: str
 
 
 class PieceAnswer(NamedTuple):
@@ -51,7 +52,7 @@ class Sender:
         self._order = order
         # a copy: the state goes on, the snapshot doesn't
         self.meta = node.core_meta(node.machine.index)
-        self._pieces = node.disk.states.pieces(node.machine, self.meta)
+        self._source, self._pieces = node.disk.states.pieces(node.machine, self.meta)
         self._wanted = 0
         self._tries = 0
         self.is_over = False
@@ -76,6 +77,7 @@ class Sender:
                 self._wanted,
                 node.cluster.maybe_flip(data),
                 zlib.crc32(data),
+                self._source,
             )
         )
         node.after(_RETRY_US, self._again, self._wanted, self._tries)
@@ -104,6 +106,7 @@ class Receiver:
     def __init__(self, node: SimNode) -> None:
         self._node = node
         self._meta: SnapshotMeta | None = None
+        self._source = ""
         self._pieces: list[bytes] = []
 
     def on_piece(self, piece: Piece) -> None:
@@ -112,13 +115,13 @@ class Receiver:
         if not node.wants(piece.meta):
             self._answer(piece, PIECES, done=not node.is_installing)
             return
-        if self._meta != piece.meta:
-            self._meta = piece.meta
+        if (self._meta, self._source) != (piece.meta, piece.source):
+            self._meta, self._source = piece.meta, piece.source
             self._pieces = []
         if piece.number == len(self._pieces) < PIECES and node.cluster.accepts(piece):
             self._pieces.append(piece.data)
         if len(self._pieces) == PIECES:
-            node.install(piece, node.disk.states.stage(self._pieces, piece.meta))
+            node.install(piece, node.disk.states.stage(self._pieces, piece))
             self._meta = None
         else:
             self._answer(piece, len(self._pieces), done=False)
