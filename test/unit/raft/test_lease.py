@@ -71,7 +71,11 @@ def answer(peer, frm, context):
 
 
 def is_read_at_once(peer, late_ticks=0):
-    return bool(peer.step(ReadRequest(random.getrandbits(60), late_ticks)).reads)
+    """Whether a read is; what is said without a step must be the same."""
+    told = peer.core.readable_index(late_ticks)
+    ready = peer.step(ReadRequest(random.getrandbits(60), late_ticks)).reads
+    assert [index for _, index in ready] == ([] if told is None else [told])
+    return bool(ready)
 
 
 def test_a_lease_lasts_from_when_the_confirmed_heartbeat_was_sent():
@@ -247,3 +251,17 @@ def test_a_member_that_starts_keeps_what_it_may_have_promised(lease, term, voter
     for _ in range(2 * ELECTION):
         core.step(Tick())
     assert core.role is not Role.FOLLOWER
+
+
+def test_who_is_alone_reads_at_once_when_its_first_entry_is_committed():
+    peer = Peer(1, Membership((1,)), config=RaftConfig(1))
+    assert peer.core.readable_index() is None
+    while peer.core.role is not Role.LEADER:
+        assert peer.core.readable_index() is None
+        peer.step(Tick())
+    while peer.core.commit < peer.core.last_index:
+        assert peer.core.readable_index() is None
+        peer.step(Tick())
+    assert is_read_at_once(peer)
+    peer.step(Propose((b"a",)))
+    assert peer.core.readable_index() == peer.core.commit
