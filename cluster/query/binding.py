@@ -33,6 +33,7 @@ from cluster.query.functions.operators import Operand, bind_operator, constant_o
 from cluster.query.functions.registry import BUILT_IN, KNOWN
 from cluster.query.row_aggregates import COUNT_TIME, ROW_AGGREGATES
 from cluster.query.where import times_around
+from cluster.query.without_null import listed_text
 from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
 from cluster.sql.modern_expressions import constant_or_none
@@ -210,7 +211,7 @@ def kind_of(item: SelectItem) -> ItemKind:
     """
     kinds = set(_kinds(item.expression))
     if not kinds:
-        raise metadata_error(f"Constant operand is not allowed: {_first_constant(item.expression)}")
+        raise metadata_error(f"Constant operand is not allowed: {listed_text(item.expression)}")
     if len(kinds) > 1:
         raise query_error("User-defined and built-in hybrid aggregation is not supported together.")
     (kind,) = kinds
@@ -237,26 +238,6 @@ def _kinds(expression: Expression) -> list[ItemKind]:
             return [kind for operand in expression.operands for kind in _kinds(operand)]
         case TimeExpression():
             raise metadata_error("time is no column: it can be compared with constants in WHERE")
-
-
-def _first_constant(expression: Expression) -> str:
-    match expression:
-        case ConstantExpression():
-            return expression.text
-        case Negation():
-            return _first_constant(expression.operand)
-        case BinaryExpression():
-            return _first_constant(expression.left)
-        case FunctionCall() if expression.arguments:
-            return _first_constant(expression.arguments[0])
-        case FunctionCall():
-            return expression.name
-        case PathExpression():
-            return expression.path
-        case Operation():
-            return _first_constant(expression.operands[0])
-        case TimeExpression():
-            return "time"
 
 
 class Binder:
@@ -328,7 +309,7 @@ class Binder:
                 f"Failed to reflect UDF instance, because UDF {call.name} has not been registered."
             )
         if any(isinstance(argument, ConstantExpression) for argument in call.arguments):
-            texts = [_first_constant(argument) for argument in call.arguments]
+            texts = [listed_text(argument) for argument in call.arguments]
             raise metadata_error(f"Constant operand is not allowed: {', '.join(texts)}")
         choices = _combinations(*(self.bind(argument) for argument in call.arguments))
         return [_bound_call(call, bind, arguments) for arguments in choices]
@@ -411,7 +392,7 @@ def _bound_operation(
 ) -> Call:
     """Return an operator over columns, and constants in the places that have them."""
     if not columns:
-        raise metadata_error(f"Constant operand is not allowed: {_first_constant(operation)}")
+        raise metadata_error(f"Constant operand is not allowed: {listed_text(operation)}")
     left = iter(enumerate(columns))
     operands: list[Operand] = []
     names: list[str] = []
