@@ -15,7 +15,7 @@ import numpy.typing as npt
 from iotdb_engine.types import DataType
 
 if TYPE_CHECKING:
-    from iotdb_engine.reader import Series
+    from iotdb_engine.sources import Series
 
 Bound: TypeAlias = "tuple[int | float | None, int | float | None]"
 """Lowest and highest value, inclusive; None: open. Values that are NaN are within any."""

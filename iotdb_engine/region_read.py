@@ -11,8 +11,9 @@ from typing import Any
 from iotdb_engine.aggregate_table import AggregateTable
 from iotdb_engine.bounds import Bound
 from iotdb_engine.memtable import MemDelete
-from iotdb_engine.reader import ACTIVE_SEQUENCE, Reader, Series, Snapshot
+from iotdb_engine.reader import Reader
 from iotdb_engine.series_index import SeriesIndex
+from iotdb_engine.sources import ACTIVE_SEQUENCE, Series, Snapshot
 from iotdb_engine.tombstones import Cut, DroppedSeries, Tombstone, cuts_for
 from iotdb_engine.ttl import TtlRules
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, ColumnBatch, DataType

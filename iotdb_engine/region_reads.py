@@ -11,9 +11,9 @@ from iotdb_engine.cache import ByteCache
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.memtable_pages import PageSize
 from iotdb_engine.memtable_read import MemSnapshot, capture
-from iotdb_engine.reader import ACTIVE_SEQUENCE, Snapshot, no_check
 from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
 from iotdb_engine.region_state import RegionState
+from iotdb_engine.sources import ACTIVE_SEQUENCE, Snapshot, no_check
 from iotdb_engine.types import Aggregate, ColumnBatch
 from iotdb_engine.windows import Needs, Windows
 

@@ -23,7 +23,8 @@ from iotdb_engine.page import StoredValues
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 if TYPE_CHECKING:
-    from iotdb_engine.reader import Reader, Series
+    from iotdb_engine.reader import Reader
+    from iotdb_engine.sources import Series
 
 
 _WORTH_ROWS = 1024

@@ -36,7 +36,7 @@ from cluster.schema.series import SeriesSpec
 from harness.group_cluster import GROUP, GroupCluster, insert, wait_until
 from iotdb_engine import DataType
 from iotdb_engine.errors import Closed
-from iotdb_engine.reader import no_check
+from iotdb_engine.sources import no_check
 
 
 class FakePool:

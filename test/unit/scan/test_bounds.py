@@ -16,7 +16,8 @@ from cluster.scan.time_set import ALL_TIMES
 from cluster.scan.value_tests import CompareTest, ContainsTest, InTest, Operator, compiled
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions
-from iotdb_engine.reader import Reader, no_check
+from iotdb_engine.reader import Reader
+from iotdb_engine.sources import no_check
 from iotdb_engine.types import BATCH_DTYPES
 
 GE, LT, LE = Operator.GE, Operator.LT, Operator.LE

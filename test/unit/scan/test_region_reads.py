@@ -21,7 +21,7 @@ from cluster.scan.value_tests import CompareTest, Operator
 from cluster.scan.windows import Needs, Windows
 from harness.memory_database import slow_aggregate
 from iotdb_engine import Engine, EngineOptions, Fragment, Layout
-from iotdb_engine.reader import no_check
+from iotdb_engine.sources import no_check
 from iotdb_engine.types import T_MAX, T_MIN, DataType
 
 KEYS = ((1, DataType.INT32), (2, DataType.INT32))
