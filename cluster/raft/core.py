@@ -111,7 +111,7 @@ class RaftCore:
         if s.asleep and type(event) is Tick:
             s.now += event.intervals
             return Effects()
-        before = invariants.Before(s.term, s.vote, s.commit)
+        term, vote, commit = s.term, s.vote, s.commit
         s.begin_step()
         if s.asleep and quiescence.is_waking(s, event):
             quiescence.wake(s)
@@ -119,7 +119,7 @@ class RaftCore:
                 leader.broadcast_heartbeat(s, s.lead)
         _EVENT_HANDLERS[type(event)](s, event)
         effects = s.end_step()
-        invariants.check(s, before)
+        invariants.check(s, term, vote, commit)
         return effects
 
     # ---- snapshots and compaction ----

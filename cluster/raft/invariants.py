@@ -6,31 +6,24 @@ goes on with the others. The simulator has its own, independent checkers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cluster.raft.state import RaftState
 from cluster.raft.types import NO_NODE, LogIndex, NodeId, Role, Term
 
 
-class Before(NamedTuple):
-    """What the step started from."""
+def check(s: RaftState, term: Term, vote: NodeId, commit: LogIndex) -> None:
+    """Raise AssertionError, with the values, when the invariants of RaftState don't hold.
 
-    term: Term
-    vote: NodeId
-    commit: LogIndex
-
-
-def check(s: RaftState, before: Before) -> None:
-    """Raise AssertionError, with the values, when the invariants of RaftState don't hold."""
+    `term`, `vote` and `commit` are what the step started from.
+    """
     told = s.commit_told
     assert s.log.base_index <= s.applied <= told, describe(s)
     assert told <= s.commit <= s.log.last_index, describe(s)
     assert told <= s.persisted <= s.log.last_index, describe(s)
-    assert s.commit >= before.commit, describe(s)
-    if s.term == before.term:
-        assert before.vote in (NO_NODE, s.vote), describe(s)
+    assert s.commit >= commit, describe(s)
+    if s.term == term:
+        assert vote in (NO_NODE, s.vote), describe(s)
     else:
-        assert s.term > before.term, describe(s)
+        assert s.term > term, describe(s)
         assert s.hard_changed, describe(s)
     if s.role is Role.LEADER:
         assert s.lead is not None, describe(s)

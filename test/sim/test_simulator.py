@@ -99,7 +99,7 @@ def test_a_script_says_all_that_a_plan_says():
 def test_a_failing_plan_is_shrunk_to_a_short_script_that_fails_alike():
     mutation = MUTATIONS["requests applied twice"]
     with mutation.apply():
-        plan = next(p for p in (random_plan(s, 3) for s in range(40)) if failure(p) is not None)
+        plan = next(p for p in (random_plan(s, 3) for s in range(1, 40)) if failure(p) is not None)
         rule = failure(plan)
         short = shrink(plan, tries=250)
         assert failure(short) == rule
