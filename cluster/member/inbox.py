@@ -3,13 +3,16 @@
 Appending one entry costs the same Python as appending five: a step of the core, a record of what it
 wants, a report of what is durable, one of what is applied. So clients' plans wait here until the
 log writer is about to write, and all that came meanwhile is appended in one step. Where nobody
-writes, that is at once.
+writes, that is at once in a group of one. In a replicated group a step also costs a call to every
+follower and a write there; so who comes first waits a little for the others that have been writing
+of late. A client that writes alone does not wait.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +26,10 @@ from cluster.rpc.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 
+_GATHER_S = 0.002
+"""Longest wait for the plans of other clients that seem to be writing."""
+_FORGET_S = 0.1
+_FORGET_SHARE = 1 / 40
 _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
 
 
@@ -47,9 +54,16 @@ class Inbox:
         self._lock = threading.Lock()
         self._waiting: list[Proposal] = []
         self._bytes = 0
+        self._goal = 0
+        self._gate = threading.Lock()
+        self._gate.acquire()
 
-    def add(self, payload: bytes) -> Waiter:
-        """Take a plan; raises Overloaded when too much waits already."""
+    def add(self, payload: bytes) -> tuple[Waiter, bool]:
+        """Take a plan; raises Overloaded when too much waits already.
+
+        Returns:
+            Who gets its outcome, and whether it is the first that waits here.
+        """
         waiter = Waiter()
         size = len(payload)
         with self._lock:
@@ -57,13 +71,36 @@ class Inbox:
                 raise Overloaded(f"group {self._group_id}: too much waits to be appended")
             self._waiting.append(Proposal(payload, waiter))
             self._bytes += size
-        return waiter
+            count = len(self._waiting)
+            if count == self._goal:
+                self._goal = 0
+                self._gate.release()
+        return waiter, count == 1
+
+    def gather(self, goal: int, most_s: float) -> None:
+        """Wait until so many plans wait, or for so long; by who added the first of them."""
+        with self._lock:
+            if self._goal or not 0 < len(self._waiting) < goal:
+                return
+            self._goal = goal
+        if not self._gate.acquire(timeout=most_s):
+            with self._lock:
+                if self._goal:
+                    self._goal = 0
+                    return
+            self._gate.acquire()  # it was reached, or taken, just now
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def take(self) -> list[Proposal]:
         """Remove and return all that waits."""
         with self._lock:
             taken, self._waiting = self._waiting, []
             self._bytes = 0
+            if self._goal:
+                self._goal = 0
+                self._gate.release()
         return taken
 
     def withdraw(self, waiter: Waiter) -> bool:
@@ -85,6 +122,7 @@ class Appender:
         proposals: the waiters of what is appended; the lock guards them.
         max_bytes: see `Inbox`.
         is_stopped: whether the member has stopped, or its core has failed.
+        replicates: whether the group has other voters.
         step: steps the core; with the lock held.
         route: carries effects out, without waking the log writer; with the lock held.
     """
@@ -98,6 +136,7 @@ class Appender:
         proposals: Proposals,
         max_bytes: int,
         is_stopped: Callable[[], bool],
+        replicates: Callable[[], bool],
         step: Callable[[Propose], Effects],
         route: Callable[[Effects], object],
     ) -> None:
@@ -109,6 +148,9 @@ class Appender:
         self._route = route
         self._is_stopped = is_stopped
         self.inbox = Inbox(group_id, max_bytes)
+        self._replicates = replicates
+        self._peak = 0.0
+        self._gathered_at = 0.0
 
     def put(self, payload: bytes) -> Waiter:
         """Have a plan appended with the next write of the log, which is now where the disk is idle.
@@ -116,10 +158,28 @@ class Appender:
         Raises:
             Overloaded: see `Inbox`.
         """
-        waiter = self.inbox.add(payload)
+        waiter, is_first = self.inbox.add(payload)
+        if self._replicates():
+            goal = self._goal()
+            if not is_first:
+                return waiter
+            self.inbox.gather(goal, _GATHER_S)
         self._log.feed(self._append)
         self._log.write_here()
         return waiter
+
+    def _goal(self) -> int:
+        """Return how many plans were under way at a time of late: so many may come together.
+
+        The highest number is forgotten slowly, and at once after a pause.
+        """
+        now = time.monotonic()
+        outstanding = len(self.inbox) + len(self._proposals)
+        if now - self._gathered_at > _FORGET_S:
+            self._peak = 0.0
+        self._gathered_at = now
+        self._peak = max(float(outstanding), self._peak * (1 - _FORGET_SHARE))
+        return round(self._peak)
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Return what became of a plan; see `RaftMember.propose` for the errors."""

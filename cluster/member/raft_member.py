@@ -175,6 +175,7 @@ class RaftMember:
             proposals=self._proposals,
             max_bytes=config.max_uncommitted_bytes,
             is_stopped=lambda: self._stopped,
+            replicates=lambda: len(self._core.membership.voters) > 1,
             step=self._core_step_locked,
             route=lambda effects: self._route_locked(effects, wake=False),
         )

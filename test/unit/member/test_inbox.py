@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from cluster.errors import ClusterError, NotLeader, Overloaded, Unavailable
+from cluster.member import inbox as inbox_module
 from cluster.member.inbox import Inbox
 from cluster.plan.codec import encode_plan
 from cluster.raft.events import Propose
@@ -17,7 +18,9 @@ from harness.group_cluster import WAIT_S, GroupCluster, insert, wait_until
 
 def test_what_gathers_is_taken_in_order():
     inbox = Inbox(GroupId(1), 100)
-    waiters = [inbox.add(payload) for payload in (b"a", b"b", b"c")]
+    added = [inbox.add(payload) for payload in (b"a", b"b", b"c")]
+    assert [is_first for _, is_first in added] == [True, False, False]
+    waiters = [waiter for waiter, _ in added]
     assert inbox.withdraw(waiters[1])
     assert not inbox.withdraw(waiters[1])
     assert inbox.take() == [(b"a", waiters[0]), (b"c", waiters[2])]
@@ -27,7 +30,7 @@ def test_what_gathers_is_taken_in_order():
 
 def test_too_much_is_refused_but_never_a_single_one():
     inbox = Inbox(GroupId(1), 10)
-    first = inbox.add(b"x" * 50)
+    first, _ = inbox.add(b"x" * 50)
     with pytest.raises(Overloaded):
         inbox.add(b"y")
     inbox.withdraw(first)
@@ -35,6 +38,72 @@ def test_too_much_is_refused_but_never_a_single_one():
     inbox.add(b"x" * 4)
     with pytest.raises(Overloaded):
         inbox.add(b"y")
+
+
+def in_thread(work):
+    done = threading.Event()
+
+    def run():
+        work()
+        done.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, done
+
+
+def test_who_gathers_is_called_when_as_many_as_wanted_wait():
+    inbox = Inbox(GroupId(1), 100)
+    inbox.add(b"a")
+    inbox.gather(1, WAIT_S)  # it is there
+    thread, done = in_thread(lambda: inbox.gather(3, WAIT_S))
+    wait_until(lambda: inbox._goal == 3)
+    inbox.add(b"b")
+    assert not done.is_set()
+    inbox.add(b"c")
+    assert done.wait(WAIT_S)
+    thread.join()
+    inbox.take()
+    inbox.gather(3, WAIT_S)  # there is nothing to wait for
+
+
+def test_who_gathers_is_called_when_all_is_taken_and_when_the_time_is_up():
+    inbox = Inbox(GroupId(1), 100)
+    inbox.add(b"a")
+    thread, done = in_thread(lambda: inbox.gather(3, WAIT_S))
+    wait_until(lambda: inbox._goal == 3)
+    inbox.take()
+    assert done.wait(WAIT_S)
+    thread.join()
+    inbox.add(b"b")
+    inbox.gather(3, 0.001)
+    assert len(inbox) == 1
+    thread, done = in_thread(lambda: inbox.gather(2, WAIT_S))
+    wait_until(lambda: inbox._goal == 2)
+    inbox.add(b"c")
+    assert done.wait(WAIT_S)
+    thread.join()
+
+
+def test_in_a_replicated_group_plans_of_clients_that_write_at_once_go_together(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inbox_module, "_GATHER_S", WAIT_S)
+    monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
+    with GroupCluster(tmp_path, size=3) as cluster:
+        node = cluster.leader()
+        node.put(insert(1000, 1001))  # alone: it waits for nobody
+        node.put(insert(1001, 1002))
+        seen = proposals_seen(node.member, monkeypatch)
+        node.member._appender._peak = 3.2
+        clients = [
+            in_thread(lambda number=number: node.put(insert(number, number + 1)))
+            for number in range(3)
+        ]
+        for thread, done in clients:
+            assert done.wait(WAIT_S)
+            thread.join()
+        assert seen == [3]
 
 
 class Proposers:
