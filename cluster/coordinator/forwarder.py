@@ -27,7 +27,7 @@ from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, 
 from cluster.member.meta_member import META_GROUP_ID
 from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
-from cluster.plan.plans import Plan
+from cluster.plan.plans import InsertPlan, Plan
 from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
 from cluster.plan.request_id import RequestId, RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
@@ -192,12 +192,14 @@ class Forwarder:
         request = numbers.begin()
         try:
             payload = self._payload(plan, request)
+            # what is encoded has been checked: it need not be decoded again where it was made
+            known = plan if type(plan) is InsertPlan else None
             return self._on_leader(
                 group_id,
                 _WRITE_METHOD,
                 lambda: payload,
                 deadline,
-                lambda member: cast("T", member.propose(payload, deadline)),
+                lambda member: cast("T", member.propose(payload, deadline, known)),
                 decode,
             )
         finally:

@@ -471,6 +471,14 @@ class GroupLog:
                 count += 1
             self._uncache_locked(0, count)
 
+    def uncache(self, up_to: LogIndex) -> None:
+        """Let go of the payloads up to there that are durable; `entries` reads them from disk."""
+        with self._lock:
+            uncached = len(self._terms) - len(self._cache)
+            stop = min(up_to - self._base, len(self._positions)) - uncached
+            if stop > 0:
+                self._uncache_locked(0, stop)
+
     # ---- under the lock ----
 
     def _oldest_locked(self, start: int) -> int | None:

@@ -29,6 +29,8 @@ class GroupMachine:
 
     def __init__(self, region: Region) -> None:
         self.digests = DigestBook()
+        # plans of entries that were appended here and are not applied yet, with their byte form
+        self._expected: dict[int, tuple[bytes, Any]] = {}
         self._durable_listeners: list[Callable[[int], None]] = []
         self._adopt(region)
 
@@ -84,18 +86,34 @@ class GroupMachine:
         for listener in self._durable_listeners:
             region.on_durable(listener)
 
+    def expect(self, index: int, payload: bytes, plan: object) -> None:
+        """The entry at `index` is about to be applied here, and this is what it will decode to.
+
+        Another entry may come to stand there: only one with this very payload is meant.
+        """
+        self._expected[index] = (payload, plan)
+
+    def expect_nothing(self) -> None:
+        """What was appended here may be replaced."""
+        self._expected.clear()
+
+    def _plan_of(self, entry: Entry, body: bytes | memoryview) -> Any:  # noqa: ANN401
+        payload, plan = self._expected.pop(entry.index, (None, None))
+        return plan if payload is entry.data else decode_plan(body)
+
     def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a plan entry and return its outcome; one applied before is not applied again."""
         request, body = split_request(entry.data)
         if request is None:
-            plan = decode_plan(body)
+            plan = self._plan_of(entry, body)
             outcome = self._apply_any(plan, entry.index)
         else:
             known = self._requests.find(request)
             if known is not None:
+                self._expected.pop(entry.index, None)
                 self.skip(entry.index)
                 return known.outcome
-            plan = decode_plan(body)
+            plan = self._plan_of(entry, body)
             # one step for flushes: what is stored of the table fits what is stored of the rest
             with self._region.entry():
                 outcome = self._apply_any(plan, entry.index)

@@ -34,10 +34,11 @@ _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED
 
 
 class Proposal(NamedTuple):
-    """A plan in its byte form, and who waits for its outcome."""
+    """A plan in its byte form, who waits for its outcome, and the plan where it is at hand."""
 
     payload: bytes
     waiter: Waiter
+    plan: object | None
 
 
 class Inbox:
@@ -58,7 +59,7 @@ class Inbox:
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def add(self, payload: bytes) -> tuple[Waiter, bool]:
+    def add(self, payload: bytes, plan: object | None = None) -> tuple[Waiter, bool]:
         """Take a plan; raises Overloaded when too much waits already.
 
         Returns:
@@ -69,7 +70,7 @@ class Inbox:
         with self._lock:
             if self._waiting and self._bytes + size > self._max_bytes:
                 raise Overloaded(f"group {self._group_id}: too much waits to be appended")
-            self._waiting.append(Proposal(payload, waiter))
+            self._waiting.append(Proposal(payload, waiter, plan))
             self._bytes += size
             count = len(self._waiting)
             if count == self._goal:
@@ -125,6 +126,7 @@ class Appender:
         replicates: whether the group has other voters.
         step: steps the core; with the lock held.
         route: carries effects out, without waking the log writer; with the lock held.
+        expect: told the index, byte form and plan of what is appended, where the plan is at hand.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Appender:
         replicates: Callable[[], bool],
         step: Callable[[Propose], Effects],
         route: Callable[[Effects], object],
+        expect: Callable[[int, bytes, object], None],
     ) -> None:
         self._group_id = group_id
         self._log = log
@@ -146,19 +149,20 @@ class Appender:
         self._proposals = proposals
         self._step = step
         self._route = route
+        self._expect = expect
         self._is_stopped = is_stopped
         self.inbox = Inbox(group_id, max_bytes)
         self._replicates = replicates
         self._peak = 0.0
         self._gathered_at = 0.0
 
-    def put(self, payload: bytes) -> Waiter:
+    def put(self, payload: bytes, plan: object | None = None) -> Waiter:
         """Have a plan appended with the next write of the log, which is now where the disk is idle.
 
         Raises:
             Overloaded: see `Inbox`.
         """
-        waiter, is_first = self.inbox.add(payload)
+        waiter, is_first = self.inbox.add(payload, plan)
         if self._replicates():
             goal = self._goal()
             if not is_first:
@@ -230,6 +234,8 @@ class Appender:
             # registered before routing: a group of one may commit inside the log's callback
             for index, item in enumerate(batch, proposed.first_index):
                 self._proposals.add(LogIndex(index), proposed.term, item.waiter)
+                if item.plan is not None:
+                    self._expect(index, item.payload, item.plan)
         self._route(effects)
         if rejected is None:
             return True

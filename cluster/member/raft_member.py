@@ -178,6 +178,7 @@ class RaftMember:
             replicates=lambda: len(self._core.membership.voters) > 1,
             step=self._core_step_locked,
             route=lambda effects: self._route_locked(effects, wake=False),
+            expect=machine.expect,
         )
         self._reads = Reads(group_id)
         self._replies = Replies()
@@ -369,17 +370,22 @@ class RaftMember:
         """Raise ValueError unless this kind of group can apply `plan`."""
         self.group_machine.check(plan)
 
-    def propose(self, payload: bytes, deadline: Deadline) -> Any:  # noqa: ANN401
+    def propose(self, payload: bytes, deadline: Deadline, plan: object | None = None) -> Any:  # noqa: ANN401
         """Append a plan, wait until it is applied here, and return the outcome.
+
+        Args:
+            payload: the plan's byte form.
+            deadline: of the whole.
+            plan: what `payload` would be decoded to, if that is at hand.
 
         Raises:
             NotLeader: not the leader; nothing was appended.
             Overloaded: too much is uncommitted; nothing was appended.
             OutcomeUnknown: appended, and not known to be applied before the deadline.
         """
-        return self.await_outcome(self.propose_async(payload), deadline)
+        return self.await_outcome(self.propose_async(payload, plan), deadline)
 
-    def propose_async(self, payload: bytes) -> Waiter:
+    def propose_async(self, payload: bytes, plan: object | None = None) -> Waiter:
         """Have a plan appended; `await_outcome` must follow.
 
         It is appended with the next write of the log: now where the disk is idle (then it is
@@ -390,7 +396,7 @@ class RaftMember:
         """
         if self._stopped or self._core.role is not Role.LEADER:
             raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
-        return self._appender.put(payload)
+        return self._appender.put(payload, plan)
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Wait for a proposal of `propose_async`; see `propose` for the errors."""
@@ -579,6 +585,8 @@ class RaftMember:
         self._applier.catch_up()
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
+        if self._core.is_alone:
+            self._log.uncache(last)  # nobody will ask for them, and their memory is warm
         with self._lock:
             waiting = self._proposals.take_until(last)
             if not self._stopped:
@@ -608,6 +616,7 @@ class RaftMember:
             self._dispatchers.stop()
             # whoever leads next decides; a coordinator asks there, by the request's id
             self._proposals.fail_all(f"group {self.group_id}: leadership was lost")
+            self.group_machine.expect_nothing()
         for listener in self._role_listeners:
             listener(changed)
         self._role_news.tell()

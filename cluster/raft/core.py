@@ -239,6 +239,16 @@ class RaftCore:
         return self._state.membership
 
     @property
+    def is_alone(self) -> bool:
+        """Whether nobody but this member is in the group, by the membership in force."""
+        membership = self._state.membership
+        return (
+            membership.voters == (self._state.node_id,)
+            and not membership.outgoing
+            and not membership.learners
+        )
+
+    @property
     def change_is_pending(self) -> bool:
         """Whether a change of membership is under way: appended and not applied, or joint."""
         s = self._state

@@ -31,6 +31,7 @@ from cluster.server.insert_shapes import (
 logger = logging.getLogger(__name__)
 
 _STATE = "insert_shapes"
+_VIEW_FROM_BYTES = 4096
 _FIRST = b"\0\0\0\0"
 """The number that most clients give every request of theirs."""
 _SEQUENCE = slice(METHOD_BYTES, METHOD_BYTES + 4)
@@ -86,6 +87,8 @@ def _tablet(parts: TabletParts) -> InsertItem:
     nulls = b""
     if not types.fixed or len(view) != size * types.row_width or len(times) != 8 * size:
         values, nulls = tablet_to_fragment_parts(types, size, times, bytes(view))
+    if len(values) < _VIEW_FROM_BYTES:
+        values = bytes(values)  # a view would keep all of the message
     prepared = shape.prepared
     device, measurements, physical, aligned = prepared.key
     return InsertItem(device, measurements, physical, size, times, values, nulls, aligned, prepared)

@@ -23,7 +23,7 @@ def test_what_gathers_is_taken_in_order():
     waiters = [waiter for waiter, _ in added]
     assert inbox.withdraw(waiters[1])
     assert not inbox.withdraw(waiters[1])
-    assert inbox.take() == [(b"a", waiters[0]), (b"c", waiters[2])]
+    assert inbox.take() == [(b"a", waiters[0], None), (b"c", waiters[2], None)]
     assert not inbox.withdraw(waiters[0])
     assert inbox.take() == []
 
