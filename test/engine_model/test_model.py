@@ -43,7 +43,7 @@ def found_broken() -> bool:
     """Run the machine on a broken engine; tell whether it noticed."""
     few = settings(
         TEST_SETTINGS,
-        max_examples=int(os.environ.get("TEST_MUTANT_EXAMPLES", "400")),
+        max_examples=int(os.environ.get("TEST_MUTANT_EXAMPLES", "1200")),
         database=None,
         phases=[Phase.generate],
         report_multiple_bugs=False,

@@ -136,7 +136,7 @@ def _moving_view(patch: pytest.MonkeyPatch) -> None:
 def _dirty_statistics(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         reader.Reader,
-        "_clean_pages",
+        "clean_pages",
         staticmethod(lambda series, low, high: np.ones(len(series.top), np.bool_)),
     )
 
