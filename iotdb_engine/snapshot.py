@@ -401,7 +401,6 @@ class RegionImport:
 
     def ingest(self) -> None:
         """Have the store take in the records; durable on return, but not yet switched in."""
-        self._complete()
         self._staging.ingest(*region_range(self.space))
 
 

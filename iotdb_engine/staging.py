@@ -66,7 +66,7 @@ class Staging(Protocol):
         """End the present file; soon it is durable, and the note with it."""
 
     def ingest(self, lo: bytes, hi: bytes) -> None:
-        """Have the store take in all that is complete, at once and durably; nothing stays here.
+        """Have the store take in all that was added, at once and durably; nothing stays here.
 
         All keys are in [lo, hi), and the store has none there.
         """
@@ -181,8 +181,15 @@ class TableStaging:
         self._complete = self._count
 
     def ingest(self, lo: bytes, hi: bytes) -> None:
-        """Have RocksDB take the files in."""
+        """Have RocksDB take the files in; the last one needs no note any more."""
         self._settle()
+        if self._writer is not None:
+            try:
+                os.fdatasync(self._fd)
+                self._writer.finish()
+            except Exception as error:
+                raise self._translate(error) from error
+            self._complete += 1
         paths = [str(self._path(number)) for number in range(self._complete)]
         if paths:
             try:
@@ -265,8 +272,9 @@ class MemoryStaging:
             self.size = 0
 
     def ingest(self, lo: bytes, hi: bytes) -> None:
-        """Have the store take in what is complete."""
-        self._take_in([record for records in self._shelf.files for record in records])
+        """Have the store take in what was added."""
+        files = [*self._shelf.files, self._present]
+        self._take_in([record for records in files for record in records])
         self.discard()
 
     def discard(self) -> None:
