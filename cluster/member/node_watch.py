@@ -2,8 +2,9 @@
 
 An idle group exchanges nothing. That its leader's node still lives is watched here, once for all
 groups that two nodes share: each sends the other an empty batch of heartbeats, and looks how long
-it has heard nothing. A node that is silent, or that was started anew and so has forgotten that it
-led, wakes the groups concerned; from there on their own time-outs decide.
+it has heard nothing. A node that is silent, that was started anew and so has forgotten that it
+led, or that is back from a silence, wakes the groups concerned; from there on their own time-outs
+decide.
 """
 
 from __future__ import annotations
@@ -104,14 +105,16 @@ class NodeWatch:
             self._links.ping(peer)
         found = self._silent(peers)
         for event in found:
-            if event.is_new or event.peer not in self._known_silent:
-                logger.info("node %d is silent: groups shared with it wake up", event.peer)
+            if event.is_back:
+                logger.info("node %d is back: groups shared with it wake up", event.peer)
+            elif event.peer not in self._known_silent:
+                logger.info("node %d is silent: groups that need it wake up", event.peer)
             concerned = [m for m in sleepers if event.peer in m.membership.members()]
             for number, member in enumerate(concerned, 1):
                 member.step(event)
                 if number % _WAKE_AT_A_TIME == 0 and self._stopped.wait(_WAKE_PAUSE_S):
                     return
-        self._known_silent = {event.peer for event in found}
+        self._known_silent = {event.peer for event in found if not event.is_back}
 
     def _silent(self, peers: set[NodeId]) -> list[PeerSilent]:
         now = self._now()
@@ -128,5 +131,8 @@ class NodeWatch:
                 if peer in restarted:
                     silent = max(silent, self._election_ticks)
                 if silent >= self._silent_ticks:
-                    found.append(PeerSilent(peer, silent, peer in restarted))
+                    found.append(PeerSilent(peer, silent, is_back=peer in restarted))
+                elif peer in self._known_silent:
+                    # not restarted: it was stopped, or cut off, and may sleep with an old log
+                    found.append(PeerSilent(peer, silent, is_back=True))
             return found

@@ -94,7 +94,7 @@ class Unreachable(NamedTuple):
 
 
 class PeerSilent(NamedTuple):
-    """Nothing at all was heard from the node `peer` for `ticks`, or its process is a new one.
+    """Nothing at all was heard from the node `peer` for `ticks`, or it is back.
 
     For groups that sleep (`quiescence.py`): heartbeats between nodes stand in for those of
     the group. To be stepped into every sleeping member again and again while the silence lasts;
@@ -102,12 +102,13 @@ class PeerSilent(NamedTuple):
     process that was started anew.
 
     Attributes:
-        is_new: the process is a new one, whatever was heard of the node.
+        is_back: the silence is over: the process is a new one, or one that was stopped or cut off.
+            Who slept without the node has to look what it lacks.
     """
 
     peer: NodeId
     ticks: int
-    is_new: bool = False
+    is_back: bool = False
 
 
 class TransferLeadership(NamedTuple):

@@ -110,7 +110,7 @@ def is_waking(s: RaftState, event: Event) -> bool:
     if isinstance(event, PeerSilent):
         if s.lead is None:
             return event.peer == s.leader
-        return event.is_new or not _can_do_without(s, s.lead, event.peer)
+        return event.is_back or not _can_do_without(s, s.lead, event.peer)
     return not isinstance(event, (Tick, Persisted, Applied))
 
 

@@ -216,7 +216,7 @@ class SimNode:
         """Take a node's sign of life (they are exchanged when groups may sleep)."""
         self.heard[peer] = self.cluster.scheduler.now_us
         if is_new and self.core is not None and self.core.is_asleep:
-            self.step(PeerSilent(peer, self.config.election_ticks, is_new=True))
+            self.step(PeerSilent(peer, self.config.election_ticks, is_back=True))
 
     # ---- the log in memory ----
 

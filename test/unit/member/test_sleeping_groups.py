@@ -160,7 +160,26 @@ def test_the_watch_tells_of_another_process_once(watched: Any) -> None:
     watch.heard(2, 99)
     watch.look()
     watch.look()
-    assert member.stepped == [PeerSilent(2, 12, is_new=True)]
+    assert member.stepped == [PeerSilent(2, 12, is_back=True)]
+
+
+def test_the_watch_tells_once_of_a_node_that_is_back_from_a_silence(watched: Any) -> None:
+    """Stopped while it slept, it does not know what the others did without it."""
+    watch, member, _, clock = watched
+    for node in (2, 3):
+        watch.heard(node, 1)
+    watch.look()
+    for _ in range(4):
+        clock[0] += 0.2
+        watch.heard(2, 1)
+        watch.look()
+    assert [event.is_back for event in member.stepped] == [False, False]
+    member.stepped.clear()
+    for _ in range(3):
+        for node in (2, 3):
+            watch.heard(node, 1)
+        watch.look()
+    assert member.stepped == [PeerSilent(3, 0, is_back=True)]
 
 
 def test_a_process_that_was_stopped_blames_nobody(watched: Any) -> None:

@@ -139,7 +139,7 @@ def test_a_member_that_was_away_is_caught_up_when_it_campaigns():
 def test_a_member_that_was_away_is_caught_up_when_its_node_is_started_anew():
     net = without_the_third()
     net.down = []
-    assert net[1].step(PeerSilent(3, ELECTION, is_new=True)).asleep is False
+    assert net[1].step(PeerSilent(3, ELECTION, is_back=True)).asleep is False
     caught_up(net)
 
 
