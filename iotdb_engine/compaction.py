@@ -31,7 +31,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from iotdb_engine.cache import ByteCache
-from iotdb_engine.compaction_merge import CompactionStats, GuardedWriter, Merge, Stopped
+from iotdb_engine.compaction_merge import CompactionStats, Emptied, GuardedWriter, Merge, Stopped
 from iotdb_engine.compaction_plan import Layer, Span, pick
 from iotdb_engine.errors import Corruption
 from iotdb_engine.key_format import (
@@ -203,6 +203,9 @@ class Compactor:
                 began = time.thread_time()
                 try:
                     self._merge(slot, owners[0], inside, span)
+                except Emptied:
+                    done.remove(span)
+                    break  # look again at what is left; each time a rule has emptied the slot
                 except Stopped:
                     if self._state.closed:
                         raise

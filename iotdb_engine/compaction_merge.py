@@ -41,6 +41,10 @@ class Stopped(Exception):
     """The region was closed, or what is being merged was dropped, in the meantime."""
 
 
+class Emptied(Stopped):
+    """Points of the slot that were all expired are gone; what is left can be merged anew."""
+
+
 class CompactionStats:
     """Counters of one region, for whoever shows them."""
 
@@ -75,8 +79,8 @@ class GuardedWriter(BatchWriter):
         """Write what is left.
 
         Raises:
-            Stopped: the region was closed, one of the series dropped, or the slot emptied; nothing
-                was written.
+            Stopped: the region was closed, one of the series dropped, or (Emptied) the slot's
+                expired points removed; nothing was written.
         """
         with self._state.structure_lock:
             if self._state.closed:
@@ -87,7 +91,7 @@ class GuardedWriter(BatchWriter):
                     raise Stopped
                 self._dropped = dropped
             if self._emptied() != self._expired:
-                raise Stopped
+                raise Emptied
             super().finish()
 
 

@@ -164,6 +164,33 @@ def test_a_merge_in_a_slot_that_was_emptied_gives_up(clock: Clock) -> None:
         elsewhere.finish()
 
 
+def test_a_full_merge_is_whole_although_expired_points_go_meanwhile(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(clock) as engine:
+        region = engine.region(1)
+        fill(region, 100)
+        fill(region, 100)  # once more: chunks that overlap
+        region.set_ttl(1, 3, 500, region.applied_index + 1)
+        clock.now = 1000
+        begun = []
+
+        def remove_first(self: GuardedWriter) -> None:
+            if not begun:
+                begun.append(self)
+                region.flushing.expiry.run()
+            finish(self)
+
+        finish = GuardedWriter.finish
+        monkeypatch.setattr(GuardedWriter, "finish", remove_first)
+        assert region.compact(full=True)
+        assert begun
+        assert region.flushing.expiry.removed == 1
+        # 100 rows in chunks of 16, of the two series that live
+        assert records(region) == {(0, Kind.CHUNK): 2 * 7, (0, Kind.TIMES): 7}
+        assert intact(region)
+
+
 def test_slots_that_expired_while_nobody_was_there_go_at_the_start(clock: Clock) -> None:
     store = MemoryStore()
     with opened(clock, store) as engine:
