@@ -310,7 +310,7 @@ def test_a_refusal_after_a_try_of_unknown_outcome_tells_nothing(
         leader = group.leader()
         answers: list[ClusterError] = [refusal, OutcomeUnknown("not applied in time")]
 
-        def propose(_payload: bytes, _deadline: Deadline) -> Any:
+        def propose(_payload: bytes, _deadline: Deadline, _plan: object = None) -> Any:
             raise answers.pop()
 
         monkeypatch.setattr(leader.member, "propose", propose)
