@@ -319,12 +319,16 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(full=st.booleans())
     def compact(self, full: bool) -> None:
+        committed = self.region.state.committed
         assert self.region.compact(full=full)
         if full:
-            self.check_nothing_to_compact()
+            self.check_nothing_to_compact(committed)
 
-    def check_nothing_to_compact(self) -> None:
-        """After a full merge chunks do not overlap, and nothing that is expired is left."""
+    def check_nothing_to_compact(self, committed: int) -> None:
+        """After a full merge chunks do not overlap, and nothing that is expired is left.
+
+        Of the flushes up to `committed`: others may have ended while it was under way, or since.
+        """
         spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for key, value in self.store._data.items():
             if key[2] != Kind.CHUNK:
@@ -332,8 +336,8 @@ class EngineMachine(RuleBasedStateMachine):
             parts, state = split_chunk_key(key), self.region.state
             if parts.series_id in state.dropped or parts.sequence in state.aborted:
                 continue
-            if COMPACTED > parts.sequence > state.committed:
-                continue  # a flush that is under way
+            if COMPACTED > parts.sequence > committed:
+                continue
             chunk = unpack_chunk(value)
             ttl = self.model.ttl.get(parts.series_id)
             assert ttl is None or chunk.last >= NOW[0] - ttl
