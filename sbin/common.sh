@@ -31,6 +31,10 @@ use_environment() {
     export PYTHONPATH="$IOTDB_HOME${PYTHONPATH:+:$PYTHONPATH}"
     # a folder called cluster where the user stands must not be taken for ours
     export PYTHONSAFEPATH=1
+    # Where nothing may keep byte code and parse tables (a habit of containers), each start of a node
+    # makes them anew, which costs it five times what all the rest does. They are kept in the
+    # __pycache__ folders of the checkout.
+    unset PYTHONDONTWRITEBYTECODE
 }
 
 # Replace this shell by a module of the project.

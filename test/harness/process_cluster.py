@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,22 +16,10 @@ from pathlib import Path
 
 from harness.namespaces import Network
 from harness.node_status import led_groups
+from harness.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until all are known, so they differ."""
-    sockets = []
-    for _ in range(count):
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        sockets.append(sock)
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 @dataclass
@@ -84,7 +71,8 @@ class Node:
         assert self.process is None, f"node {self.number} runs already"
         self.starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # with byte code, as sbin/start-node.sh runs it
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(extra or {}),

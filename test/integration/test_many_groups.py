@@ -16,9 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.process_cluster import ROOT, free_ports
+from harness.ports import free_ports
+from harness.process_cluster import ROOT
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.quiet,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+]
 
 GROUPS = int(os.environ.get("TEST_IDLE_GROUPS", "100"))
 IDLE_S = 10.0

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.config.settings import Settings
 from cluster.main import ClusterMain
-from harness.process_cluster import ROOT, free_ports
+from harness.ports import free_ports
+from harness.process_cluster import ROOT
 
 pytestmark = pytest.mark.integration
 

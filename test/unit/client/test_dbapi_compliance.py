@@ -16,7 +16,7 @@ import pytest
 import iotdb_client
 from cluster.config.settings import Settings
 from cluster.main import ClusterMain
-from harness.process_cluster import free_ports
+from harness.ports import free_ports
 
 _INSERT = re.compile(r"insert into (?P<table>\w+) values \((?P<values>.*)\)", re.IGNORECASE)
 _SELECT = re.compile(r"select (?P<names>[\w, ]+) from (?P<table>\w+)", re.IGNORECASE)

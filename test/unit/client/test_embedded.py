@@ -16,7 +16,8 @@ import iotdb_client
 from cluster.config.settings import ConfigError, Settings
 from cluster.embedded import EmbeddedNode
 from cluster.main import ClusterMain
-from harness.process_cluster import ROOT, free_ports
+from harness.ports import free_ports
+from harness.process_cluster import ROOT
 from iotdb_client import embedded
 from iotdb_client.types import DataType
 

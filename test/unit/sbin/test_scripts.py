@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import free_ports
+from harness.ports import free_ports
 
 SBIN = Path(__file__).resolve().parents[3] / "sbin"
 
