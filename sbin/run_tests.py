@@ -1,0 +1,223 @@
+"""Runs lint, types, the comparison of generated code and the tests, and sums up.
+
+usage: run_tests.py [ARGUMENT OF PYTEST]...
+
+With arguments: one step after the other, pytest with these arguments last. Without: the parts of
+`LANES` side by side, then `LAST` with the machine to itself. Each part's output is kept and printed
+whole when the part has ended. Exit code 1 when any failed. test/README.md says why these parts.
+
+Uses nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+
+# Node processes are not woken in time when tests that compute compete with them on equal terms.
+COMPUTING = 10
+
+
+class Part(NamedTuple):
+    """One command, with a line of its own in the summary.
+
+    Attributes:
+        niceness: added to that of this process.
+        excuses: exit codes that are no failure, and what they mean.
+    """
+
+    name: str
+    command: Sequence[str]
+    niceness: int = 0
+    excuses: Mapping[int, str] = {}
+
+
+class Outcome(NamedTuple):
+    """How a part went; `processor_s` counts its descendants, too, once they were waited for."""
+
+    name: str
+    ok: bool
+    text: str
+    elapsed_s: float
+    processor_s: float
+
+
+def _pytest(*arguments: str) -> list[str]:
+    return [PYTHON, "-m", "pytest", *arguments]
+
+
+def _tests(marks: str) -> list[str]:
+    """The tests with these marks; the reasons of those that were skipped, and what took long."""
+    return _pytest("-m", marks, "-rfEs", "--durations=10", "--durations-min=5")
+
+
+CHECKS = (
+    Part("ruff check", [PYTHON, "-m", "ruff", "check", "."]),
+    Part("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
+    Part("mypy", [PYTHON, "-m", "mypy"]),
+    Part(
+        "thrift check",
+        ["thrift/generate.sh", "--check"],
+        excuses={2: "not compared: the Thrift compiler of thrift/generate.sh is not installed"},
+    ),
+)
+
+# Every test is in one of these four, whatever its marks.
+MARKS = {
+    "unit": "not (integration or compat or quiet)",
+    "integration": "integration and not (compat or quiet)",
+    "compat": "compat and not quiet",
+    "quiet": "quiet",
+}
+
+LANES = (
+    # mostly waits: elections, time-outs, processes that start
+    (Part("integration", _tests(MARKS["integration"])),),
+    # mostly computes
+    (
+        *CHECKS,
+        Part("unit", _tests(MARKS["unit"]), COMPUTING),
+        Part("compat", _tests(MARKS["compat"]), COMPUTING),
+    ),
+)
+LAST = Part("quiet", _tests(MARKS["quiet"]))
+
+
+def run_here(parts: Sequence[Part]) -> list[Outcome]:
+    """Run parts one after the other, with our own input and output."""
+    outcomes = []
+    for part in parts:
+        _say(f"\n==> {part.name}\n")
+        began = time.monotonic()
+        process = subprocess.Popen(part.command, cwd=ROOT)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            # the terminal has told it, too: it ends what it started
+            process.wait()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        outcomes.append(_outcome(part, process.returncode, time.monotonic() - began, usage))
+    return outcomes
+
+
+class SideBySide:
+    """Lanes of parts, each a thread; a part is printed whole when it has ended."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.outcomes: list[Outcome] = []
+        self._say = say
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+        self._stopped = False
+
+    def run(self, lanes: Sequence[Sequence[Part]]) -> None:
+        """Return when all lanes are through; raises what interrupts it, with the parts ended."""
+        with (
+            tempfile.TemporaryDirectory(prefix="run-tests-") as folder,
+            ThreadPoolExecutor(len(lanes)) as pool,
+        ):
+            running = [pool.submit(self._run_lane, lane, Path(folder)) for lane in lanes]
+            try:
+                for lane in running:
+                    lane.result()
+            except BaseException:
+                self._stop()
+                raise
+
+    def _stop(self) -> None:
+        """Interrupt what is running, so that tests end the nodes they started; begin nothing."""
+        with self._lock:
+            self._stopped = True
+            for pid in self._running:
+                os.kill(pid, signal.SIGINT)
+
+    def _run_lane(self, lane: Sequence[Part], folder: Path) -> None:
+        for part in lane:
+            output = folder / part.name.replace(" ", "-")
+            began = time.monotonic()
+            with output.open("wb") as file:
+                process = self._start(part, file)
+            if process is None:
+                return
+            # not reaped before it is struck off the list: its number is signalled to nobody else
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            with self._lock:
+                self._running.remove(process.pid)
+                _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            outcome = _outcome(part, process.returncode, time.monotonic() - began, usage)
+            said = output.read_text(encoding="utf-8", errors="replace")
+            with self._lock:
+                self.outcomes.append(outcome)
+                self._say(f"\n==> {part.name}\n{said}")
+
+    def _start(self, part: Part, output: BinaryIO) -> subprocess.Popen[bytes] | None:
+        command = part.command
+        if part.niceness:
+            command = ["nice", "-n", str(part.niceness), *command]
+        with self._lock:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's interrupt reaches it once, through us
+            )
+            self._running.add(process.pid)
+            self._say(f"    {part.name} has begun, output so far in {output.name}\n")
+        return process
+
+
+def _outcome(part: Part, code: int, elapsed_s: float, usage: resource.struct_rusage) -> Outcome:
+    ok = code == 0 or code in part.excuses
+    text = part.excuses.get(code, "ok" if ok else f"FAILED ({code})")
+    return Outcome(part.name, ok, text, elapsed_s, usage.ru_utime + usage.ru_stime)
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """A line for each part: its time, its time of a processor, how it went."""
+    lines = [
+        f"{name:<14} {elapsed_s:>6.0f} s, {processor_s:>6.0f} s of a processor  {text}"
+        for name, _, text, elapsed_s, processor_s in outcomes
+    ]
+    return "\n".join(["", "==> summary", *lines, ""])
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run everything, print the summary, and return the exit code."""
+    # told to end, we end as if interrupted: nodes that tests have started are stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments:
+        outcomes = run_here([*CHECKS, Part("pytest", _pytest(*arguments))])
+    else:
+        parts = SideBySide(_say)
+        parts.run(LANES)
+        parts.run([[LAST]])
+        outcomes = parts.outcomes
+    _say(summary(outcomes))
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
