@@ -66,6 +66,9 @@ _TERMINAL = re.compile(r"\b_?[A-Z][A-Z0-9_]*\b")
 class _FedLexer(Lexer):
     """Stands in for a lexer: the tokens are fed by `_parse_tree`."""
 
+    # lark takes it as it is, and not within a class of its own that can't be kept in a file
+    __future_interface__ = 2
+
     def __init__(self, lexer_conf: Any) -> None:  # noqa: ANN401
         pass
 

@@ -59,3 +59,11 @@ def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):
 def test_each_dialect_has_a_file_of_its_own():
     paths = {parse_tables._path(parser.grammar_text(generation)) for generation in ("v0", "v1")}
     assert len(paths) == 2
+
+
+def test_a_parser_that_does_not_outlive_the_file_is_not_kept(path, monkeypatch):
+    """As if a release of lark compared by identity what a file gives another identity."""
+    monkeypatch.setattr(parse_tables, "Shift", None)
+    made = parser._build_grammar("v0")
+    assert not path.exists()
+    assert statement(made, monkeypatch).windows is not None
