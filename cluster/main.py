@@ -7,18 +7,12 @@ They differ in steps 8 to 11 only.
 from __future__ import annotations
 
 import logging
-import os
 import random
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, TextIO
+from collections.abc import Callable
+from typing import Any, Literal
 
-import click
-
-from cluster.allocator import tune_allocator
 from cluster.auth.users import hash_password
 from cluster.closers import Closers
 from cluster.config.identity import (
@@ -27,7 +21,7 @@ from cluster.config.identity import (
     load_or_create_identity,
     seed_node_ids,
 )
-from cluster.config.settings import ConfigError, Settings
+from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.reach import Reach
 from cluster.coordinator.wiring import cluster_coordinator
@@ -43,20 +37,17 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import MemberDeps, RaftMember
 from cluster.member.services import MemberServices
-from cluster.open_files import allow_connections
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
 from cluster.raft.types import GroupId, NodeId, Role
 from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
-from cluster.server import node_control
 from cluster.server.announcer import announce
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
 from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
 from cluster.server.start_up_check import StartUpCheck
-from cluster.stop_signals import StopSignals
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine, EngineOptions
 from iotdb_engine.errors import EngineError
@@ -67,9 +58,6 @@ logger = logging.getLogger(__name__)
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
 _WILDCARDS = ("0.0.0.0", "::")
-_SWITCH_INTERVAL_S = 0.001
-"""A request passes through several threads; behind a busy flush thread each hand-over would take
-CPython's default of 5 ms."""
 
 
 class StartUpError(Exception):
@@ -587,92 +575,3 @@ def _founding_ring(settings: Settings) -> tuple[NodeId, ...]:
     """The seeds in the order of their addresses (0.13: ip text, then meta port)."""
     ids = seed_node_ids(settings.cluster.seed_nodes)
     return tuple(ids[endpoint] for endpoint in sorted(ids))
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-
-
-def _report_ready(line: str, ready_fd: int | None) -> None:
-    if ready_fd is not None:
-        with os.fdopen(ready_fd, "w") as pipe:
-            pipe.write(line + "\n")
-
-
-@click.command(context_settings={"help_option_names": ["--help"]})
-@click.option("-c", "conf_dir", type=click.Path(file_okay=False, path_type=Path), default=None)
-@click.option("-D", "pairs", multiple=True, metavar="key=value", help="Override a property.")
-@click.option("-d", "daemon", is_flag=True, help="Run in the background; return once ready.")
-@click.option("--ready-fd", type=int, default=None, hidden=True)
-@click.option("--log-level", default="INFO", show_default=True)
-def main(
-    conf_dir: Path | None,
-    pairs: tuple[str, ...],
-    daemon: bool,
-    ready_fd: int | None,
-    log_level: str,
-) -> None:
-    """Run one node of the cluster until SIGTERM or Ctrl-C."""
-    if daemon:
-        argv = [argument for argument in sys.argv[1:] if argument != "-d"]
-        sys.exit(node_control.start_daemon(argv))
-    sys.exit(run_node(conf_dir, pairs, ready_fd, log_level, sys.stdout))
-
-
-def run_node(
-    conf_dir: Path | None,
-    pairs: Sequence[str],
-    ready_fd: int | None,
-    log_level: str,
-    out: TextIO,
-) -> int:
-    """Start a node, report readiness, and run it until it is stopped; return the exit code."""
-    _set_up_logging(log_level)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    try:
-        settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
-        node_control.write_pid_file(settings.node.data_dir)
-    except (ConfigError, node_control.AlreadyRunning, OSError) as error:
-        return _failed(error, ready_fd)
-    limits = settings.node
-    allow_connections(limits.rpc_max_concurrent_client_num + 2 * limits.internal_max_connections)
-    # a flushed table's memory is that of the next one: the system need not find it anew
-    tune_allocator(settings.node.memtable_bytes)
-    try:
-        return _run(ClusterMain(settings), ready_fd, out)
-    finally:
-        node_control.remove_pid_file(settings.node.data_dir)
-
-
-def _run(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
-    signals = StopSignals(node.request_stop, ThreadRegistry().spawn)
-    try:
-        return _serve(node, ready_fd, out)
-    finally:
-        signals.close()
-
-
-def _serve(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
-    try:
-        node.start()
-    except Exception as error:
-        # whatever stopped it, an operator gets one line and exit code 1
-        logger.debug("start-up failed", exc_info=True)
-        return _failed(error, ready_fd)
-    own = node.address_book.own
-    line = f"ready: rpc {own.rpc_address}:{own.rpc_port}"
-    print(line, file=out, flush=True)
-    _report_ready(line, ready_fd)
-    return node.run_until_stopped()
-
-
-def _failed(error: Exception, ready_fd: int | None) -> int:
-    print(f"error: {error}", file=sys.stderr)  # noqa: T201
-    _report_ready(f"failed: {error}", ready_fd)
-    return 1
-
-
-if __name__ == "__main__":
-    main()

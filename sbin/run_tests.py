@@ -90,7 +90,7 @@ LANES = (
     (
         *CHECKS,
         Part("unit", _tests(MARKS["unit"]), COMPUTING),
-        Part("compat", _tests(MARKS["compat"]), COMPUTING),
+        Part("compat", _tests(MARKS["compat"])),
     ),
 )
 LAST = Part("quiet", _tests(MARKS["quiet"]))

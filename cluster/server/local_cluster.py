@@ -48,7 +48,7 @@ class ClusterPlan:
     overrides: Mapping[str, str]
 
     def arguments(self, folder: Path, node: NodePlan) -> list[str]:
-        """Return the arguments of cluster.main for a node."""
+        """Return the arguments of cluster.node_command for a node."""
         settings = {
             "seed_nodes": ",".join(f"{_HOST}:{other.meta_port}" for other in self.nodes),
             **self.overrides,
@@ -153,7 +153,7 @@ def start_cluster(
         base_port: first port, or None: as before, or free ones.
         overrides: properties for all nodes; remembered.
         timeout_s: for all of them.
-        command: what runs a node, default cluster.main.
+        command: what runs a node, default cluster.node_command.
 
     Returns:
         Lines of a table of the nodes.

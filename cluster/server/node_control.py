@@ -28,7 +28,7 @@ STOP_TIMEOUT_S = 30.0
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
-_NODE_COMMAND = (sys.executable, "-m", "cluster.main")
+_NODE_COMMAND = (sys.executable, "-m", "cluster.node_command")
 
 
 class AlreadyRunning(Exception):
@@ -140,7 +140,7 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
     """Start a detached node process that reports through a pipe.
 
     Args:
-        argv: arguments for cluster.main.
+        argv: arguments for cluster.node_command.
         data_dir: what these arguments mean for the data folder; the output is appended to
             `node.log` there.
         command: what runs a node.
@@ -235,7 +235,7 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
     """Start a node in the background and wait until it is ready.
 
     Args:
-        argv: arguments for cluster.main, without `-d`.
+        argv: arguments for cluster.node_command, without `-d`.
         command: what runs a node.
 
     Returns:

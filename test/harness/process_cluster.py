@@ -39,7 +39,7 @@ class Node:
     host: str = "127.0.0.1"
     overrides: dict[str, str] = field(default_factory=dict)
     prefix: list[str] = field(default_factory=list)
-    runner: list[str] = field(default_factory=lambda: ["-m", "cluster.main"])
+    runner: list[str] = field(default_factory=lambda: ["-m", "cluster.node_command"])
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import iotdb_client
+from harness.official_environments import environment
 from harness.process_cluster import ROOT, ProcessCluster, process_cluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -71,12 +72,11 @@ def test_failover_demo(cluster: ProcessCluster, hosts: str) -> None:
     assert re.search(r"(\d+) rows acknowledged, \1 found, 0 missing", out)
 
 
+@pytest.mark.compat
 def test_migrate(hosts: str, tmp_path: Path) -> None:
-    envs = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
-    folder = envs / "apache-iotdb-2.0.11"
-    if not (folder / "installed").exists():
-        pytest.skip("the official client is not installed (test/compat installs it)")
-    python = str(folder / "bin" / "python")
+    python, reason = environment("2.0.11")
+    if reason:
+        pytest.skip(reason)
     rows = [
         (n, n % 2 == 0, n, n * 2**33, n / 8, n / 7, f"t{n}", None if n % 3 else "x")
         for n in range(500)
@@ -94,7 +94,7 @@ def test_migrate(hosts: str, tmp_path: Path) -> None:
                 rows,
             )
         command = ("--from", source, "--to", hosts, "--path", "root.old.**")
-        out = output(example("migrate.py", *command, python=python))
+        out = output(example("migrate.py", *command, python=str(python)))
         old.stop()
     assert "root.old.d1: 7 series, 500 rows" in out
     with iotdb_client.connect(hosts) as connection:

@@ -61,6 +61,7 @@ ALLOWED = {
         "config",
         "auth",
     },
+    "node_command": {"main", "server", "config"},
     "embedded": {
         "server",
         "coordinator",

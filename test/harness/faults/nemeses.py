@@ -420,7 +420,11 @@ def give_clocks(cluster: ProcessCluster) -> None:
     for node in cluster.nodes:
         node.folder.mkdir(parents=True, exist_ok=True)
         set_offset(clock_file(node), 0)
-        node.runner = [str(Path(stepped_clock.__file__)), str(clock_file(node)), "cluster.main"]
+        node.runner = [
+            str(Path(stepped_clock.__file__)),
+            str(clock_file(node)),
+            "cluster.node_command",
+        ]
 
 
 def process_state(pid: int) -> str:

@@ -230,3 +230,13 @@ def test_overrides():
     assert node_control.parse_overrides(["a=b=c", " d = "]) == {"a": "b=c", "d": ""}
     with pytest.raises(ConfigError, match="key=value"):
         node_control.parse_overrides(["a"])
+
+
+def test_the_command_that_starts_a_daemon_imports_nothing_of_a_node():
+    """The process that only starts another one need not take the time twice."""
+    code = "import sys, cluster.node_command; print({'numpy', 'cluster.main'} & set(sys.modules))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "set()\n"
