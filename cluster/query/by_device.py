@@ -325,7 +325,11 @@ class DeviceSelection:
                 [column.data_type for column in columns],
                 read,
                 self.context,
-                unfilled=[bool(column.function and column.function.counts) for column in columns],
+                unfilled=[
+                    column.measurement not in device.series
+                    or bool(column.function and column.function.counts)
+                    for column in columns
+                ],
             )
             if descending:
                 rows = reversed_rows(rows)

@@ -74,7 +74,7 @@ def fill_column(rows: FilledRows, column: Column, mode: FillMode, reach: Reach) 
     """Return a column of all rows, its null cells filled.
 
     Args:
-        rows: ascending.
+        rows: ascending, or descending: the row before is then a later one.
         column: parallel to `rows.times`.
         mode: how.
         reach: how far.
@@ -112,7 +112,7 @@ def _with_previous(
     source = _latest_valid(valid)
     filled = source >= 0
     if before is not None:
-        filled &= rows.times - rows.times[np.maximum(source, 0)] <= before
+        filled &= distance(rows.times[np.maximum(source, 0)], rows.times) <= before
     if until_last:
         wanted = np.flatnonzero(valid[: rows.last + 1])
         filled[(int(wanted[-1]) if len(wanted) else -1) + 1 :] = False
@@ -140,9 +140,9 @@ def _with_line(
     times = rows.times
     near = np.ones(len(at), np.bool_)
     if reach.before is not None:
-        near &= times[at] - times[low] <= reach.before
+        near &= distance(times[low], times[at]) <= reach.before
     if reach.after is not None:
-        near &= times[high] - times[at] < reach.after
+        near &= distance(times[at], times[high]) < reach.after
     at, low, high = at[near], low[near], high[near]
     values = column.values.copy()
     values[at] = on_line(
@@ -151,6 +151,12 @@ def _with_line(
     filled = valid.copy()
     filled[at] = True
     return Column(column.type, values, filled)
+
+
+def distance(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return how far times are apart, which may take all of 64 bits."""
+    earlier, later = np.minimum(one, other), np.maximum(one, other)
+    return later.view(np.uint64) - earlier.view(np.uint64)
 
 
 def on_line(
@@ -164,10 +170,25 @@ def on_line(
 
     The increment of integers is cut toward zero before it is added.
     """
-    share = (times - before) / (after - before)
-    rise = share * (high.astype(np.float64) - low.astype(np.float64))
-    if low.dtype.kind == "i":
-        whole: npt.NDArray[Any] = low + np.trunc(rise).astype(low.dtype)
-        return whole
-    filled: npt.NDArray[Any] = (low + rise).astype(low.dtype)
+    share = distance(before, times) / distance(before, after)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rise = share * (high.astype(np.float64) - low.astype(np.float64))
+        if low.dtype.kind == "i":
+            return _raised(low, high, rise)
+        # between numbers so far apart that their difference is none
+        line = np.where(np.isinf(rise), low * (1 - share) + high * share, low + rise)
+        filled: npt.NDArray[Any] = line.astype(low.dtype)
     return filled
+
+
+def _raised(
+    low: npt.NDArray[Any], high: npt.NDArray[Any], rise: npt.NDArray[np.float64]
+) -> npt.NDArray[Any]:
+    """Return `low + rise`, not beyond `high`: differences take a bit more than the type has."""
+    start, end = low.astype(np.int64), high.astype(np.int64)
+    span = distance(start, end)
+    limit = np.nextafter(2.0**64, 0)
+    steps = np.minimum(np.minimum(np.trunc(np.abs(rise)), limit).astype(np.uint64), span)
+    first = start.view(np.uint64)
+    raised: npt.NDArray[Any] = np.where(end > start, first + steps, first - steps)
+    return raised.view(np.int64).astype(low.dtype)

@@ -328,6 +328,9 @@ class Keep:
         return test(lengths, self.count)
 
 
+_MAX_DIGITS = 18
+"""Of a threshold: there are not that many rows."""
+
 _TESTS: dict[str, Any] = {
     "=": np.equal,
     "!=": np.not_equal,
@@ -349,7 +352,7 @@ def keep_of(text: str) -> Keep:
         digits = digits[4:].strip()
         operator = digits[: 2 if digits[1:2] == "=" else 1]
         digits = digits[len(operator) :].strip()
-    if operator not in _TESTS or not digits.isdecimal():
+    if operator not in _TESTS or not digits.isdecimal() or len(digits) > _MAX_DIGITS:
         raise FunctionError(f"{text} is no threshold: write a number, or keep >= a number")
     return Keep(operator, int(digits))
 

@@ -212,7 +212,8 @@ class _Session:
 
     def __call__(self, times: Times, column: Column | None) -> tuple[Flags, Flags]:
         new = np.zeros(len(times), np.bool_)
-        new[1:] = np.diff(times) > self._distance
+        # unsigned: times may be further apart than 63 bits tell
+        new[1:] = np.diff(times.view(np.uint64)) > self._distance
         new[0] = self._last is None or int(times[0]) - self._last > self._distance
         self._last = int(times[-1])
         return np.ones(len(times), np.bool_), new
@@ -231,6 +232,6 @@ class _Count:
         inside = valid if self._ignore_null else np.ones(len(times), np.bool_)
         rows = np.flatnonzero(inside)
         new = np.zeros(len(times), np.bool_)
-        new[rows] = (self._seen + np.arange(len(rows))) % self._size == 0
+        new[rows] = (self._seen + np.arange(len(rows), dtype=np.int64)) % self._size == 0
         self._seen += len(rows)
         return inside, new

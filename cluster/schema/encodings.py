@@ -162,7 +162,7 @@ def deadband_problem(props: Mapping[str, str]) -> str | None:
     found = {}
     for name, (key, default) in bounds.items():
         text = props.get(key)
-        if text is not None and not (text.lstrip("-").isdecimal() and len(text) < 20):
+        if text is not None and not (text.removeprefix("-").isdecimal() and len(text) < 20):
             return f"SDT compression {name} time formatting error"
         found[name] = default if text is None else int(text)
         if found[name] < 0:

@@ -27,6 +27,7 @@ from cluster.sql.statements.select import (
     SortBy,
     SortKey,
 )
+from cluster.sql.values import integer_or_none
 
 _ONCE = (
     "order_by",
@@ -44,6 +45,7 @@ class ModernSelectBuilder(SelectBuilder):
     """Builds what `v1/select.lark` parses."""
 
     _may_overlap = True
+    _plain_fill = True
 
     def __init__(self, context: ParseContext) -> None:
         super().__init__(context)
@@ -112,7 +114,7 @@ class ModernSelectBuilder(SelectBuilder):
             text = "".join(map(str, number.scan_values(lambda _: True)))
             return replace(segments, delta=float(text))
         if keep is not None:
-            count = int(tokens_of(keep)[-1])
+            count = _whole(tokens_of(keep)[-1], "the number behind keep")
             comparators = subtrees(keep)
             operator = ">=" if not comparators else comparison_of(comparators[0]).value
             return replace(segments, keep=count, keep_operator=operator)
@@ -142,10 +144,17 @@ def _tags(node: Node | None) -> tuple[str, ...]:
 
 
 def _size(token: Token) -> int:
-    size = int(token)
+    size = _whole(token, "the size of GROUP BY COUNT")
     if size <= 0:
         raise semantic_error("the size of GROUP BY COUNT should be greater than 0")
     return size
+
+
+def _whole(token: Token, what: str) -> int:
+    value = integer_or_none(str(token))
+    if value is None:
+        raise semantic_error(f"{what} is out of range: it should be of 64 bits")
+    return value
 
 
 def _sort_by(expression: Expression) -> SortBy | Expression:

@@ -33,11 +33,12 @@ from cluster.sql.statements.select import (
     TimeWindows,
     WithoutNull,
 )
-from cluster.sql.timestamps import Duration, parse_duration
+from cluster.sql.timestamps import UNITS_PER_SECOND, Duration, parse_duration
 from cluster.sql.values import integer_or_none
 from iotdb_engine.types import DataType
 
 _ALIGNMENTS = {"DEVICE": Alignment.DEVICE, "DISABLE": Alignment.NONE}
+_DAYS_OF_MONTH = 30
 _NOT_LINEAR = (DataType.BOOLEAN, DataType.TEXT)
 
 
@@ -101,7 +102,10 @@ class SelectBuilder:
             raise semantic_error("Start time should be smaller than endTime in GroupBy")
         if not interval.months and interval.units <= 0:
             raise semantic_error("The second parameter time interval should be a positive integer.")
-        if _shorter(sliding, interval) and not self._may_overlap:
+        if not sliding.months and sliding.units <= 0:
+            raise semantic_error("The third parameter sliding step should be a positive integer.")
+        month = _DAYS_OF_MONTH * 86_400 * UNITS_PER_SECOND[self._context.precision]
+        if _shorter(sliding, interval, month) and not self._may_overlap:
             raise semantic_error(
                 "The third parameter sliding step shouldn't be smaller than the second parameter "
                 "time interval."
@@ -115,6 +119,9 @@ class SelectBuilder:
             raise semantic_error(str(error)) from error
 
     # ---- FILL ----
+
+    _plain_fill = False
+    """Whether a text fills cells without its quotes."""
 
     def _fill(self, node: Node) -> Fill | None:
         fill = part(node, "fill")
@@ -151,7 +158,8 @@ class SelectBuilder:
             literal = literal_of(constants[0], self._context)
             if literal.kind is LiteralKind.NULL:
                 raise semantic_error("fill value cannot be null")
-            return FillMode(FillMethod.VALUE, literal=literal, text=_written(constants[0]))
+            text = literal.text if self._plain_fill else _written(constants[0])
+            return FillMode(FillMethod.VALUE, literal=literal, text=text)
         word, *durations = tokens_of(node)
         before, after = ([self._duration(token) for token in durations] + [None, None])[:2]
         return FillMode(FillMethod(str(word).lower()), before, after)
@@ -197,11 +205,11 @@ def levels_of(node: Node) -> tuple[int, ...]:
     return tuple(levels)
 
 
-def _shorter(sliding: Duration, interval: Duration) -> bool:
-    """Return whether a step is shorter than the windows, a month taken as 30 days at least."""
-    if sliding.months or interval.months:
-        return not sliding.months if interval.months else False
-    return sliding.units < interval.units
+def _shorter(sliding: Duration, interval: Duration, month: int) -> bool:
+    """Return whether a step is shorter than the windows, a month taken as so many units."""
+    if interval.months:
+        return sliding < interval
+    return sliding.months * month + sliding.units < interval.units
 
 
 def alignment_of(node: Node | None) -> Alignment:

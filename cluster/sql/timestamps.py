@@ -48,6 +48,10 @@ _NS_PER_DURATION_UNIT = {
 _SAMPLES = "2022-01-31T12:34:56, 2022/01/31 12:34:56.789, 2022.01.31T12:34:56+08:00, 2022-01-31"
 
 
+_MAX_DIGITS = 1000
+"""More are not converted: that takes time, and Python refuses it at some number."""
+
+
 class Duration(NamedTuple):
     """A duration: calendar months, and precision units besides."""
 
@@ -105,6 +109,8 @@ def parse_datetime(text: str, zone: tzinfo, precision: str, now: int = 0) -> int
     match = _DATETIME.match(text)
     if match is None or not _is_well_spaced(match):
         raise ValueError(f"Input time format {text} error. Input like {_SAMPLES}")
+    if len(match["year"]) > _MAX_DIGITS:
+        raise ValueError(f"time {text[:_MAX_DIGITS]}… is outside the range of 64 bits")
     year, month, day = int(match["year"]), int(match["month"]), int(match["day"])
     hour, minute, second = (int(match[field] or 0) for field in "hms")
     if not (1 <= month <= 12 and 1 <= day <= _days_in_month(year, month)) or (
@@ -169,6 +175,8 @@ def parse_duration(text: str, precision: str) -> Duration:
         if match.start() != end:
             break
         end = match.end()
+        if len(match[1]) > _MAX_DIGITS:
+            raise ValueError(f"duration {text[:_MAX_DIGITS]}… is longer than 64 bits can say")
         amount, unit = int(match[1]), match[2].lower()
         if unit == "mo":
             months += amount

@@ -157,7 +157,20 @@ _SIMPLE_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 def unquote(token: str) -> str:
     """Return the text of a string token: without its quotes, backslash escapes resolved."""
     text = token[1:-1]
-    return _ESCAPE.sub(_resolve, text) if "\\" in text else text
+    if "\\" not in text:
+        return text
+    return _SURROGATES.sub(_character, _ESCAPE.sub(_resolve, text))
+
+
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+
+
+def _character(match: re.Match[str]) -> str:
+    """Return the character that a pair of surrogates stands for; `?` for one alone, as Java."""
+    found = match[0]
+    if len(found) == 1:
+        return "?"
+    return found.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def _resolve(match: re.Match[str]) -> str:

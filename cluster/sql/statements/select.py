@@ -131,7 +131,7 @@ class FillMode:
         before: how far back a value is looked for; None: any distance.
         after: how far ahead (LINEAR only); None: any distance.
         literal: of VALUE.
-        text: of VALUE, as it was written, quotes included: what a TEXT column gets.
+        text: of VALUE, what a TEXT column gets: as it was written; in 1.x without its quotes.
     """
 
     method: FillMethod
