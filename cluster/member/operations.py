@@ -16,25 +16,48 @@ from cluster.rpc.deadline import Deadline
 logger = logging.getLogger(__name__)
 
 
+_ASK_AGAIN_S = 0.25
+"""A core gives a transfer up after an election time-out, and an election may go another way."""
+
+
 def transfer_leadership(member: RaftMember, target: NodeId, deadline: Deadline) -> None:
-    """Hand the group's leadership to `target`; returns when this member leads no more.
+    """Hand the group's leadership to `target`; returns when this member follows it.
+
+    As long as this member leads, the target is asked again and again.
 
     Raises:
-        NotLeader: it does not lead.
-        ClusterError: the target has no vote, or did not take over in time; this member leads on.
+        NotLeader: it does not lead; or not any more, and another node does.
+        ClusterError: the target has no vote.
+        Unavailable: the target did not take over before the deadline.
     """
-    effects = member.step(TransferLeadership(target))
-    if effects is None:
-        raise NotLeader(member.group_id, NO_NODE)
-    if effects.rejected is not None:
-        if effects.rejected.reason is RejectReason.NOT_LEADER:
-            raise NotLeader(member.group_id, effects.rejected.leader)
-        raise ClusterError(
-            StatusCode.ILLEGAL_PARAMETER,
-            f"group {member.group_id}: node {target}: {effects.rejected.reason.value}",
+    began = False
+    while True:
+        effects = member.step(TransferLeadership(target))
+        if effects is None:
+            raise NotLeader(member.group_id, NO_NODE)
+        rejected = effects.rejected
+        if rejected is None:
+            if target == member.node_id:
+                return
+            began = True
+        elif rejected.reason is not RejectReason.NOT_LEADER:
+            raise ClusterError(
+                StatusCode.ILLEGAL_PARAMETER,
+                f"group {member.group_id}: node {target}: {rejected.reason.value}",
+            )
+        elif rejected.leader == target and began:
+            return
+        elif rejected.leader != NO_NODE or not began:
+            raise NotLeader(member.group_id, rejected.leader)
+        if deadline.remaining_s() <= 0:
+            raise Unavailable(
+                f"group {member.group_id}: node {target} did not take over in time, and "
+                + ("this node still leads" if rejected is None else "nobody leads now")
+            )
+        member.wait_for(
+            lambda: not member.is_leader and member.leader != NO_NODE,
+            min(_ASK_AGAIN_S, deadline.remaining_s()),
         )
-    if not member.wait_for(lambda: not member.is_leader, deadline.remaining_s()):
-        raise Unavailable(f"group {member.group_id}: node {target} did not take over in time")
 
 
 def change_membership(
@@ -53,18 +76,26 @@ def change_membership(
         member: the leader's.
         voters: of the group to be.
         learners: of the group to be.
-        deadline: for the change to be in force here.
+        deadline: for the change to be done.
         expected: refuse unless the present membership is this one.
 
     Returns:
-        The membership in force.
+        The membership in force. A majority of it knows so for good: it stands by itself now, and
+        those who left are not needed any more.
 
     Raises:
         NotLeader: it does not lead.
         ClusterError: refused; nothing was changed.
-        Unavailable: not in force before the deadline; it may still come.
+        Unavailable: not done before the deadline; it may still come.
     """
     target = Membership(tuple(sorted(voters)), (), tuple(sorted(learners)))
+    if member.node_id not in target.voters:
+        # it would have to step down before the others know that the change is committed
+        raise ClusterError(
+            StatusCode.EXECUTE_STATEMENT_ERROR,
+            f"group {member.group_id}: members not changed: node {member.node_id} leads it, and "
+            "must hand its leadership over before it loses its vote",
+        )
     effects = member.step(ChangeMembership(target.voters, target.learners, expected))
     if effects is None:
         raise NotLeader(member.group_id, NO_NODE)
@@ -75,7 +106,9 @@ def change_membership(
             StatusCode.EXECUTE_STATEMENT_ERROR,
             f"group {member.group_id}: members not changed: {effects.rejected.reason.value}",
         )
-    if not member.wait_for(lambda: member.membership == target, deadline.remaining_s()):
+    if not member.wait_for(
+        lambda: member.change_is_done and member.membership == target, deadline.remaining_s()
+    ):
         raise Unavailable(
             f"group {member.group_id}: the new members were not in force in time; they may yet be"
         )

@@ -160,7 +160,7 @@ class RaftMember:
         _continue_snapshot(log, machine)
         self.name = name
         self.group_id = group_id
-        self._node_id = config.node_id
+        self.node_id = config.node_id
         self._log = log
         self.group_machine = machine
         self._deps = deps
@@ -281,6 +281,11 @@ class RaftMember:
     def membership(self) -> Membership:
         """The membership in force."""
         return self._core.membership
+
+    @property
+    def change_is_done(self) -> bool:
+        """Whether the membership in force is confirmed, and no change of it is under way."""
+        return self._core.change_is_done
 
     @property
     def applied_index(self) -> LogIndex:

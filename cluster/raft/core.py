@@ -255,6 +255,14 @@ class RaftCore:
         return s.membership.is_joint or s.memberships.latest_index > s.applied
 
     @property
+    def change_is_done(self) -> bool:
+        """Whether no change is under way, and the last one is confirmed (`membership.py`).
+
+        May be read at any time: what ends in the meantime is seen as pending, not as done.
+        """
+        return self._state.memberships.is_confirmed and not self.change_is_pending
+
+    @property
     def is_asleep(self) -> bool:
         """Whether ticks have no effect now; Effects.asleep tells when that changes."""
         return self._state.asleep

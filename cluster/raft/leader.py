@@ -55,7 +55,9 @@ def become_leader(s: RaftState, *, may_append: bool) -> None:
 
     Without an entry of its own term the leader could neither commit what earlier leaders left
     (thesis 3.6.2) nor serve reads (thesis 6.4). The very first entry of a group says who founded
-    it, so that a member that joins later learns the memberships from the log alone.
+    it, so that a member that joins later learns the memberships from the log alone. Where the log
+    does not tell any more that the membership in force is confirmed (`membership.py`), the first
+    entry of the term does it.
     """
     assert s.role is Role.ELECTOR
     assert not s.is_pre_vote
@@ -66,7 +68,8 @@ def become_leader(s: RaftState, *, may_append: bool) -> None:
     term_start = LogIndex(s.log.last_index + 1)
     lead = s.lead = Leadership(s.node_id, s.members, term_start, may_append)
     lead.progress[s.node_id].match = s.persisted
-    if s.log.last_index == NO_INDEX:
+    unconfirmed = s.memberships.latest_index <= s.applied and not s.memberships.is_confirmed
+    if s.log.last_index == NO_INDEX or (unconfirmed and not s.membership.is_joint):
         opening = Entry(term_start, s.term, EntryKind.MEMBERSHIP, encode_membership(s.membership))
     else:
         opening = Entry(term_start, s.term, EntryKind.NOOP, b"")

@@ -8,10 +8,17 @@ proposed only after that. What keeps this safe:
    quorum of one meets every quorum of the next (thesis 4.1, 4.3).
 2. An entry with membership i + 1 is proposed only by a leader that has applied membership i. So a
    log that has entry i + 1 proves that entry i is committed (`MembershipHistory.proven_index`).
-3. A member that knows of a committed membership campaigns only after it has applied it. With 1 and
-   2: whoever is up to date with a quorum of its own membership i has, by 1, every entry that a
-   quorum of membership i or i + 1 committed, so also entry i + 2 if that is committed; then, by 2,
-   it knows that entry i + 1 is committed, and by 3 it does not campaign under i.
+3. A member that knows of a committed membership campaigns under no other. With 1 and 2: whoever is
+   up to date with a quorum of its own membership i has, by 1, every entry that a quorum of
+   membership i or i + 1 committed, so also entry i + 2 if that is committed; then, by 2, it knows
+   that entry i + 1 is committed, and by 3 it does not campaign under i.
+
+A change that is in force is then *confirmed*: the leader that applied it appends the same
+membership once more. By 2 whoever has that entry knows for good that the change is committed, and
+when the entry is committed a majority of the new membership has it. From there on the new
+membership can lose a minority of itself, also if all nodes are started anew at once; before, those
+who never heard of the commit would go by the older membership, and might need a vote of one who is
+gone. So only a confirmed change is told to be done.
 """
 
 from __future__ import annotations
@@ -111,13 +118,18 @@ class MembershipHistory:
     """The memberships of the log that is kept: one at its base, and one per MEMBERSHIP entry.
 
     `_indices` ascends; `_indices[0]` is at or before the base of the log.
+
+    Attributes:
+        is_confirmed: whether the last one was seen here twice in a row: the first of the two is
+            committed. A log that begins with it does not tell.
     """
 
-    __slots__ = ("_indices", "_memberships")
+    __slots__ = ("_indices", "_memberships", "is_confirmed")
 
     def __init__(self, base_index: LogIndex, membership: Membership) -> None:
         self._indices = [base_index]
         self._memberships = [membership]
+        self.is_confirmed = False
 
     @property
     def latest_index(self) -> LogIndex:
@@ -145,8 +157,10 @@ class MembershipHistory:
     def append(self, index: LogIndex, membership: Membership) -> None:
         """Add the membership of a new entry."""
         assert index > self._indices[-1], (index, self._indices)
+        is_repeated = membership == self._memberships[-1]
         self._indices.append(index)
         self._memberships.append(membership)
+        self.is_confirmed = is_repeated
 
     def truncate_from(self, index: LogIndex) -> None:
         """Forget those of entries >= `index`; never the first."""
@@ -154,6 +168,7 @@ class MembershipHistory:
             position = max(1, bisect_left(self._indices, index))
             del self._indices[position:]
             del self._memberships[position:]
+            self.is_confirmed = self._memberships[-2:] == 2 * self._memberships[-1:]
 
     def compact(self, up_to: LogIndex) -> None:
         """Forget those that are no longer needed to answer for indices >= `up_to`."""
@@ -166,3 +181,4 @@ class MembershipHistory:
         """Forget everything; the log starts anew behind `index`."""
         self._indices = [index]
         self._memberships = [membership]
+        self.is_confirmed = False

@@ -75,7 +75,7 @@ def on_applied(s: RaftState, event: Applied) -> None:
         activate(s, s.memberships.at(event.index))
     maybe_campaign_for_transfer(s)
     if s.lead is not None:
-        maybe_leave_joint(s, s.lead)
+        maybe_go_on(s, s.lead)
 
 
 def activate(s: RaftState, membership: Membership) -> None:
@@ -130,19 +130,22 @@ def _heir(lead: Leadership, membership: Membership) -> NodeId:
     return best
 
 
-def maybe_leave_joint(s: RaftState, lead: Leadership) -> None:
-    """End a joint membership once it is in force (thesis 4.3).
+def maybe_go_on(s: RaftState, lead: Leadership) -> None:
+    """Take the next step of a change once the last one is in force.
 
-    Whoever leads then does it, so a change that has begun is finished whatever happens to the
-    leader that began it.
+    A joint membership is ended (thesis 4.3), any other is confirmed (`membership.py`). Whoever
+    leads then does it, so a change that has begun is finished whatever happens to the leader that
+    began it.
     """
-    if (
-        s.membership.is_joint
-        and s.memberships.latest_index <= s.applied
-        and s.commit >= lead.term_start
-    ):
+    if s.memberships.latest_index > s.applied or s.commit < lead.term_start:
+        return
+    if s.membership.is_joint:
         _append(s, lead, after_joint(s.membership))
-        s.fx.proposed = None  # nobody waits for this one
+    elif not s.memberships.is_confirmed:
+        _append(s, lead, s.membership)
+    else:
+        return
+    s.fx.proposed = None  # nobody waits for this one
 
 
 def on_snapshot_installed(s: RaftState, event: SnapshotInstalled) -> None:

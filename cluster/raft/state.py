@@ -245,9 +245,9 @@ class RaftState:
     def may_campaign(self) -> bool:
         """Whether this node may ask for votes: not under a membership that is known to be replaced.
 
-        See `membership.py`, rule 3.
+        See `membership.py`, rule 3. What only says again who is a member replaces nothing.
         """
-        return self.is_voter and not self.memberships.has_between(self.applied, self.commit)
+        return self.is_voter and self.memberships.at(self.commit) == self.membership
 
     @property
     def patience(self) -> int:

@@ -5,6 +5,8 @@ The number of seeds is that of CI; `python test/sim/run.py` runs as many as one 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.sim.cluster import SimCluster, SimResult
@@ -13,6 +15,7 @@ from harness.sim.plan import Plan, random_plan
 from harness.sim.shrink import failure, shrink
 
 _CHUNK = 50
+_PLANS = sorted((Path(__file__).parent / "plans").glob("*.txt"))
 
 
 def run_seeds(first: int, count: int, nodes: int, mode: str = "mixed") -> SimResult:
@@ -94,6 +97,13 @@ def test_a_script_says_all_that_a_plan_says():
     assert Plan.from_text("# a comment\n\n" + plan.to_text()) == plan
     with pytest.raises(ValueError, match="line 2"):
         Plan.from_text("set seed 4\nat noon crash 1\nat five")
+
+
+@pytest.mark.parametrize("path", _PLANS, ids=lambda path: path.stem)
+def test_what_once_went_wrong_goes_well(path):
+    result = SimCluster(Plan.from_text(path.read_text(encoding="utf-8"))).run()
+    assert result.crashes > 0
+    assert result.flips == 1
 
 
 def test_a_failing_plan_is_shrunk_to_a_short_script_that_fails_alike():

@@ -104,6 +104,7 @@ class SimCluster:
             "handover": [],
         }
         self.is_quiet = False
+        self._done_index = 0
         for node_id in self.founding.voters:
             self._make_node(node_id, self.founding)
 
@@ -352,9 +353,11 @@ class SimCluster:
         return [n.node_id for n in self.nodes.values() if n.is_dead or n.disk.is_corrupt]
 
     def _possible_memberships(self) -> list[Membership]:
-        """Return the last committed membership and every one that stands in some log behind it."""
-        index, latest = self.checkers.memberships[-1]
-        found = [latest]
+        """Return the memberships from the last that a leader told to be done, in any log."""
+        memberships = self.checkers.memberships
+        done = max([index for index, _ in memberships if index <= self._done_index])
+        found = [membership for index, membership in memberships if index >= done]
+        index, _ = memberships[-1]
         for node in self.nodes.values():
             entries = node.entries if node.core is not None else node.disk.entries
             found += [
@@ -453,6 +456,13 @@ class SimCluster:
             RejectReason.TRANSFERRING,
             RejectReason.UNCHANGED,
         ), rejected
+
+    def on_change_done(self, index: int) -> None:
+        """A leader that has applied `index` says that no change is under way.
+
+        From here on whoever asked for the last one relies on it.
+        """
+        self._done_index = max(self._done_index, index)
 
     def on_membership(self, node: SimNode, membership: Membership) -> None:
         """A membership took effect on a node."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -38,7 +39,7 @@ from harness.sim import engine_states, states, transfer
 from harness.sim.cluster import SimCluster
 from harness.sim.disk import SimDisk
 from harness.sim.machine import Machine
-from harness.sim.plan import random_plan
+from harness.sim.plan import Plan, random_plan
 from harness.sim.script import run_script
 from iotdb_engine.errors import EngineError
 from iotdb_engine.store import MemoryStore
@@ -257,6 +258,7 @@ class Mutation(NamedTuple):
         mode: as of `random_plan`.
         nodes: founding voters.
         script: one of `test/scripts/raft` that catches it; then no seed is run.
+        plan: one of `test/sim/plans` that is run in place of seeds.
     """
 
     apply: Callable[[], AbstractContextManager[tuple[type[RaftCore], type[SimDisk]]]]
@@ -264,6 +266,7 @@ class Mutation(NamedTuple):
     mode: str = "mixed"
     nodes: int = 3
     script: str = ""
+    plan: str = ""
 
 
 @contextmanager
@@ -407,6 +410,13 @@ MUTATIONS: dict[str, Mutation] = {
     "a second change before the first is applied": Mutation(
         lambda: _patch(MembershipHistory, "latest_index", property(lambda self: 0)), 1200, "change"
     ),
+    "changes not confirmed": Mutation(
+        lambda: _patch(
+            MembershipHistory, "is_confirmed", property(lambda self: True, lambda self, value: None)
+        ),
+        1,
+        plan="power_cut_after_a_change",
+    ),
     "what votes tell of commits ignored": Mutation(
         lambda: _patch(candidate, "learn_commit", lambda s, commit, term: None), 1200, "change"
     ),
@@ -419,14 +429,18 @@ MUTATIONS: dict[str, Mutation] = {
 
 def first_catch(mutation: Mutation) -> tuple[int, BaseException] | None:
     """Return the first seed that catches the mutation, and how; None when none does."""
+    tests = Path(__file__).parents[2]
     with mutation.apply() as (core_class, disk_class):
         if mutation.script:
-            path = Path(__file__).parents[2] / "scripts" / "raft" / f"{mutation.script}.txt"
+            path = tests / "scripts" / "raft" / f"{mutation.script}.txt"
             text = path.read_text(encoding="utf-8")
             if run_script(text) != text:
                 return 0, AssertionError(f"script {mutation.script} has another output")
-        for seed in range(mutation.seeds):
-            plan = random_plan(seed, mutation.nodes, mutation.mode)
+        plans = (random_plan(seed, mutation.nodes, mutation.mode) for seed in count())
+        if mutation.plan:
+            path = tests / "sim" / "plans" / f"{mutation.plan}.txt"
+            plans = iter([Plan.from_text(path.read_text(encoding="utf-8"))])
+        for seed, plan in enumerate(islice(plans, mutation.seeds)):
             cluster = SimCluster(plan, core_class=core_class, disk_class=disk_class)
             try:
                 cluster.run()

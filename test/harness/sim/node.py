@@ -404,6 +404,9 @@ class SimNode:
         self.cluster.checkers.on_applied(self)
         boots = self.boots
         self.step(Applied(LogIndex(self.machine.index)))
+        core = self.core
+        if core is not None and core.role is Role.LEADER and core.change_is_done:
+            self.cluster.on_change_done(core.applied)
         for (term, waiting), entry in done:
             waiting("applied" if term == entry.term else "overwritten", entry.index)
         if self.readers and self.core is not None and boots == self.boots:

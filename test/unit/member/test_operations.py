@@ -44,24 +44,62 @@ def test_a_clean_stop_hands_leadership_over_at_once(tmp_path: Path) -> None:
         group.leader().put(insert(10, 20))
 
 
-def move_to(group: GroupCluster, target: NodeId) -> None:
-    leader = group.leader()
-    if leader.node_id != target:
-        transfer_leadership(leader.member, target, soon())
-        wait_until(lambda: group.nodes[target].member.is_leader)
-
-
 def test_leadership_goes_where_it_is_sent(tmp_path: Path) -> None:
     # so long that no leader is lost, and another elected, because the machine is busy
     with GroupCluster(tmp_path, election_ticks=200) as group:
         for target in (2, 3, 1):
-            move_to(group, NodeId(target))
+            transfer_leadership(group.leader().member, NodeId(target), soon())
+            assert group.nodes[NodeId(target)].member.is_leader
         leader = group.leader()
+        transfer_leadership(leader.member, leader.node_id, soon())
         with pytest.raises(ClusterError, match="the node has no vote"):
             transfer_leadership(leader.member, NodeId(9), soon())
         other = next(n for n in group.nodes.values() if n is not leader)
         with pytest.raises(NotLeader):
             transfer_leadership(other.member, NodeId(1), soon())
+
+
+def test_a_transfer_that_the_leader_gave_up_is_asked_for_again(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        target = next(n for n in group.ids if n != leader.node_id)
+        unheard: list[Any] = []
+
+        def keep_from_target(_frm: int, _to: int, method: str, request: Any) -> Any:
+            if method == "timeoutNow":
+                unheard.append(request)
+                raise RpcError("timed out", definitely_not_sent=False)
+            return request
+
+        group.network.tap = keep_from_target
+        operation = threading.Thread(
+            target=transfer_leadership, args=(leader.member, target, soon())
+        )
+        operation.start()
+        wait_until(lambda: unheard)
+        wait_until(lambda: leader.member.status()["transfer_to"] == 0)  # given up
+        assert leader.member.is_leader
+        group.network.tap = None
+        operation.join()
+        assert group.leader().node_id == target
+
+
+def test_a_transfer_says_who_took_over_instead(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:
+        leader = group.leader()
+        target = next(n for n in group.ids if n != leader.node_id)
+
+        (third,) = {*group.ids} - {leader.node_id, target}
+
+        def lose_votes(frm: int, _to: int, method: str, request: Any) -> Any:
+            if frm != third and method.startswith("startElection"):
+                raise RpcError("timed out", definitely_not_sent=False)
+            return request
+
+        group.network.tap = lose_votes
+        with pytest.raises(NotLeader) as caught:
+            transfer_leadership(leader.member, target, soon())
+        assert caught.value.leader == third
 
 
 def test_a_node_is_added_as_learner_by_snapshot_and_then_votes(tmp_path: Path) -> None:
@@ -80,6 +118,10 @@ def test_a_node_is_added_as_learner_by_snapshot_and_then_votes(tmp_path: Path) -
         leader.put(insert(3000, 3001))
         wait_until(lambda: fourth.count() == 3001)
         change_membership(leader.member, (1, 2, 3, 4), (), soon())
+        assert leader.member.change_is_done
+        others = [n for n in (1, 2, 3, 4) if n != leader.node_id]
+        with pytest.raises(ClusterError, match="must hand its leadership over before"):
+            change_membership(leader.member, others, (), soon())
         wait_until(lambda: fourth.member.membership.voters == (1, 2, 3, 4))
         # two at once go through a joint membership
         leader = group.leader()

@@ -416,3 +416,18 @@ def test_a_late_tick_counts_for_what_was_planned():
     for _ in range(10):
         peer.step(Tick(50, counted=1))
     assert peer.core.role is Role.FOLLOWER
+
+
+def test_a_campaign_goes_on_when_it_hears_that_the_membership_it_goes_by_is_committed():
+    """The group's first entry says who founded it; the voters may know first that it stands."""
+    net = group(3)
+    net.elect(1)
+    peer = Peer(2, THREE, entries=net[1].entries, config=RaftConfig(2, 1, 10))
+    assert peer.core.applied == 0
+    peer.step(Received(TimeoutNow(1, 2, 1)))
+    assert peer.core.role is Role.ELECTOR
+    peer.hold_apply = True
+    peer.step(Received(VoteResponse(1, 2, 2, True, commit=1, commit_term=1)))
+    assert peer.core.commit == 1
+    assert peer.core.applied == 0
+    assert peer.core.role is Role.LEADER

@@ -14,6 +14,7 @@ from cluster.raft.events import (
     Persisted,
     Propose,
     Received,
+    SnapshotInstalled,
     Tick,
     TransferLeadership,
 )
@@ -41,6 +42,7 @@ from cluster.raft.types import (
     Membership,
     RaftConfig,
     Role,
+    SnapshotMeta,
 )
 from harness.sim.lockstep import Lockstep, Peer, group
 
@@ -154,11 +156,13 @@ def test_a_history_answers_like_a_list_of_all_memberships():
         slow = {base: THREE}
         last = base
         history = MembershipHistory(base, THREE)
+        confirmed = False
         for _ in range(30):
             action = rng.randrange(4)
+            newest = max(slow)
             if action < 2:
                 last += rng.randint(1, 3)
-                slow[last] = Membership((rng.randint(1, 9),))
+                slow[last] = Membership((rng.randint(1, 3),))
                 history.append(last, slow[last])
             elif action == 2 and last > base:
                 start = rng.randint(base + 1, last)
@@ -172,6 +176,11 @@ def test_a_history_answers_like_a_list_of_all_memberships():
                 history.compact(base)
             for index in range(base, last + 2):
                 assert history.at(index) == slow[max(i for i in slow if i <= index)]
+            if max(slow) != newest and action != 3:
+                *_, before, latest = None, *[slow[i] for i in sorted(slow)]
+                confirmed = before == latest  # which compaction does not make forgotten
+            assert history.is_confirmed == confirmed
+            for index in range(base, last + 2):
                 for after in range(base, index):
                     expected = any(after < i <= index for i in slow)
                     assert history.has_between(after, index) == expected
@@ -402,6 +411,115 @@ def test_a_garbled_membership_is_refused_before_it_is_appended():
         peer.core.step(Received(AppendRequest(1, 2, 1, 0, 0, (bad,), 0)))
     assert peer.core.last_index == 0
     assert peer.core.term == 0
+
+
+# ---- confirmation ----
+
+
+def memberships_of(peer):
+    return [decode_membership(e.data) for e in peer.entries if e.kind is EntryKind.MEMBERSHIP]
+
+
+def test_a_change_is_done_when_a_majority_of_the_new_members_can_know_it():
+    net = with_joiners(3, 4)
+    change(net, (1, 2, 3), (4,))
+    four = Membership((1, 2, 3, 4))
+    held = []
+
+    def hold_the_confirmation(message):
+        confirms = isinstance(message, AppendRequest) and any(
+            e.kind is EntryKind.MEMBERSHIP and net[1].core.membership == four
+            for e in message.entries
+        )
+        if confirms:
+            held.append(message)
+        return None if confirms else message
+
+    net[1].step(ChangeMembership((1, 2, 3, 4)))
+    net.deliver(hold_the_confirmation)
+    core = net[1].core
+    assert held
+    assert core.membership == four
+    assert core.change_is_pending
+    assert not core.change_is_done
+    for message in held:
+        net[message.to].step(Received(message))
+    net.deliver()
+    assert core.change_is_done
+    assert not core.change_is_pending
+    assert memberships_of(net[1])[-2:] == [four, four]
+
+
+def test_after_a_power_cut_the_new_majority_needs_no_vote_of_who_is_lost():
+    """The members had applied the change, and their state machines had not stored that."""
+    net = with_joiners(2, 3)
+    change(net, (1, 2), (3,))
+    change(net, (1, 2, 3))
+    assert net[1].core.change_is_done
+    started = [
+        Peer(
+            n,
+            Membership((1, 2)) if n < 3 else UNKNOWN_MEMBERSHIP,
+            entries=net[n].entries,
+            config=config(n),
+        )
+        for n in (2, 3)
+    ]
+    again = Lockstep(*started)
+    again.down = [1]
+    again.tick(times=60)
+    assert Role.LEADER in (again[2].core.role, again[3].core.role)
+    assert again[2].core.membership == again[3].core.membership == THREE
+
+
+def test_whoever_leads_next_confirms_what_is_not():
+    four = Membership((1, 2, 3, 4))
+    entries = [change_entry(1, 1, THREE), change_entry(2, 1, four)]
+    net = Lockstep(
+        *(Peer(i, THREE, entries=entries, applied=1, config=config(i)) for i in (1, 2, 3)),
+        Peer(4, UNKNOWN_MEMBERSHIP, config=config(4)),
+    )
+    net.elect(2)
+    net.tick(2, times=3)
+    # its own opening could not do it, since the change was not applied then
+    assert [e.kind for e in net[2].entries[2:]] == [EntryKind.NOOP, EntryKind.MEMBERSHIP]
+    assert net[2].core.change_is_done
+    assert net[4].core.membership == four
+
+
+def test_a_term_opens_with_the_membership_where_the_log_does_not_tell_that_it_is_confirmed():
+    base = SnapshotMeta(7, 1, THREE)
+    net = Lockstep(*(Peer(i, THREE, base=base, config=config(i)) for i in (1, 2, 3)))
+    net.elect(1)
+    assert [e.kind for e in net[1].entries] == [EntryKind.MEMBERSHIP]
+    assert net[1].core.change_is_done
+    net[1].compact(8)
+    assert net[1].core.change_is_done  # it has not forgotten
+    net.down = [1]
+    net.forget_leader()
+    net.elect(2)
+    assert net[2].entries[-1].kind is EntryKind.NOOP  # no need any more
+
+
+def test_a_confirmation_that_is_overwritten_leaves_the_change_committed_and_not_done():
+    four = Membership((1, 2, 3, 4))
+    peer = Peer(2, THREE, config=config(2))
+    entries = (change_entry(1, 1, THREE), change_entry(2, 1, four), change_entry(3, 1, four))
+    peer.step(Received(AppendRequest(1, 2, 1, 0, 0, entries, 2)))
+    assert not peer.core.change_is_done
+    noop = Entry(3, 2, EntryKind.NOOP, b"")
+    peer.step(Received(AppendRequest(3, 2, 2, 2, 1, (noop,), 3)))
+    assert peer.core.membership == four
+    assert not peer.core.change_is_pending
+    assert not peer.core.change_is_done
+
+
+def test_a_snapshot_does_not_tell_whether_its_membership_is_confirmed():
+    peer = Peer(2, THREE, config=config(2))
+    peer.step(Received(AppendRequest(1, 2, 1, 0, 0, (change_entry(1, 1, THREE),), 1)))
+    assert peer.core.change_is_done
+    peer.step(SnapshotInstalled(SnapshotMeta(9, 1, Membership((1, 2, 3, 4))), 1))
+    assert not peer.core.change_is_done
 
 
 # ---- leaders that go ----
