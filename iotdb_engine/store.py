@@ -588,7 +588,8 @@ def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
     table.set_block_size(16 << 10)
     # What `rocks_files` can walk.
     table.set_format_version(FORMAT_VERSION)
-    table.set_checksum_type(rocksdict.ChecksumType.crc32c())
+    # rocksdict's CRC-32C does without the processor's instruction: 0.6 ms/MB more, here and there.
+    table.set_checksum_type(rocksdict.ChecksumType.xxhash64())
     if block_cache_bytes:
         table.set_block_cache(rocksdict.Cache(block_cache_bytes))
     options.set_block_based_table_factory(table)

@@ -21,6 +21,7 @@ from cluster.raft.effects import SendSnapshot
 from cluster.raft.types import GroupId, NodeId, SnapshotMeta
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.convert_snapshot import (
+    DATA_FIELD,
     SnapshotEnd,
     SnapshotPart,
     SnapshotReply,
@@ -83,6 +84,13 @@ class Transfer:
         """Have the thread that ships end soon."""
         self.stopped.set()
         self.channel.close()
+
+
+class _Part(NamedTuple):
+    """What is to be posted: the request, and its data in parts."""
+
+    head: SnapshotPart
+    data: list[bytes]
 
 
 class _Posted(NamedTuple):
@@ -172,13 +180,17 @@ class Shipment:
             if part is None:
                 break
             self._transfer.channel.post(
-                _METHOD, part_to_wire(part), timeout_s=self._options.call_timeout_s
+                _METHOD,
+                part_to_wire(part.head, part.data),
+                timeout_s=self._options.call_timeout_s,
+                tail=(DATA_FIELD, part.data) if part.data else None,
             )
             last_key = None if self._at is None else self._at.last_key
-            self._under_way.append(_Posted(last_key, part.end is not None))
+            self._under_way.append(_Posted(last_key, part.head.end is not None))
             if part.data:
-                self._sent_bytes += len(part.data)
-                rest_s = self._pace.rest_s(len(part.data))
+                size = sum(map(len, part.data))
+                self._sent_bytes += size
+                rest_s = self._pace.rest_s(size)
                 if rest_s > 0:
                     self._transfer.stopped.wait(rest_s)
                 self._pace.rested()
@@ -191,10 +203,10 @@ class Shipment:
         timeout_s = _INSTALL_TIMEOUT_S if posted.is_end else self._options.call_timeout_s
         return reply_from_wire(self._transfer.channel.answer(_METHOD, timeout_s=timeout_s))
 
-    def _next_part(self) -> SnapshotPart | None:
+    def _next_part(self) -> _Part | None:
         """Return what is to be posted next: an offer, a piece, the end; None: first an answer."""
         if self._at is None:
-            return None if self._under_way else self._offer
+            return None if self._under_way else _Part(self._offer, [])
         if self._ended:
             return None
         at = self._at
@@ -202,11 +214,10 @@ class Shipment:
         if not records:
             self._ended = True
             end = SnapshotEnd(at.records, at.total_bytes, at.crc)
-            return self._offer._replace(after_key=at.last_key, end=end)
-        data = pack_records(records)
+            return _Part(self._offer._replace(after_key=at.last_key, end=end), [])
         self._at = at.with_records(records)
         self._known.append(self._at)
-        return self._offer._replace(after_key=at.last_key, data=data)
+        return _Part(self._offer._replace(after_key=at.last_key), pack_records(records))
 
     def _begin_again(self, problem: str) -> bool:
         """Prepare for another offer, after a while; False when it is given up."""

@@ -21,6 +21,7 @@ from cluster.rpc.framing import (
     FrameReader,
     output_like,
     send_frame,
+    with_binary_field,
 )
 from cluster.rpc.server import ServerLimits
 
@@ -107,14 +108,24 @@ class RpcChannel:
         finally:
             self._end_call()
 
-    def post(self, method: str, *args: Any, timeout_s: float) -> None:  # noqa: ANN401
+    def post(
+        self,
+        method: str,
+        *args: Any,  # noqa: ANN401
+        timeout_s: float,
+        tail: tuple[int, list[bytes]] | None = None,
+    ) -> None:
         """Send a call whose answer `answer` will return: several may be under way.
+
+        `tail` is a binary field of the one argument, by number, and its parts: it is not copied.
 
         Raises:
             RpcError: it could not be sent, and no call under way will be answered any more.
         """
         deadline = Deadline.after(timeout_s)
         parts = self._encode(method, args)
+        if tail is not None:
+            parts = with_binary_field(parts, *tail)
         self._begin_call(method)
         try:
             self._send(method, parts, deadline)

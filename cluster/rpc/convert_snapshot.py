@@ -18,6 +18,9 @@ from cluster.raft.types import GroupId, LogIndex, NodeId, SnapshotMeta, Term
 from cluster.rpc.gen.cluster import ttypes as wire_types
 
 _LENGTHS = struct.Struct(">II")
+DATA_FIELD = 11
+"""Number of `SnapshotRequest.data`, which a sender adds to the encoded request."""
+_SMALL_RECORD_BYTES = 4 << 10
 
 Records = Sequence[tuple[bytes, bytes]]
 
@@ -55,7 +58,8 @@ class SnapshotPart(NamedTuple):
         meta: what the state covers.
         sequence: of the exporter's last flush.
         after_key: the records of this piece follow that key.
-        data: of `pack_records`; its CRC has been checked by `part_from_wire` (`is_damaged`).
+        data: as it came, of `pack_records`; its CRC has been checked by `part_from_wire`
+            (`is_damaged`).
     """
 
     group_id: GroupId
@@ -80,12 +84,23 @@ class SnapshotReply(NamedTuple):
     message: str = ""
 
 
-def pack_records(records: Records) -> bytes:
-    """Return the byte form of records: of each, both lengths (u32), then key and value."""
+def pack_records(records: Records) -> list[bytes]:
+    """Return the byte form of records: of each, both lengths (u32), then key and value.
+
+    Large values are parts of their own, and not copied.
+    """
     parts: list[bytes] = []
+    small: list[bytes] = []
     for key, value in records:
-        parts += (_LENGTHS.pack(len(key), len(value)), key, value)
-    return b"".join(parts)
+        small += (_LENGTHS.pack(len(key), len(value)), key)
+        if len(value) <= _SMALL_RECORD_BYTES:
+            small.append(value)
+        else:
+            parts += (b"".join(small), value)
+            small = []
+    if small:
+        parts.append(b"".join(small))
+    return parts
 
 
 def unpack_records(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -105,9 +120,12 @@ def unpack_records(data: bytes) -> list[tuple[bytes, bytes]]:
     return records
 
 
-def part_to_wire(part: SnapshotPart) -> wire_types.SnapshotRequest:
-    """Return the wire form, with a checksum of the data."""
+def part_to_wire(part: SnapshotPart, data: Sequence[bytes] = ()) -> wire_types.SnapshotRequest:
+    """Return the wire form of a part with these data, but for the data (`DATA_FIELD`)."""
     end = part.end
+    crc = 0
+    for item in data:
+        crc = google_crc32c.extend(crc, item)
     return wire_types.SnapshotRequest(
         groupId=part.group_id,
         frm=part.frm,
@@ -119,8 +137,7 @@ def part_to_wire(part: SnapshotPart) -> wire_types.SnapshotRequest:
         membership=encode_membership(part.meta.membership),
         sequence=part.sequence,
         afterKey=part.after_key,
-        data=part.data,
-        dataCrc=google_crc32c.value(part.data),
+        dataCrc=crc,
         done=end is not None,
         records=None if end is None else end.records,
         totalBytes=None if end is None else end.total_bytes,

@@ -108,7 +108,16 @@ class FakeChannel:
             raise RpcError("closed", definitely_not_sent=True)
         return self._network.call(self._frm, self._to, method, args)
 
-    def post(self, method: str, *args: Any, timeout_s: float) -> None:
+    def post(
+        self,
+        method: str,
+        *args: Any,
+        timeout_s: float,
+        tail: tuple[int, list[bytes]] | None = None,
+    ) -> None:
+        if tail is not None:
+            field, parts = tail
+            setattr(args[0], args[0].thrift_spec[field][2], b"".join(parts))
         try:
             self._answers.append(self.call(method, *args, timeout_s=timeout_s))
         except RpcError as error:

@@ -244,7 +244,9 @@ class EngineStates:
             export.close()
         self.meta = meta  # the flush made it durable
         share = len(records) // PIECES + 1
-        pieces = [pack_records(records[i * share : (i + 1) * share]) for i in range(PIECES)]
+        pieces = [
+            b"".join(pack_records(records[i * share : (i + 1) * share])) for i in range(PIECES)
+        ]
         # replicas have the same points, not the same records
         source = f"{self._chance()}"
         return source, [sequence.to_bytes(8, "big") + piece for piece in pieces]

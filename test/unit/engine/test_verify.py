@@ -113,8 +113,9 @@ def test_a_folder_without_a_store_is_an_error(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
+@pytest.mark.parametrize("checksum", ["crc32c", "xxhash64"])
 @pytest.mark.parametrize("level", ["none", "lz4"])
-def test_tables_whose_index_is_compressed(tmp_path: Path, level: str) -> None:
+def test_tables_whose_index_is_compressed(tmp_path: Path, level: str, checksum: str) -> None:
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_compression_type(getattr(rocksdict.DBCompressionType, level)())
@@ -122,7 +123,7 @@ def test_tables_whose_index_is_compressed(tmp_path: Path, level: str) -> None:
     table.set_block_size(256)
     table.set_format_version(6)
     table.set_bloom_filter(10, False)
-    table.set_checksum_type(rocksdict.ChecksumType.crc32c())
+    table.set_checksum_type(getattr(rocksdict.ChecksumType, checksum)())
     options.set_block_based_table_factory(table)
     base = rocksdict.Rdict(str(tmp_path), options)
     for number in range(3000):

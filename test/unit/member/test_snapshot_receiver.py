@@ -76,7 +76,7 @@ def part(
     is_damaged: bool = False,
     term: int = 3,
 ) -> SnapshotPart:
-    data = b"" if records is None else pack_records(records)
+    data = b"" if records is None else b"".join(pack_records(records))
     return SnapshotPart(
         GROUP, NodeId(1), NodeId(2), Term(term), "source", META, 7, after, data, end, is_damaged
     )
