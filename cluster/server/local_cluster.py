@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ PLAN_FILE = "cluster.json"
 _HOST = "127.0.0.1"
 _MAX_NODES = 100
 _PORT_KINDS = 3
+_FIRST_FREE_PORT = 10_000
 
 
 class PlanError(Exception):
@@ -111,14 +113,33 @@ def planned_nodes(count: int, base_port: int | None) -> tuple[NodePlan, ...]:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+    """Free ports, none of those that the system gives to outgoing connections.
+
+    They are remembered: a node that starts again is to find its own free.
+    """
+    found: list[int] = []
+    candidates = range(_FIRST_FREE_PORT, _first_outgoing_port())
+    for port in random.sample(candidates, len(candidates)):
+        with socket.socket() as sock:
+            try:
+                sock.bind((_HOST, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise PlanError(
+        f"fewer than {count} ports from {candidates.start} to {candidates.stop - 1} are free: "
+        "name others with --base-port"
+    )
+
+
+def _first_outgoing_port() -> int:
     try:
-        for held in sockets:  # all are held until all are known, so they differ
-            held.bind((_HOST, 0))
-        return [int(held.getsockname()[1]) for held in sockets]
-    finally:
-        for held in sockets:
-            held.close()
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return 32_768  # where Linux begins; other systems later
+    return max(int(text.split()[0]), _FIRST_FREE_PORT + 1000)
 
 
 def _plan_for(

@@ -18,10 +18,12 @@ from harness.wire import StatusError, WireClient
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROUNDS = int(os.environ.get("TEST_KILL_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("TEST_KILL_ROUNDS", "20"))
 MEASUREMENTS = [f"s{number}" for number in range(10)]
 ROWS = 20
 DEVICE_COUNT = 4
+PACE_S = 0.03
+"""Between a writer's tablets: what is written must be read back in the end, many times over."""
 MAX_GAP_S = 5.0
 RETRYABLE = (OSError, TTransportException, StatusError, EOFError)
 
@@ -93,6 +95,7 @@ class Workload:
                 with self.lock:
                     self.acknowledged[device].update(times)
                     self.ack_times[device].append(now)
+                self._stop.wait(PACE_S)
             time_ += ROWS
         if client is not None:
             client.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,9 +132,24 @@ def test_ports_from_a_base(tmp_path):
     assert len(settings.cluster.seed_nodes) == settings.cluster.default_replica_num == 2
 
 
-def test_free_ports_differ():
+def test_free_ports_differ_and_are_none_of_outgoing_connections():
+    """A node that was down for a while could find its own taken by such a connection."""
     nodes = planned_nodes(3, None)
-    assert len({port for n in nodes for port in (n.rpc_port, n.meta_port, n.data_port)}) == 9
+    ports = {port for n in nodes for port in (n.rpc_port, n.meta_port, n.data_port)}
+    assert len(ports) == 9
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as outgoing:
+        outgoing.connect(server.getsockname())
+        assert outgoing.getsockname()[1] not in range(10_000, local_cluster._first_outgoing_port())
+    assert ports < set(range(10_000, local_cluster._first_outgoing_port()))
+
+
+def test_a_port_that_is_taken_is_not_planned(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        monkeypatch.setattr(local_cluster, "_FIRST_FREE_PORT", taken)
+        monkeypatch.setattr(local_cluster, "_first_outgoing_port", lambda: taken + 1)
+        with pytest.raises(PlanError, match="name others with --base-port"):
+            planned_nodes(1, None)
 
 
 def test_folders_without_a_cluster(tmp_path):
