@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 GROUPS = int(os.environ.get("TEST_IDLE_GROUPS", "100"))
-IDLE_S = 10.0
+IDLE_S = 5.0
 SETTLE_S = 6.0
 
 

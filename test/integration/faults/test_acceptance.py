@@ -105,6 +105,7 @@ def test_01_kill_all_nodes_right_after_10000_acknowledged_inserts(cluster: Proce
     assert_replicas_equal(cluster)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_03_a_node_is_lost_under_load(cluster: ProcessCluster, how: str) -> None:
     """The write gap is below 5 s if it led, and there is none (< 0.2 s) otherwise.
