@@ -357,9 +357,12 @@ class RocksStore:
             self._claim = _claim(path)
         access = rocksdict.AccessType
         try:
+            rocks = _rocks_options(block_cache_bytes)
             self._db = rocksdict.Rdict(
                 self.path,
-                _rocks_options(block_cache_bytes),
+                rocks,
+                # or it is opened by what its folder says, which knows of no cache
+                column_families={"default": rocks},
                 access_type=access.read_only() if read_only else access.read_write(),
             )
         except Exception as error:  # rocksdict raises bare Exception

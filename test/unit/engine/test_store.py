@@ -132,3 +132,10 @@ def test_rocks_keeps_what_was_flushed_and_its_folder_locked(tmp_path: Path) -> N
     again.close()
     with pytest.raises(Closed):
         view.get(b"a")
+
+
+def test_a_store_that_is_opened_again_has_the_cache_it_is_given(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = RocksStore(tmp_path / "db", block_cache_bytes=48 << 20)
+        assert store._db.property_value("rocksdb.block-cache-capacity") == str(48 << 20)
+        store.close()
