@@ -46,7 +46,7 @@ from iotdb_engine.page import (
 )
 from iotdb_engine.series_index import Chunks, SeriesIndex
 from iotdb_engine.sources import ACTIVE_SEQUENCE, Series, Snapshot, no_check
-from iotdb_engine.stored import StoredPages
+from iotdb_engine.stored import StoredPages, StoredTimes
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
@@ -57,7 +57,6 @@ _PASS_BATCHES = 4
 """A pass over one series that hands no batches out takes the rows of so many at a time."""
 
 _T = TypeVar("_T")
-StoredTimes = tuple[npt.NDArray[np.int64], StoredValues]
 
 
 class Reader:
@@ -75,6 +74,7 @@ class Reader:
         # shared cache may be too small for all readers.
         self._held: dict[tuple[bytes, int], tuple[int, int, Run]] = {}
         self._times: dict[tuple[bytes, int], npt.NDArray[np.int64]] = {}
+        self._times_record: tuple[bytes, bytes, TimesHead] | None = None
         # A scan of more than the shared cache could hold would only drive out what others use.
         self._large = False
         self._bodies: dict[bytes, bytes] = {}
@@ -293,12 +293,19 @@ class Reader:
         number: int,
         take: Callable[[bytes, TimesHead, int], _T],
     ) -> _T:
-        """Take a page out of a TIMES record."""
+        """Take a page out of a TIMES record; the last one is kept, as its pages come in turn."""
         page = chunk.pages[number]
         span = int(page["low"]), int(page["high"])
         try:
-            record = self._record(times_key)
-            return take(record, unpack_times(record), number)
+            kept = self._times_record
+            if kept is None or kept[0] != times_key:
+                record = self._record(times_key)
+                kept = self._times_record = times_key, record, unpack_times(record)
+            found = take(kept[1], kept[2], number)
+            rows = int(kept[2].pages["rows"][number])
+            if rows != page["rows"]:
+                raise ValueError(f"{page['rows']} rows expected, {rows} found")
+            return found
         except Corruption as error:
             raise error.within(*span) from error
         except ValueError as error:
@@ -324,7 +331,7 @@ class Reader:
         return found
 
     def stored_times(self, key: bytes, chunk: Chunk, number: int) -> StoredTimes:
-        """Return a page of times, decoded and as it is stored."""
+        """Return a page of times as it is stored; all its rows have a value."""
         cache = self._snapshot.cache
         times_key = self._times_key(key, chunk)
         cache_key = (self._snapshot.cache_id, times_key, number, "stored")
@@ -333,7 +340,14 @@ class Reader:
             stored = self._from_times(times_key, chunk, number, stored_times_page)
             if not self._large:
                 cache.put(cache_key, stored, len(stored.data) + 200)
-        return self._time_page(key, chunk, number), stored
+        page = chunk.pages[number]
+        rows = int(page["rows"])
+
+        def decode() -> npt.NDArray[np.int64]:
+            # when the read may be over
+            return decode_values(DataType.INT64, stored.encoding, stored.data, rows)
+
+        return StoredTimes(stored, rows, int(page["high"]), decode)
 
     def stored_page(
         self, key: bytes, chunk: Chunk, number: int, entry: np.void
@@ -406,7 +420,7 @@ class Reader:
             if batch is not None:
                 self._forget(T_MIN, high)
                 yield batch
-                left -= len(batch.times)
+                left -= batch.rows
                 if left <= 0:
                     return
                 continue

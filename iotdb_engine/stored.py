@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 _WORTH_ROWS = 1024
 """Rows of a page, on average, from which handing it out whole is worth a batch of its own."""
+
+
+class StoredTimes(NamedTuple):
+    """A page of times: as it is stored, how many, the last one, and what decodes it."""
+
+    stored: StoredValues
+    rows: int
+    last: int
+    decode: Callable[[], npt.NDArray[np.int64]]
 
 
 class StoredColumn(Column):
@@ -54,7 +63,7 @@ class StoredColumn(Column):
 
 
 class StoredBatch(ColumnBatch):
-    """A batch of whole pages, its columns StoredColumns.
+    """A batch of whole pages, its columns StoredColumns; times are decoded when asked for, too.
 
     Attributes:
         stored_times: the times as their page has them.
@@ -66,13 +75,35 @@ class StoredBatch(ColumnBatch):
 
     def __init__(
         self,
-        times: npt.NDArray[np.int64],
         columns: tuple[Column, ...],
-        stored_times: StoredValues,
+        stored_times: StoredTimes,
         rows_after: int,
     ) -> None:
-        super().__init__(times, columns)
-        self.__dict__.update(stored_times=stored_times, rows_after=rows_after)
+        # the fields of a frozen dataclass, but for `times`
+        self.__dict__.update(
+            columns=columns,
+            stored_times=stored_times.stored,
+            rows_after=rows_after,
+            _times=stored_times,
+        )
+
+    @property
+    def rows(self) -> int:
+        """See `ColumnBatch`."""
+        found: StoredTimes = self.__dict__["_times"]
+        return found.rows
+
+    @property
+    def last_time(self) -> int:
+        """See `ColumnBatch`."""
+        found: StoredTimes = self.__dict__["_times"]
+        return found.last
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.int64]:
+        """Decode; once."""
+        found: StoredTimes = self.__dict__["_times"]
+        return found.decode()
 
 
 class StoredPages:
@@ -127,16 +158,16 @@ class StoredPages:
         first = self._series[0]
         chunk_number, number = int(first.chunk_of[page]), int(first.number_of[page])
         key, _, chunk = first.chunks[chunk_number]
-        times, stored_times = self._reader.stored_times(key, chunk, number)
-        if len(times) > min(batch_rows, max_rows):
+        times = self._reader.stored_times(key, chunk, number)
+        if times.rows > min(batch_rows, max_rows):
             return None
         columns: list[Column] = []
         for one in self._series:
             key, _, chunk = one.chunks[chunk_number]
             stored, decode = self._reader.stored_page(key, chunk, number, one.pages[page])
             columns.append(StoredColumn(one.kind, stored, decode))
-        after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - len(times))
-        return StoredBatch(times, tuple(columns), stored_times, after)
+        after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - times.rows)
+        return StoredBatch(tuple(columns), times, after)
 
     def _alone_in(self, low: int, high: int) -> int | None:
         """Return the page that is all there is in a window."""

@@ -111,6 +111,16 @@ class ColumnBatch:
     times: npt.NDArray[np.int64]
     columns: tuple[Column, ...]
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.times)
+
+    @property
+    def last_time(self) -> int:
+        """The last row's; of no empty batch."""
+        return int(self.times[-1])
+
 
 @dataclass(slots=True)
 class Aggregate:

@@ -445,9 +445,9 @@ class ClusterBackend:
             try:
                 for batch in batches:
                     yield batch
-                    last = int(batch.times[-1])
+                    last = batch.last_time
                     if left is not None:
-                        left -= len(batch.times)
+                        left -= batch.rows
                         if left <= 0:
                             return
             except Closed as error:

@@ -38,7 +38,7 @@ def align_streams(
         a timestamp gives nulls. Holds one batch of each stream at a time.
     """
     if len(streams) == 1:
-        yield from (batch for batch in streams[0] if len(batch.times))
+        yield from (batch for batch in streams[0] if batch.rows)
         return
     heads: list[ColumnBatch | None] = [_next(stream) for stream in streams]
     while True:

@@ -50,7 +50,7 @@ class ResultSet:
 
 def slice_batch(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
     """Return rows [start, stop) as views."""
-    if start == 0 and stop >= len(batch.times):
+    if start == 0 and stop >= batch.rows:
         return batch
     return ColumnBatch(
         batch.times[start:stop],
@@ -75,7 +75,7 @@ def limited(
     if limit == 0:
         return
     for batch in batches:
-        count = len(batch.times)
+        count = batch.rows
         if offset >= count:
             offset -= count
             continue

@@ -58,7 +58,7 @@ class RowSource:
         for low, high in intervals:
             for batch in self._read(low, high, descending, max_rows):
                 self._context.check()
-                if len(batch.times):
+                if batch.rows:
                     yield batch
 
     def _read(

@@ -37,7 +37,7 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> bytes:
         batch: less than 2**16 - 1 columns.
         ignore_time: its times mean nothing.
     """
-    rows = len(batch.times)
+    rows = batch.rows
     rows_after = 0
     entries: list[bytes] = []
     bodies: list[Any] = []

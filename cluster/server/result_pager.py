@@ -30,7 +30,7 @@ class ResultPager:
             head = self._peek()
             if head is None:
                 break
-            count = min(len(head.times), max_rows - rows)
+            count = min(head.rows, max_rows - rows)
             count = _rows_within(head, count, MAX_PAGE_BYTES - size, at_least_one=not taken)
             if count == 0:
                 break
@@ -38,9 +38,7 @@ class ResultPager:
             taken.append(piece)
             rows += count
             size += _size(piece)
-            self._head = (
-                slice_batch(head, count, len(head.times)) if count < len(head.times) else None
-            )
+            self._head = slice_batch(head, count, head.rows) if count < head.rows else None
         return joined(taken) if taken else None
 
     def next_batches(self, max_rows: int) -> list[ColumnBatch]:
@@ -51,7 +49,7 @@ class ResultPager:
         taken: list[ColumnBatch] = []
         rows = size = 0
         while (head := self._peek()) is not None:
-            count = len(head.times)
+            count = head.rows
             if not taken:
                 count = _rows_within(head, min(count, max_rows), MAX_PAGE_BYTES, at_least_one=True)
             elif rows + count > max_rows or size + block_bytes(head) > MAX_PAGE_BYTES:
@@ -60,9 +58,7 @@ class ResultPager:
             taken.append(piece)
             rows += count
             size += block_bytes(piece)
-            self._head = (
-                slice_batch(head, count, len(head.times)) if count < len(head.times) else None
-            )
+            self._head = slice_batch(head, count, head.rows) if count < head.rows else None
         return list(_gathered(taken))
 
     def has_more(self) -> bool:
@@ -70,7 +66,7 @@ class ResultPager:
         return self._peek() is not None
 
     def _peek(self) -> ColumnBatch | None:
-        while self._head is None or not len(self._head.times):
+        while self._head is None or not self._head.rows:
             self._head = next(self._batches, None)
             if self._head is None:
                 return None
@@ -98,14 +94,14 @@ class ColumnPager:
         head = self._peek(number)
         if head is None:
             return None
-        count = _rows_within(head, min(len(head.times), max_rows), budget, at_least_one=True)
-        rest = slice_batch(head, count, len(head.times)) if count < len(head.times) else None
+        count = _rows_within(head, min(head.rows, max_rows), budget, at_least_one=True)
+        rest = slice_batch(head, count, head.rows) if count < head.rows else None
         self._heads[number] = rest
         return slice_batch(head, 0, count)
 
     def _peek(self, number: int) -> ColumnBatch | None:
         head = self._heads[number]
-        while head is None or not len(head.times):
+        while head is None or not head.rows:
             head = next(self._streams[number], None)
             if head is None:
                 return None
@@ -118,7 +114,7 @@ def _gathered(batches: Sequence[ColumnBatch]) -> Iterator[ColumnBatch]:
     group: list[ColumnBatch] = []
     rows = 0
     for batch in batches:
-        alone = isinstance(batch, StoredBatch) or len(batch.times) >= _LARGE_ROWS
+        alone = isinstance(batch, StoredBatch) or batch.rows >= _LARGE_ROWS
         if group and (alone or rows >= _LARGE_ROWS):
             yield joined(group)
             group, rows = [], 0
@@ -126,7 +122,7 @@ def _gathered(batches: Sequence[ColumnBatch]) -> Iterator[ColumnBatch]:
             yield batch
         else:
             group.append(batch)
-            rows += len(batch.times)
+            rows += batch.rows
     if group:
         yield joined(group)
 

@@ -61,7 +61,9 @@ def test_pages_come_as_they_are_stored(region: Region) -> None:
     assert [type(batch) for batch in found] == [StoredBatch] * 10
     assert [batch.rows_after for batch in found] == list(range(90, -1, -10))
     expected = plain_rows(region.read(SERIES, T_MIN, T_MAX))
+    assert not any("times" in batch.__dict__ for batch in found)
     for number, batch in enumerate(found):
+        assert (batch.rows, batch.last_time) == (10, 10 * number + 9)
         encoding, data = batch.stored_times
         times = decode_values(DataType.INT64, encoding, data, 10)
         assert times.tolist() == batch.times.tolist()
