@@ -99,8 +99,10 @@ def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
         parts.append(BlockPart(name, encoding, body, values, present))
     if at != len(block):
         raise InternalError(f"a result block of {len(block)} bytes instead of {at}")
-    times: Any = np.zeros(rows, np.int64) if timeless else parts.pop(0).values
-    return PageColumns(times, tuple(parts), rows_after)
+    time = None if timeless else parts.pop(0)
+    if time is not None and time.present is not None:
+        raise InternalError("a result block has rows without a time")
+    return PageColumns(rows, time, tuple(parts), rows_after)
 
 
 class BlockPart(ColumnPart):
@@ -136,7 +138,7 @@ class BlockPart(ColumnPart):
             return
         codecs, kind = _codecs(), int(DataType[self.kind])
         try:
-            codecs.decode_into(kind, self._encoding, bytes(self._body), out)
+            codecs.decode_into(kind, self._encoding, self._body, out)
         except ValueError as error:
             raise InternalError(f"a result block is damaged: {error}") from error
 

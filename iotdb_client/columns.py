@@ -86,12 +86,14 @@ class PageColumns(NamedTuple):
     """A decoded page.
 
     Attributes:
-        times: int64[rows], of any byte order; zeros where the result has no time.
+        rows: how many there are.
+        time: times of all rows, INT64; None where the result has no time.
         parts: one for each distinct column.
         rows_after: about how many rows follow in other pages, as far as the server knows.
     """
 
-    times: npt.NDArray[np.int64]
+    rows: int
+    time: ColumnPart | None
     parts: tuple[ColumnPart, ...]
     rows_after: int = 0
 
@@ -110,7 +112,8 @@ def decode_columns(page: Page, types: Sequence[str]) -> PageColumns:
     if len(page.time) % 8 or not len(page.values) == len(page.bitmaps) == len(types):
         raise InternalError("a result page does not have the shape that its header announced")
     return PageColumns(
-        np.frombuffer(page.time, _TIMES),
+        rows,
+        ColumnPart("INT64", np.frombuffer(page.time, _TIMES), None),
         tuple(
             _part(values, bitmap, kind, rows)
             for values, bitmap, kind in zip(page.values, page.bitmaps, types, strict=True)

@@ -6,6 +6,7 @@ pandas, pyarrow and polars are extras: they are imported when they are asked for
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +40,8 @@ def need(name: str, extra: str) -> Any:  # noqa: ANN401 - a module
 
 # ---- results ----
 
+_LINE_BYTES = 64
+_HUGE_BYTES = 2 << 20
 _MOST_SLACK = 1.25
 """Memory that was set aside is kept up to this multiple of what was needed."""
 
@@ -95,8 +98,8 @@ class Table(NamedTuple):
 
     def _moments(self) -> Any:  # noqa: ANN401 - a pandas array
         pandas = need("pandas", "pandas")
-        moments = np.asarray(self.times).view(f"datetime64[{self.precision}]")
-        return pandas.DatetimeIndex(moments, tz="UTC").array
+        # of numbers: without asking for each moment what it would be in a zone
+        return pandas.array(self.times, dtype=pandas.DatetimeTZDtype(self.precision, "UTC"))
 
 
 class TableBuilder:
@@ -125,7 +128,7 @@ class TableBuilder:
     def add(self, page: PageColumns) -> None:
         """Take the next page."""
         self._pages.append(page)
-        self._starts.append(self._starts[-1] + len(page.times))
+        self._starts.append(self._starts[-1] + page.rows)
         if self._workers is None:
             return
         if self._times is None and page.rows_after:
@@ -160,14 +163,8 @@ class TableBuilder:
 
     def _allocate(self, rows: int) -> None:
         try:
-            self._times = np.empty(rows, np.int64)
-            self._arrays = [
-                None
-                if (dtype := DTYPES.get(kind)) is None
-                else np.empty(rows, dtype.newbyteorder("="))
-                for kind in self._shape.types
-            ]
-        except (MemoryError, ValueError):
+            self._times, *self._arrays = _arrays(rows, ("INT64", *self._shape.types))
+        except (MemoryError, OverflowError, ValueError):
             self._times = None
             if rows <= self._starts[-1]:
                 raise
@@ -203,7 +200,10 @@ class TableBuilder:
     def _write_page(self, number: int) -> None:
         page, start, end = self._pages[number], self._starts[number], self._starts[number + 1]
         assert self._times is not None
-        self._times[start:end] = page.times
+        if page.time is None:
+            self._times[start:end] = 0
+        else:
+            page.time.write(self._times[start:end])
         for part, array in zip(page.parts, self._arrays, strict=True):
             if array is None:
                 continue
@@ -237,6 +237,29 @@ class TableBuilder:
             cells[~nulls] = np.fromiter(found, dtype=object, count=len(found))
             found = cells.tolist()
         return _Whole(kind, found, nulls)
+
+
+def _arrays(rows: int, kinds: Sequence[str]) -> list[npt.NDArray[Any] | None]:
+    """Return arrays for columns of numbers, in one piece of memory; None for other columns.
+
+    Large memory comes from the system page by page, each filled with zeros when it is first
+    touched, which takes as long as decoding does; in huge pages half of that. They lie at multiples
+    of their size, so an array of some megabytes has few of them, all arrays together have many.
+    """
+    dtypes = [DTYPES.get(kind) for kind in kinds]
+    starts = [0]
+    for dtype in dtypes:
+        size = 0 if dtype is None else rows * dtype.itemsize
+        starts.append(starts[-1] + -(-size // _LINE_BYTES) * _LINE_BYTES)
+    large = starts[-1] >= _HUGE_BYTES
+    memory = np.empty(starts[-1] + large * _HUGE_BYTES, np.uint8)
+    skip = large * (-memory.ctypes.data % _HUGE_BYTES)
+    return [
+        None
+        if dtype is None
+        else memory[skip + start :][: rows * dtype.itemsize].view(dtype.newbyteorder("="))
+        for dtype, start in zip(dtypes, starts, strict=False)
+    ]
 
 
 def _pandas_column(pandas: Any, column: _Whole) -> Any:  # noqa: ANN401

@@ -102,8 +102,8 @@ def rows_of(page: PageColumns, shape: ResultShape) -> list[tuple[Any, ...]]:
     decoded = [_cells(part) for part in page.parts]
     output = [decoded[number] for number in shape.source]
     if shape.has_time:
-        output.insert(0, page.times.tolist())
-    return list(zip(*output, strict=True)) if output else [()] * len(page.times)
+        output.insert(0, [0] * page.rows if page.time is None else _cells(page.time))
+    return list(zip(*output, strict=True)) if output else [()] * page.rows
 
 
 def unaligned_shape(shape: ResultShape) -> ResultShape:
@@ -126,7 +126,8 @@ def unaligned_rows(pages: Sequence[UnalignedPage], shape: ResultShape) -> list[t
         values = b"".join(page.values[number] for page in pages)
         rows = len(times) // 8
         page = decode_columns(Page(times, [values], [b"\xff" * (rows // 8 + 1)]), [kind])
-        columns.append((page.times.tolist(), _cells(page.parts[0])))
+        assert page.time is not None
+        columns.append((_cells(page.time), _cells(page.parts[0])))
     output = [cells for number in shape.source for cells in columns[number]]
     return list(zip_longest(*output))
 

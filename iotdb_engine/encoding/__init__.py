@@ -122,7 +122,9 @@ def decode_values(kind: DataType, encoding: int, data: bytes, count: int) -> npt
     return values
 
 
-def decode_into(kind: DataType, encoding: int, data: bytes, out: npt.NDArray[Any]) -> None:
+def decode_into(
+    kind: DataType, encoding: int, data: bytes | memoryview, out: npt.NDArray[Any]
+) -> None:
     """Decode numbers, or booleans, into an array: no value is copied that need not be.
 
     Args:
@@ -137,10 +139,12 @@ def decode_into(kind: DataType, encoding: int, data: bytes, out: npt.NDArray[Any
     """
     if encoding == Encoding.DECIMAL and kind == DataType.DOUBLE:
         numeric.decode_decimals_into(data, out)
+    elif encoding == Encoding.GRID and kind == DataType.INT64:
+        numeric.decode_times_into(data, out)
     elif encoding == Encoding.PCODEC and numeric.decode_into(data, out):
         return
     else:
-        out[:] = decode_values(kind, encoding, data, len(out))
+        out[:] = decode_values(kind, encoding, bytes(data), len(out))
 
 
 __all__ = [

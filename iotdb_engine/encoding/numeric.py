@@ -215,7 +215,7 @@ def decode_decimals(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return decimal.restore(_decimal_integers(data), data[0], dtype)
 
 
-def decode_decimals_into(data: bytes, out: npt.NDArray[np.float64]) -> None:
+def decode_decimals_into(data: bytes | memoryview, out: npt.NDArray[np.float64]) -> None:
     """Decode what `encode_decimals` made of float64.
 
     Raises:
@@ -227,10 +227,10 @@ def decode_decimals_into(data: bytes, out: npt.NDArray[np.float64]) -> None:
     decimal.restore_into(integers, data[0], out)
 
 
-def _decimal_integers(data: bytes) -> npt.NDArray[Any]:
+def _decimal_integers(data: bytes | memoryview) -> npt.NDArray[Any]:
     if not data:
         raise ValueError("decimals: no bytes")
-    values = _decompress(data[1:])
+    values = _decompress(bytes(data[1:]))
     if values.dtype.kind != "i":
         raise ValueError(f"decimals: {values.dtype}, not integers")
     return values
@@ -273,15 +273,36 @@ def decode_times(data: bytes) -> npt.NDArray[np.int64]:
     Raises:
         ValueError: the bytes are not that.
     """
-    if len(data) < _GRID.size:
-        raise ValueError(f"times: {len(data)} bytes")
-    first, step = _GRID.unpack_from(data)
-    distances = _decompress(data[_GRID.size :])
-    if distances.dtype.kind != "i":
-        raise ValueError(f"times: {distances.dtype}, not integers")
+    first, step, distances = _times_parts(data)
     times = _grid(first, step, len(distances))
     times += distances
     return times
+
+
+def decode_times_into(data: bytes | memoryview, out: npt.NDArray[np.int64]) -> None:
+    """Decode what `encode_times` made.
+
+    Raises:
+        ValueError: the bytes are not that, or not as many times as `out` takes.
+    """
+    first, step, distances = _times_parts(data)
+    if len(distances) != len(out):
+        raise ValueError(f"times: {len(out)} expected, {len(distances)} found")
+    np.multiply(np.arange(len(out), dtype=np.int64), step, out=out)
+    out += first
+    if distances.any():
+        out += distances
+
+
+def _times_parts(data: bytes | memoryview) -> tuple[int, int, npt.NDArray[Any]]:
+    """Return first, step, and distances."""
+    if len(data) < _GRID.size:
+        raise ValueError(f"times: {len(data)} bytes")
+    first, step = _GRID.unpack_from(data)
+    distances = _decompress(bytes(data[_GRID.size :]))
+    if distances.dtype.kind != "i":
+        raise ValueError(f"times: {distances.dtype}, not integers")
+    return first, step, distances
 
 
 def _grid(first: int, step: int, count: int) -> npt.NDArray[np.int64]:
@@ -304,7 +325,7 @@ def decode(data: bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return values.astype(dtype, copy=False)
 
 
-def decode_into(data: bytes, out: npt.NDArray[Any]) -> bool:
+def decode_into(data: bytes | memoryview, out: npt.NDArray[Any]) -> bool:
     """Decode a pcodec file of the very type of `out` into it; False where that is not sure.
 
     Raises:
@@ -313,7 +334,7 @@ def decode_into(data: bytes, out: npt.NDArray[Any]) -> bool:
     if out.dtype.kind != "f":  # integers may have been narrowed
         return False
     try:
-        progress = pco.simple_decompress_into(data, out)
+        progress = pco.simple_decompress_into(bytes(data), out)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"pcodec: {error}") from error
     if progress.n_processed != len(out) or not progress.finished:
