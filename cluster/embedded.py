@@ -49,6 +49,7 @@ from cluster.raft.events import Tick
 from cluster.raft.types import GroupId, NodeId, RaftConfig, Role
 from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.framing import join_pieces
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import Connection, calls_of
 from cluster.server.announcer import registration
@@ -161,7 +162,9 @@ class EmbeddedNode:
             why = f": {self._failure}" if self._failure is not None else ""
             raise Unavailable(f"the database in {self.folder} is closed{why}")
         with calls_of(connection):
-            return getattr(self.handler, method)(*arguments)
+            answer = getattr(self.handler, method)(*arguments)
+        join_pieces(answer)
+        return answer
 
     def close(self) -> None:
         """Stop, in reverse order of the start; no thread of the node is left. Idempotent."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ _NO_TIMES = 1
 _HAS_NULLS = 1
 _RAW = 0
 _BINARIES = 64
+_CODES = {kind.name: int(kind) for kind in DataType}
 
 
 class Blocks(NamedTuple):
@@ -66,19 +68,19 @@ def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
     """
     try:
         version, flags, count, rows, rows_after = _HEAD.unpack_from(block)
-        entries = [
-            _COLUMN.unpack_from(block, _HEAD.size + number * _COLUMN.size)
-            for number in range(count)
-        ]
+        at = _HEAD.size + count * _COLUMN.size
+        entries = list(_COLUMN.iter_unpack(block[_HEAD.size : at]))
     except struct.error as error:
         raise InternalError(f"a result block is damaged: {error}") from error
     timeless = bool(flags & _NO_TIMES)
-    if version != _VERSION or count != len(types) + (not timeless):
+    if version != _VERSION or len(entries) != count or count != len(types) + (not timeless):
         raise InternalError("a result block does not have the shape that its header announced")
-    at = _HEAD.size + count * _COLUMN.size
+    expected = types if timeless else ("INT64", *types)
     whole = memoryview(block)
     parts = []
-    for number, (kind, encoding, marks, size) in enumerate(entries):
+    for (kind, encoding, marks, size), name in zip(entries, expected, strict=True):
+        if kind != _CODES.get(name):
+            raise InternalError(f"a result block has type {kind} where {name} was announced")
         body = whole[at : at + size]
         at += size
         present = None
@@ -89,13 +91,6 @@ def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
             present = np.unpackbits(bits, count=rows, bitorder="little").view(np.bool_)
             values = int(np.count_nonzero(present))
             body = body[bitmap:]
-        name = DataType(kind).name
-        if not timeless and number == 0:
-            name, expected = "INT64", "INT64"
-        else:
-            expected = types[number - (not timeless)]
-        if name != expected:
-            raise InternalError(f"a result block has {name} where {expected} was announced")
         parts.append(BlockPart(name, encoding, body, values, present))
     if at != len(block):
         raise InternalError(f"a result block of {len(block)} bytes instead of {at}")
@@ -136,9 +131,9 @@ class BlockPart(ColumnPart):
         if self.present is not None or self._encoding == _RAW or self._values is not None:
             super().write(out)
             return
-        codecs, kind = _codecs(), int(DataType[self.kind])
+        codecs = _codecs()
         try:
-            codecs.decode_into(kind, self._encoding, self._body, out)
+            codecs.decode_into(_CODES[self.kind], self._encoding, self._body, out)
         except ValueError as error:
             raise InternalError(f"a result block is damaged: {error}") from error
 
@@ -152,15 +147,18 @@ class BlockPart(ColumnPart):
                     f"{len(self._body)} bytes for {self._count} values of type {self.kind}"
                 )
             return np.frombuffer(self._body, dtype)
-        codecs, kind = _codecs(), int(DataType[self.kind])
+        codecs = _codecs()
         try:
-            values = codecs.decode_values(kind, self._encoding, bytes(self._body), self._count)
+            values = codecs.decode_values(
+                _CODES[self.kind], self._encoding, self._body, self._count
+            )
         except ValueError as error:
             raise InternalError(f"a result block is damaged: {error}") from error
         decoded: npt.NDArray[Any] = values
         return decoded.tolist() if self.kind not in DTYPES else decoded
 
 
+@cache
 def _codecs() -> Any:  # noqa: ANN401 - a module
     from iotdb_engine import encoding
 

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,9 @@ _PLACE_FIELDS = [
 ]
 
 
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
+
+
 def _page_dtype(value: str) -> np.dtype[Any]:
     names = ("first", "last", "minimum", "maximum")
     return np.dtype(_COMMON_FIELDS + [(name, value) for name in names] + _PLACE_FIELDS)
@@ -89,7 +92,7 @@ class StoredValues(NamedTuple):
     """Values as a page has them, its checksum right; for `encoding.decode_values`."""
 
     encoding: int
-    data: bytes
+    data: bytes | memoryview
 
 
 class Statistics(NamedTuple):
@@ -579,14 +582,28 @@ def check_statistics(
     return ""
 
 
-def stored_page(page: np.void, body: bytes) -> StoredValues:
-    """Cut a page without nulls out of a chunk's pages.
+class PagePlace(NamedTuple):
+    """Where a page lies in its chunk, and how its values are encoded."""
+
+    offset: int
+    size: int
+    crc: int
+    encoding: int
+
+
+def page_places(pages: npt.NDArray[Any]) -> list[PagePlace]:
+    """Return the places of the pages of a page table."""
+    columns = [pages[name].tolist() for name in PagePlace._fields]
+    return [PagePlace(*one) for one in zip(*columns, strict=True)]
+
+
+def stored_page(place: PagePlace, body: memoryview) -> StoredValues:
+    """Cut a page without nulls out of a chunk's pages; not copied.
 
     Raises:
         ValueError: it is damaged.
     """
-    data = _checked(body, int(page["offset"]), int(page["size"]), int(page["crc"]))
-    return StoredValues(int(page["encoding"]), data)
+    return StoredValues(place.encoding, _checked(body, place.offset, place.size, place.crc))
 
 
 def stored_times_page(record: bytes, head: TimesHead, number: int) -> StoredValues:
@@ -607,7 +624,7 @@ def _times_page(record: bytes, head: TimesHead, number: int) -> tuple[np.void, b
     return page, _checked(record, start, int(page["size"]), int(page["crc"]))
 
 
-def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:
+def _checked(data: _Bytes, offset: int, size: int, crc: int) -> _Bytes:
     body = data[offset : offset + size]
     if len(body) != size:
         raise ValueError(f"{size} bytes at {offset} expected, {len(body)} found")

@@ -35,6 +35,7 @@ from iotdb_engine.memtable_read import MemSeries
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs, slice_run
 from iotdb_engine.page import (
     Chunk,
+    PagePlace,
     StoredValues,
     TimesHead,
     stored_page,
@@ -347,21 +348,21 @@ class Reader:
             # when the read may be over
             return decode_values(DataType.INT64, stored.encoding, stored.data, rows)
 
-        return StoredTimes(stored, rows, int(page["high"]), decode)
+        return StoredTimes(stored, rows, int(page["low"]), int(page["high"]), decode)
 
     def stored_page(
-        self, key: bytes, chunk: Chunk, number: int, entry: np.void
+        self, key: bytes, chunk: Chunk, number: int, place: PagePlace, times: StoredTimes
     ) -> tuple[StoredValues, Callable[[], npt.NDArray[Any]]]:
         """Return a page without nulls as it is stored, and what decodes it, now or later."""
-        span = int(entry["low"]), int(entry["high"])
         try:
             body = chunk.inline if chunk.inline is not None else self._body(key)
-            stored = stored_page(entry, body)
+            stored = stored_page(place, memoryview(body))
         except Corruption as error:
-            raise error.within(*span) from error
+            raise error.within(times.first, times.last) from error
         except ValueError as error:
-            place = key if chunk.inline is not None else with_kind(key, Kind.DATA)
-            raise Corruption(self._snapshot.path, place, f"page {number}", error, span) from error
+            where = key if chunk.inline is not None else with_kind(key, Kind.DATA)
+            span = times.first, times.last
+            raise Corruption(self._snapshot.path, where, f"page {number}", error, span) from error
         cache, cache_key = self._snapshot.cache, (self._snapshot.cache_id, key, number)
 
         def decode() -> npt.NDArray[Any]:
@@ -369,7 +370,7 @@ class Reader:
             if found is not None:
                 values: npt.NDArray[Any] = found[0]
                 return values
-            return decode_values(chunk.kind, stored.encoding, stored.data, int(entry["rows"]))
+            return decode_values(chunk.kind, stored.encoding, stored.data, times.rows)
 
         return stored, decode
 

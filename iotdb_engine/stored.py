@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.page import StoredValues
+from iotdb_engine.page import StoredValues, page_places
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ _WORTH_ROWS = 1024
 
 
 class StoredTimes(NamedTuple):
-    """A page of times: as it is stored, how many, the last one, and what decodes it."""
+    """A page of times: as it is stored, how many, the first, the last, and what decodes it."""
 
     stored: StoredValues
     rows: int
+    first: int
     last: int
     decode: Callable[[], npt.NDArray[np.int64]]
 
@@ -116,6 +117,7 @@ class StoredPages:
         self._reader = reader
         self._series = series
         self._clean: list[bool] = clean.tolist()
+        self._places = [page_places(one.pages) for one in series]
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
         rows = np.cumsum(pages["rows"], dtype=np.int64)
@@ -162,9 +164,9 @@ class StoredPages:
         if times.rows > min(batch_rows, max_rows):
             return None
         columns: list[Column] = []
-        for one in self._series:
+        for one, places in zip(self._series, self._places, strict=True):
             key, _, chunk = one.chunks[chunk_number]
-            stored, decode = self._reader.stored_page(key, chunk, number, one.pages[page])
+            stored, decode = self._reader.stored_page(key, chunk, number, places[page], times)
             columns.append(StoredColumn(one.kind, stored, decode))
         after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - times.rows)
         return StoredBatch(tuple(columns), times, after)

@@ -16,6 +16,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.rpc.framing import (
     BinaryOutput,
     BinaryReplies,
+    Buffer,
     FrameError,
     FrameInput,
     FrameReader,
@@ -163,12 +164,12 @@ class RpcChannel:
 
     # ---- inside ----
 
-    def _encode(self, method: str, args: tuple[Any, ...]) -> list[bytes]:
+    def _encode(self, method: str, args: tuple[Any, ...]) -> list[Buffer]:
         # Encoding comes first: an error in it is a bug, says so, and does not touch the connection.
         try:
             getattr(self._client, f"send_{method}")(*args)
         finally:
-            parts: list[bytes] = self._requests.trans.take()
+            parts: list[Buffer] = self._requests.trans.take()
         return parts
 
     def _begin_call(self, method: str) -> None:
@@ -177,7 +178,7 @@ class RpcChannel:
                 raise RpcError(f"{method}: the channel is closed", definitely_not_sent=True)
             self._in_call = True
 
-    def _send(self, method: str, parts: list[bytes], deadline: Deadline) -> None:
+    def _send(self, method: str, parts: list[Buffer], deadline: Deadline) -> None:
         sock = self._connected(method, deadline)
         try:
             send_frame(sock, parts, deadline)

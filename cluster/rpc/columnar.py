@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cluster.rpc.convert import pack_texts
+from cluster.rpc.framing import Buffer
 from iotdb_engine.encoding import Encoding
 from iotdb_engine.stored import StoredBatch, StoredColumn
 from iotdb_engine.types import WIRE_DTYPES, Column, ColumnBatch, DataType
@@ -30,17 +31,20 @@ _NO_TIMES = 1
 _HAS_NULLS = 1
 
 
-def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> bytes:
-    """Encode the rows of a batch.
+def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
+    """Encode the rows of a batch; pages that are stored are not copied.
 
     Args:
         batch: less than 2**16 - 1 columns.
         ignore_time: its times mean nothing.
+
+    Returns:
+        The block in pieces.
     """
     rows = batch.rows
     rows_after = 0
     entries: list[bytes] = []
-    bodies: list[Any] = []
+    bodies: list[Buffer] = []
     if not ignore_time:
         if isinstance(batch, StoredBatch):
             encoding, data = batch.stored_times
@@ -61,7 +65,7 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> bytes:
         rows,
         rows_after,
     )
-    return b"".join((head, *entries, *bodies))
+    return [b"".join((head, *entries)), *bodies]
 
 
 def block_bytes(batch: ColumnBatch) -> int:
@@ -77,11 +81,12 @@ def block_bytes(batch: ColumnBatch) -> int:
     return size
 
 
-def _encoded(column: Column) -> tuple[int, int, list[bytes]]:
+def _encoded(column: Column) -> tuple[int, int, list[Buffer]]:
     """Return flags, encoding, and the parts of a column's body."""
     if isinstance(column, StoredColumn):
         return 0, column.stored.encoding, [column.stored.data]
-    flags, parts = 0, []
+    flags = 0
+    parts: list[Buffer] = []
     if column.valid is not None and not column.valid.all():
         flags = _HAS_NULLS
         parts.append(np.packbits(column.valid, bitorder="little").tobytes())

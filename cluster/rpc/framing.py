@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -30,10 +31,11 @@ from typing import Any
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
 from thrift.protocol.TCompactProtocol import TCompactProtocolAccelerated
 from thrift.protocol.TProtocol import TProtocolException
-from thrift.Thrift import TMessageType
+from thrift.Thrift import TMessageType, TType
 from thrift.transport.TTransport import CReadableTransport, TTransportBase
 
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.client.ttypes import TSExecuteStatementResp, TSFetchResultsResp
 
 _READ_BYTES = 16 << 10
 """One receive of this size takes most requests whole."""
@@ -44,7 +46,7 @@ Each receive gives the GIL away, and getting it back takes longer than the copy 
 reading a length first. From 128 KiB on, a buffer is a mapping of its own to the C library."""
 _CHUNK_BYTES = 1 << 20
 _JOIN_BYTES = 64 << 10
-"""Answers up to this size are copied together, which is cheaper than a second system call."""
+"""Answers up to this size are copied together, which is cheaper than handing over the pieces."""
 
 _LENGTH_BYTES = 4
 _HTTP_BEGINS = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI")
@@ -178,7 +180,10 @@ def _check_pace(since: float | None, received: int, size: int) -> float:
     return since
 
 
-def send_frame(sock: socket.socket, parts: list[bytes], deadline: Deadline | None = None) -> None:
+Buffer = bytes | memoryview
+
+
+def send_frame(sock: socket.socket, parts: list[Buffer], deadline: Deadline | None = None) -> None:
     """Send the parts of one payload as a frame; the socket is in blocking mode.
 
     Raises:
@@ -199,9 +204,9 @@ def send_frame(sock: socket.socket, parts: list[bytes], deadline: Deadline | Non
         raise TimeoutError("the peer does not take the bytes") from error
 
 
-def _send_vectors(sock: socket.socket, parts: list[bytes]) -> None:
+def _send_vectors(sock: socket.socket, parts: list[Buffer]) -> None:
     for start in range(0, len(parts), _MAX_VECTORS):
-        vectors: list[bytes | memoryview] = [*parts[start : start + _MAX_VECTORS]]
+        vectors: list[Buffer] = [*parts[start : start + _MAX_VECTORS]]
         more = _MORE if start + _MAX_VECTORS < len(parts) else 0
         while vectors:
             sent = sock.sendmsg(vectors, (), more)
@@ -214,7 +219,9 @@ def _send_vectors(sock: socket.socket, parts: list[bytes]) -> None:
                 vectors[0] = memoryview(vectors[0])[sent:]
 
 
-def with_binary_field(message: list[bytes], field: int, data: list[bytes]) -> list[bytes]:
+def with_binary_field(
+    message: Sequence[Buffer], field: int, data: Sequence[Buffer]
+) -> list[Buffer]:
     """Add a binary field to a message of the binary protocol, without copying what is in it.
 
     The generated code copies a megabyte several times over to encode it.
@@ -278,6 +285,25 @@ class _Empty:
     """A struct without fields."""
 
 
+PIECES = "pieces"
+"""Name of an attribute of an answer: its `queryResult`, each value in pieces, to be sent as they
+lie. The C encoder would copy each into a buffer that it copies whenever it grows."""
+_PIECES_HEAD = Struct(">BhBi")
+_WITH_PIECES: tuple[Any, ...] = (TSExecuteStatementResp, TSFetchResultsResp)
+_PIECES_IDS = {
+    kind: next(field[0] for field in kind.thrift_spec if field and field[2] == "queryResult")
+    for kind in _WITH_PIECES
+}
+
+
+def join_pieces(answer: Any) -> None:  # noqa: ANN401 - a generated struct
+    """Put an answer's pieces where they belong, for who does not send them."""
+    pieces = getattr(answer, PIECES, None)
+    if pieces is not None:
+        answer.queryResult = [b"".join(piece) for piece in pieces]
+        delattr(answer, PIECES)
+
+
 class FrameInput(CReadableTransport):  # type: ignore[misc]
     """The payload being decoded, as the generated code wants it; made once per connection."""
 
@@ -307,10 +333,10 @@ class FrameOutput(TTransportBase):  # type: ignore[misc]
     """Collects the parts of an outgoing payload."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.parts: list[Buffer] = []
         self.write = self.parts.append
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[Buffer]:
         """Return the parts written since the last take."""
         parts = self.parts[:]
         self.parts.clear()
@@ -399,6 +425,29 @@ class CompactInput(_Incoming, TCompactProtocolAccelerated):  # type: ignore[misc
 class BinaryOutput(TBinaryProtocolAccelerated):  # type: ignore[misc]
     """Outgoing messages in the binary protocol."""
 
+    trans: FrameOutput
+
+    def __init__(self, trans: FrameOutput, **more: Any) -> None:  # noqa: ANN401
+        super().__init__(trans, **more)
+        encode: Any = self._fast_encode  # type: ignore[has-type]
+
+        def with_pieces(message: Any, spec: Any) -> bytes:  # noqa: ANN401
+            encoded: bytes = encode(message, spec)
+            pieces = getattr(getattr(message, "success", None), PIECES, None)
+            if pieces is None:
+                return encoded
+            # Fields may come in any order: this one behind the others of the answer, whose struct
+            # ends, and with it the message's, with a byte each.
+            field_id = _PIECES_IDS[type(message.success)]
+            head = _PIECES_HEAD.pack(TType.LIST, field_id, TType.STRING, len(pieces))
+            trans.parts.append(encoded[:-2] + head)
+            for piece in pieces:
+                trans.parts.append(_LENGTH.pack(sum(map(len, piece))))
+                trans.parts.extend(piece)
+            return encoded[-2:]
+
+        self._fast_encode = with_pieces
+
     def writeMessageBegin(self, name: str, kind: int, seqid: int) -> None:  # noqa: N802
         """Write the header in one piece."""
         text = name.encode()
@@ -411,6 +460,17 @@ class BinaryOutput(TBinaryProtocolAccelerated):  # type: ignore[misc]
 
 class CompactOutput(TCompactProtocolAccelerated):  # type: ignore[misc]
     """Outgoing messages in the compact protocol."""
+
+    def __init__(self, trans: FrameOutput, **more: Any) -> None:  # noqa: ANN401
+        super().__init__(trans, **more)
+        encode: Any = self._fast_encode  # type: ignore[has-type]
+
+        def with_pieces(message: Any, spec: Any) -> bytes:  # noqa: ANN401
+            join_pieces(getattr(message, "success", None))
+            encoded: bytes = encode(message, spec)
+            return encoded
+
+        self._fast_encode = with_pieces
 
     def writeMessageBegin(self, name: str, kind: int, seqid: int) -> None:  # noqa: N802
         """Write the header in one piece."""

@@ -11,6 +11,7 @@ from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
 from cluster.rpc.columnar import encode_block
 from cluster.rpc.convert import encode_non_aligned, encode_query_dataset, encode_tsblock
+from cluster.rpc.framing import PIECES, Buffer
 from cluster.rpc.gen.client.ttypes import (
     TSAggregationQueryReq,
     TSCancelOperationReq,
@@ -313,7 +314,7 @@ class StatementMethods(HandlerBase):
             response.nonAlignQueryDataSet = _column_page(query, rows)
             return response, query.has_more()
         if query.columnar:
-            response.queryResult = _blocks(query, rows)
+            setattr(response, PIECES, _blocks(query, rows))
             response.moreData = query.has_more()
             return response, response.moreData
         page = query.pager.next_page(rows)
@@ -344,7 +345,8 @@ class StatementMethods(HandlerBase):
             response = TSFetchResultsResp(
                 status=self.wire(OK), hasResultSet=bool(blocks), isAlign=align
             )
-            response.queryResult, response.moreData = blocks, more
+            setattr(response, PIECES, blocks)
+            response.moreData = more
             return response, more
         page = query.pager.next_page(rows)
         response = TSFetchResultsResp(
@@ -385,7 +387,7 @@ class StatementMethods(HandlerBase):
             )
 
 
-def _blocks(query: OpenQuery, rows: int) -> list[bytes]:
+def _blocks(query: OpenQuery, rows: int) -> list[list[Buffer]]:
     """Return the next page as blocks, none at the end."""
     ignore_time = query.result.ignore_time
     return [

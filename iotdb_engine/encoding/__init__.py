@@ -92,13 +92,16 @@ def encode_numbers(
     ]
 
 
-def decode_values(kind: DataType, encoding: int, data: bytes, count: int) -> npt.NDArray[Any]:
+def decode_values(
+    kind: DataType, encoding: int, data: bytes | memoryview, count: int
+) -> npt.NDArray[Any]:
     """Decode `count` values that one of the above encoded (times as INT64).
 
     Raises:
         ValueError: the bytes are not what `count`, `kind` and `encoding` say.
     """
     dtype = BATCH_DTYPES[kind]
+    data = bytes(data)
     if encoding == Encoding.RAW:
         values = numeric.decode_raw(data, dtype)
     elif encoding == Encoding.PCODEC:
@@ -144,7 +147,7 @@ def decode_into(
     elif encoding == Encoding.PCODEC and numeric.decode_into(data, out):
         return
     else:
-        out[:] = decode_values(kind, encoding, bytes(data), len(out))
+        out[:] = decode_values(kind, encoding, data, len(out))
 
 
 __all__ = [

@@ -37,6 +37,10 @@ CELLS = [
 SHAPE = result_shape(NAMES, NAMES, None, ignore_time=False)
 
 
+def whole_block(batch: ColumnBatch, *, ignore_time: bool) -> bytes:
+    return b"".join(encode_block(batch, ignore_time=ignore_time))
+
+
 def column(kind: DataType, cells: Sequence[Any]) -> Column:
     valid = np.array([cell is not None for cell in cells])
     values = np.zeros(len(cells), BATCH_DTYPES[kind])
@@ -94,14 +98,14 @@ def table_of(pages: Sequence[PageColumns], workers: Any = None) -> Any:
 @pytest.mark.parametrize("nulls", [False, True])
 def test_every_type_comes_back(rows: int, nulls: bool) -> None:
     sent = batch(rows, nulls)
-    block = encode_block(sent, ignore_time=False)
+    block = whole_block(sent, ignore_time=False)
     (page,) = decode_pages(Blocks([block]), NAMES)
     assert repr(rows_of(page, SHAPE)) == repr(expected_rows([sent]))
     assert 0.5 * block_bytes(sent) < len(block) < 2 * block_bytes(sent) + 300
 
 
 def test_a_result_without_time() -> None:
-    block = encode_block(batch(), ignore_time=True)
+    block = whole_block(batch(), ignore_time=True)
     shape = result_shape(NAMES, NAMES, None, ignore_time=True)
     (page,) = decode_pages(Blocks([block]), NAMES)
     assert [len(row) for row in rows_of(page, shape)] == [6] * 4
@@ -110,7 +114,7 @@ def test_a_result_without_time() -> None:
 def test_stored_pages_come_back_as_rows_and_tables() -> None:
     sent = stored_batches(5000)
     assert isinstance(sent[0], StoredBatch)
-    encoded = [encode_block(one, ignore_time=False) for one in sent]
+    encoded = [whole_block(one, ignore_time=False) for one in sent]
     assert sum(map(len, encoded)) < 5000 * 20
     pages = decode_pages(Blocks(encoded), NAMES)
     expected = expected_rows(sent)
@@ -126,7 +130,7 @@ def test_stored_pages_come_back_as_rows_and_tables() -> None:
 def test_a_table_is_right_whatever_the_server_thought(estimates: list[int], threads: int) -> None:
     sent = [batch(4), batch(6, nulls=False), batch(6)]
     pages = [
-        decode_block(encode_block(one, ignore_time=False), NAMES)._replace(rows_after=estimate)
+        decode_block(whole_block(one, ignore_time=False), NAMES)._replace(rows_after=estimate)
         for one, estimate in zip(sent, estimates, strict=True)
     ]
     if threads:
@@ -146,7 +150,7 @@ def test_a_table_is_right_whatever_the_server_thought(estimates: list[int], thre
 
 
 def test_an_estimate_that_no_machine_has_room_for_is_let_go() -> None:
-    page = decode_block(encode_block(batch(), ignore_time=False), NAMES)
+    page = decode_block(whole_block(batch(), ignore_time=False), NAMES)
     with ThreadPoolExecutor(1) as workers:
         table = table_of([page._replace(rows_after=1 << 60), page], workers)
     assert table.rows == 8
@@ -154,7 +158,7 @@ def test_an_estimate_that_no_machine_has_room_for_is_let_go() -> None:
 
 @pytest.mark.parametrize("place", ["head", "columns", "length", "type", "version", "longer"])
 def test_damaged_blocks_are_refused(place: str) -> None:
-    good = encode_block(batch(), ignore_time=False)
+    good = whole_block(batch(), ignore_time=False)
     types = NAMES
     if place == "head":
         bad = good[:10]

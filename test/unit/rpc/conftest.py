@@ -56,6 +56,14 @@ class ClientHandler:
             status=t.TSStatus(code=200), queryResult=[bytes(int(req.statement))]
         )
 
+    def fetchResults(self, req):
+        answer = t.TSFetchResultsResp(status=t.TSStatus(code=200), hasResultSet=True, isAlign=True)
+        answer.pieces = [
+            [bytes([number % 256]) * 3, memoryview(b"-%d" % number), b"x" * req.fetchSize]
+            for number in range(req.queryId)
+        ]
+        return answer
+
     def testConnectionEmptyRPC(self):
         self.entered.set()
         assert self.release.wait(30)

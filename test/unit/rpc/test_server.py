@@ -174,6 +174,22 @@ def test_large_requests_and_answers(serve, protocol):
             assert answered.queryResult == [bytes(size)]
 
 
+@pytest.mark.parametrize("protocol", [TBinaryProtocolAccelerated, TCompactProtocolAccelerated])
+@pytest.mark.parametrize(
+    ("values", "size"), [(0, 0), (1, 0), (3, 7), (40, 5000), (700, 100_000), (2, 15_000_000)]
+)
+def test_values_that_are_sent_in_pieces(serve, protocol, values, size):
+    with Client(serve("client").port, protocol) as client:
+        for _ in range(2):
+            answer = client.fetchResults(t.TSFetchResultsReq(1, "", size, values, isAlign=True))
+            assert answer.status.code == 200
+            assert answer.hasResultSet
+            assert answer.queryResult == [
+                bytes([number % 256]) * 3 + b"-%d" % number + b"x" * size
+                for number in range(values)
+            ]
+
+
 def test_fields_of_another_type_are_skipped(serve):
     # the 0.13 place of a binary may hold a list (3.6), unknown ids may hold anything
     server = serve("client")
