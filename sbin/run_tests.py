@@ -55,13 +55,26 @@ class Outcome(NamedTuple):
     processor_s: float
 
 
+# Every test is in one of these four, whatever its marks.
+MARKS = {
+    "unit": "not (integration or compat or quiet)",
+    "integration": "integration and not (compat or quiet)",
+    "compat": "compat and not quiet",
+    "quiet": "quiet",
+}
+
+# Where all tests of a part are, if not anywhere; test/conftest.py sees to it.
+FOLDERS = {"compat": ("test/compat", "test/integration"), "quiet": ("test/integration",)}
+
+
 def _pytest(*arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", *arguments]
 
 
-def _tests(marks: str) -> list[str]:
-    """The tests with these marks; the reasons of those that were skipped, and what took long."""
-    return _pytest("-m", marks, "-rfEs", "--durations=10", "--durations-min=5")
+def _tests(part: str) -> list[str]:
+    """The tests of a part; tells why any were skipped, and which took long."""
+    options = ["-m", MARKS[part], "-rfEs", "--durations=10", "--durations-min=5"]
+    return _pytest(*options, *FOLDERS.get(part, ()))
 
 
 CHECKS = (
@@ -75,25 +88,17 @@ CHECKS = (
     ),
 )
 
-# Every test is in one of these four, whatever its marks.
-MARKS = {
-    "unit": "not (integration or compat or quiet)",
-    "integration": "integration and not (compat or quiet)",
-    "compat": "compat and not quiet",
-    "quiet": "quiet",
-}
-
 LANES = (
     # mostly waits: elections, time-outs, processes that start
-    (Part("integration", _tests(MARKS["integration"])),),
+    (Part("integration", _tests("integration")),),
     # mostly computes
     (
         *CHECKS,
-        Part("unit", _tests(MARKS["unit"]), COMPUTING),
-        Part("compat", _tests(MARKS["compat"])),
+        Part("unit", _tests("unit"), COMPUTING),
+        Part("compat", _tests("compat")),
     ),
 )
-LAST = Part("quiet", _tests(MARKS["quiet"]))
+LAST = Part("quiet", _tests("quiet"))
 
 
 def run_here(parts: Sequence[Part]) -> list[Outcome]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # A busy machine is no bug of the product. Where time matters there is a bench.
@@ -13,3 +15,15 @@ settings.load_profile("untimed")
 # Without byte code, as containers often have it, each of hundreds of processes would compile the
 # whole project, and work out its parse tables.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# sbin/run_tests.py looks for tests with these marks there only.
+FOLDERS = {"compat": ("compat", "integration"), "quiet": ("integration",)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        for mark, folders in FOLDERS.items():
+            if item.get_closest_marker(mark) and folder not in folders:
+                raise pytest.UsageError(f"{item.nodeid}: {mark} is for tests in {folders} only")

@@ -38,6 +38,17 @@ def test_a_test_is_in_one_part_whatever_its_marks(marked):
     assert len(chosen) == 1
 
 
+def test_parts_look_where_their_tests_are(pytestconfig):
+    folders = next(
+        plugin.FOLDERS
+        for plugin in pytestconfig.pluginmanager.get_plugins()
+        if hasattr(plugin, "FOLDERS")
+    )
+    assert {
+        mark: tuple(f"test/{name}" for name in names) for mark, names in folders.items()
+    } == run_tests.FOLDERS
+
+
 def test_every_part_is_run():
     parts = [*itertools.chain(*run_tests.LANES), run_tests.LAST]
     names = [part.name for part in parts]
