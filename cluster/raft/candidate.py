@@ -32,6 +32,7 @@ def campaign(s: RaftState, *, pre: bool, transfer: bool = False) -> None:
     s.is_pre_vote = pre
     s.leader = NO_NODE
     s.votes = {s.node_id: True}
+    s.pre_votes = s.pre_votes + 1 if pre else 0
     s.reset_election_timer()
     if pre:
         term = Term(s.term + 1)
@@ -110,6 +111,8 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
     learn_commit(s, m.commit, m.commit_term)
     if m.pre:
         granted = m.term > s.term and s.log.is_up_to_date(m.last_index, m.last_term)
+        if granted and s.role is Role.ELECTOR and s.is_pre_vote:
+            granted = _gives_way(s, m)
         # a granted pre-vote echoes the term asked for; it is no promise, so it needn't wait
         term = m.term if granted else s.term
         s.answer(_answer(s, m, term, granted=granted))
@@ -126,6 +129,19 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
             s.set_hard_state(s.term, m.frm)
         s.elapsed = 0  # we have just helped somebody: give it time
     s.fx.send_after_persist.append(_answer(s, m, s.term, granted=granted))
+
+
+def _gives_way(s: RaftState, m: VoteRequest) -> bool:
+    """Settle which of two that ask for pre-votes at once goes first: fuller log, then lower id.
+
+    Not in the thesis. If each granted the other's, both would vote for themselves, and where a
+    third voter is away neither could win, or lose, before the next time-out.
+    """
+    is_equal = (m.last_term, m.last_index) == (s.log.last_term, s.log.last_index)
+    if is_equal and s.node_id < m.frm:
+        return False
+    become_follower(s, s.term, NO_NODE)
+    return True
 
 
 def on_vote_response(s: RaftState, m: VoteResponse) -> None:

@@ -31,6 +31,7 @@ def become_follower(s: RaftState, term: Term, leader: NodeId) -> None:
     s.leader = leader
     s.votes = {}
     s.is_pre_vote = False
+    s.pre_votes = 0
     s.wants_transfer = False
     s.reset_election_timer()
 
