@@ -1,9 +1,10 @@
-"""The control connection to one other node: heartbeats and votes, never log entries.
+"""The control connections to one other node: heartbeats and votes, never log entries.
 
 Heartbeats of all groups that wait for the same node go in one call, so their cost grows with
 nodes and not with groups; and because entries travel elsewhere, a slow disk on the other side does
-not make this node look dead. One thread, one connection, one time-out per peer: a peer that hangs
-delays nobody else.
+not make this node look dead. Nor must it when the node is asked for a vote, whose answer waits for
+that disk: votes have a connection of their own. One thread, one time-out per peer and connection:
+a peer that hangs delays nobody else.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cluster.rpc.client_pool import RpcChannel, RpcError
 logger = logging.getLogger(__name__)
 
 _MAX_VOTES_IN_A_CALL = 256
+_BEATS, _VOTES = "", "-votes"
 
 
 class HeartbeatCargo(Protocol):
@@ -200,7 +202,14 @@ class PeerLink:
 
 
 class PeerLinks:
-    """The links of one service (meta or data) of this node, made on first use; thread-safe."""
+    """The links of one service (meta or data) of this node, made on first use; thread-safe.
+
+    There are two to a peer: one for heartbeats and pings, one for what an election takes.
+
+    Args:
+        make: a link to a peer.
+        spawn: starts a thread for a link, by the peer's number and "-votes" for the second one.
+    """
 
     def __init__(
         self, make: Callable[[NodeId], PeerLink], spawn: Callable[[str, Any], Any]
@@ -208,32 +217,32 @@ class PeerLinks:
         self._lock = threading.Lock()
         self._make = make
         self._spawn = spawn
-        self._links: dict[NodeId, PeerLink] = {}
+        self._links: dict[tuple[NodeId, str], PeerLink] = {}
         self._stopped = False
 
     def post(self, member: LinkedMember, message: Message) -> None:
         """Queue a control message for the node it is addressed to."""
-        link = self._to(message.to)
+        link = self._to(message.to, _BEATS if isinstance(message, Heartbeat) else _VOTES)
         if link is not None:
             link.post(member, message)
 
     def ping(self, peer: NodeId) -> None:
         """Have a sign of life sent to a node; returns at once."""
-        link = self._to(peer)
+        link = self._to(peer, _BEATS)
         if link is not None:
             link.ping()
 
-    def _to(self, peer: NodeId) -> PeerLink | None:
-        link = self._links.get(peer)
+    def _to(self, peer: NodeId, lane: str) -> PeerLink | None:
+        link = self._links.get((peer, lane))
         if link is None:
             with self._lock:
                 if self._stopped:
                     return None
-                link = self._links.get(peer)
+                link = self._links.get((peer, lane))
                 if link is None:
                     link = self._make(peer)
-                    self._spawn(str(peer), link.run)
-                    self._links[peer] = link
+                    self._spawn(f"{peer}{lane}", link.run)
+                    self._links[peer, lane] = link
         return link
 
     def stop(self) -> None:

@@ -135,11 +135,12 @@ def _gives_way(s: RaftState, m: VoteRequest) -> bool:
     """Settle which of two that ask for pre-votes at once goes first: fuller log, then lower id.
 
     Not in the thesis. If each granted the other's, both would vote for themselves, and where a
-    third voter is away neither could win, or lose, before the next time-out.
+    third voter is away neither could win, or lose, before the next time-out. Who goes first
+    insists on it only once: it may be that nobody hears what it asks for.
     """
     is_equal = (m.last_term, m.last_index) == (s.log.last_term, s.log.last_index)
     if is_equal and s.node_id < m.frm:
-        return False
+        return s.pre_votes > 1
     become_follower(s, s.term, NO_NODE)
     return True
 

@@ -108,6 +108,19 @@ def test_of_two_that_ask_for_pre_votes_at_once_one_gives_way(terms, other_terms,
     assert roles == {first: Role.LEADER, 5 - first: Role.FOLLOWER}
 
 
+def test_who_goes_first_and_is_not_heard_does_not_keep_the_others_from_electing():
+    net = group(3)
+    for peer in (net[1], net[2]):
+        while peer.core.role is not Role.ELECTOR:
+            peer.step(Tick())
+    for _ in range(60):
+        net[1].step(Tick())
+        net[3].step(Tick())
+        # what 1 asks for is lost, and what it answers is not; 2 hears nobody
+        net.deliver(lambda m: None if (m.frm == 1 and type(m) is VoteRequest) or m.to == 2 else m)
+    assert net[3].core.role is Role.LEADER
+
+
 @pytest.mark.parametrize(("backlog", "first", "last"), [(5, 10, 19), (6, 20, 29)])
 def test_a_member_with_much_to_apply_lets_others_campaign_first(backlog, first, last):
     waited = set()
