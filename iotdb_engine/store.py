@@ -17,9 +17,9 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ import rocksdict
 
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, OutOfSpace
 from iotdb_engine.rocks_files import FORMAT_VERSION
+from iotdb_engine.rocks_views import RocksViews
 from iotdb_engine.staging import (
     MemoryShelf,
     MemoryStaging,
@@ -373,8 +374,7 @@ class RocksStore:
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
         self._open = True
         self._unflushed = 0
-        self._views: weakref.WeakSet[_RocksView] = weakref.WeakSet()
-        self._views_lock = threading.Lock()
+        self._views = RocksViews(self._iterator, partial(_translate, path=self.path))
 
     _FLUSH_BYTES = 48 << 20
     """Written since the last flush: below the 8 x 16 MB at which RocksDB would stall a writer, who
@@ -393,7 +393,8 @@ class RocksStore:
             native.put(key, value)
         self._unflushed += batch.size
         try:
-            self._db.write(native, self._write_options)
+            with self._views.change():
+                self._db.write(native, self._write_options)
             if self._unflushed > self._FLUSH_BYTES:
                 self._unflushed = 0
                 self._db.flush(True)
@@ -411,16 +412,14 @@ class RocksStore:
         return value
 
     def view(self, *, bulk: bool = False) -> View:
-        """Return the state of now (an iterator, about 3 us)."""
+        """Return the state of now; costs little until it is looked into."""
+        return self._views.new(bulk=bulk)
+
+    def _iterator(self, bulk: bool) -> rocksdict.RdictIter:
         options = rocksdict.ReadOptions()
         if bulk:
             options.fill_cache(False)  # type: ignore[call-arg]
-        with self._views_lock:
-            if not self._open:
-                raise Closed("the engine is closed")
-            view = _RocksView(self.path, self._db.iter(options))
-            self._views.add(view)
-        return view
+        return self._db.iter(options)
 
     def flush(self) -> None:
         """Make everything written so far durable; releases the GIL."""
@@ -455,25 +454,22 @@ class RocksStore:
         # range. A number given to a file would be in the MANIFEST only, and lost when that is.
         options.set_allow_global_seqno(False)
         options.set_snapshot_consistency(False)
-        try:
-            self._db.ingest_external_file(files, options)
-        except Exception as error:
-            if "seqno" not in str(error).lower():
-                raise
-            # remains of a deleted range, which go when it is merged down to the lowest level
-            self._db.flush(True)
-            self._db.compact_range(lo, hi)
-            self._db.ingest_external_file(files, options)
+        with self._views.change():
+            try:
+                self._db.ingest_external_file(files, options)
+            except Exception as error:
+                if "seqno" not in str(error).lower():
+                    raise
+                # remains of a deleted range, which go when it is merged down to the lowest level
+                self._db.flush(True)
+                self._db.compact_range(lo, hi)
+                self._db.ingest_external_file(files, options)
 
     def close(self) -> None:
         """Close; releases the views, since one of them would keep the folder locked."""
-        with self._views_lock:
-            if not self._open:
-                return
-            self._open = False
-            views = list(self._views)
-        for view in views:
-            view.release()
+        if not self._views.close():
+            return
+        self._open = False
         self._db.close()
         _disclaim(self._claim)
 
@@ -491,79 +487,6 @@ class RocksStore:
     def compact(self) -> None:
         """Let RocksDB rewrite everything; for measurements."""
         self._db.compact_range(None, None)
-
-
-class _RocksView:
-    """One iterator, which sees the state it was created in, whatever happens later.
-
-    Not a rocksdict Snapshot: iterators made from one (0.3.29) see the newest data, only its
-    subscript heeds the snapshot.
-    """
-
-    def __init__(self, path: str, iterator: rocksdict.RdictIter) -> None:
-        self._path = path
-        self._iterator: rocksdict.RdictIter | None = iterator
-        self._lock = threading.Lock()
-        self._seeks = 0
-
-    def get(self, key: bytes) -> bytes | None:
-        with self._lock:
-            at = self._seek(key)
-            if at.valid() and at.key() == key:
-                value: bytes = at.value()
-                return value
-            return None
-
-    def scan(self, lo: bytes, hi: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with self._lock:
-            at = self._seek(lo)
-            seeks = self._seeks
-            key = at.key() if at.valid() else hi
-            value = at.value() if key < hi else b""
-        while key < hi:
-            yield key, value
-            with self._lock:
-                if seeks == self._seeks:
-                    at = self._check()
-                else:
-                    # Another call moved the iterator since.
-                    at = self._seek(key)
-                    seeks = self._seeks
-                at.next()
-                self._status(at, key)
-                key = at.key() if at.valid() else hi
-                value = at.value() if key < hi else b""
-
-    def first_key(self, lo: bytes, hi: bytes) -> bytes | None:
-        with self._lock:
-            at = self._seek(lo)
-            key: bytes = at.key() if at.valid() else hi
-            return key if key < hi else None
-
-    def release(self) -> None:
-        with self._lock:
-            self._iterator = None
-
-    def _check(self) -> rocksdict.RdictIter:
-        if self._iterator is None:
-            raise Closed("the engine was closed while it was read, or the view was released")
-        return self._iterator
-
-    def _seek(self, key: bytes) -> rocksdict.RdictIter:
-        at = self._check()
-        self._seeks += 1
-        at.seek(key)
-        self._status(at, key)
-        return at
-
-    def _status(self, at: rocksdict.RdictIter, key: bytes) -> None:
-        """Raise what kept the iterator from going to a key, or behind it."""
-        if at.valid():
-            return
-        try:
-            at.status()
-        except Exception as error:
-            raise _translate(error, self._path, key) from error
 
 
 def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:

@@ -39,6 +39,39 @@ def put(*pairs: tuple[bytes, bytes]) -> Batch:
     return made
 
 
+def test_a_view_that_was_not_looked_into_does_not_change_either(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "db")
+    store.write(put((b"a", b"1")))
+    views = [store.view() for _ in range(4)]
+    views[3].release()
+    assert [view.iterator for view in views] == [None] * 4
+    store.write(put((b"a", b"2")))
+    staging = store.staging("x")
+    staging.add(b"b", b"1")
+    staging.complete(b"all")
+    staging.ingest(b"b", b"c")
+    assert store.get(b"b") == b"1"
+    for view in views[:3]:
+        assert view.get(b"a") == b"1"
+        assert view.get(b"b") is None
+    with pytest.raises(Closed):
+        views[3].get(b"a")
+    unseen = store.view()
+    store.close()
+    with pytest.raises(Closed):
+        unseen.get(b"a")
+
+
+def test_a_view_made_within_a_change_sees_one_state(tmp_path: Path) -> None:
+    store = RocksStore(tmp_path / "db")
+    store.write(put((b"a", b"1")))
+    with store._views.change():
+        view = store.view()
+        store._db[b"a"] = b"2"
+    assert view.get(b"a") == b"1"
+    store.close()
+
+
 def test_a_batch_deletes_ranges_then_keys_then_puts(store: Store) -> None:
     store.write(put((b"a", b"1"), (b"b", b"2"), (b"c", b"3"), (b"d", b"4")))
     change = Batch()
