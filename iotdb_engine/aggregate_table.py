@@ -31,22 +31,38 @@ class AggregateTable(Sequence[WindowAggregates]):
         needs: what they hold besides counts.
     """
 
-    def __init__(self, kinds: Sequence[DataType], window_count: int, needs: Needs) -> None:
+    def __init__(
+        self,
+        kinds: Sequence[DataType],
+        window_count: int,
+        needs: Needs,
+        block: WindowAggregates | None = None,
+    ) -> None:
+        """Take the aggregates of nothing, or of a block.
+
+        Args:
+            kinds: type of each series.
+            window_count: how many windows there are.
+            needs: what is wanted besides counts.
+            block: of all series, which are of one type; [series, windows].
+        """
         self.kinds = kinds
         self.needs = needs
         self.window_count = window_count
         self.blocks: dict[DataType, WindowAggregates] = {}
+        self._numbers: dict[DataType, Rows] = {}
         if kinds and kinds.count(kinds[0]) == len(kinds):  # mostly
-            self.rows = np.arange(len(kinds))
-            self._of_kind = np.full(len(kinds), kinds[0], np.intp)
-            block = WindowAggregates.table(kinds[0], len(kinds), window_count, needs)
-            self.blocks[kinds[0]] = block
+            kind = kinds[0]
+            if block is None:
+                block = WindowAggregates.table(kind, len(kinds), window_count, needs)
+            self.blocks[kind] = block
+            self.rows = self._numbers[kind] = np.arange(len(kinds))
             return
         self.rows = np.zeros(len(kinds), np.intp)
-        self._of_kind = np.fromiter(kinds, np.intp, len(kinds))
-        for number in np.unique(self._of_kind).tolist():
+        of_all = np.fromiter(kinds, np.intp, len(kinds))
+        for number in np.unique(of_all).tolist():
             kind = DataType(number)
-            of_kind = np.flatnonzero(self._of_kind == number)
+            of_kind = self._numbers[kind] = np.flatnonzero(of_all == number)
             self.rows[of_kind] = np.arange(len(of_kind))
             self.blocks[kind] = WindowAggregates.table(kind, len(of_kind), window_count, needs)
 
@@ -78,7 +94,7 @@ class AggregateTable(Sequence[WindowAggregates]):
 
     def numbers_of(self, kind: DataType) -> list[int]:
         """Return the numbers of the series of a type, in the order of its block's rows."""
-        numbers: list[int] = np.flatnonzero(self._of_kind == kind).tolist()
+        numbers: list[int] = self._numbers[kind].tolist()
         return numbers
 
     def put(self, number: int, part: WindowAggregates) -> None:
@@ -112,7 +128,7 @@ class AggregateTable(Sequence[WindowAggregates]):
             return
         places = self.rows[list(numbers)]
         for kind, part in other.blocks.items():
-            rows = places[other._of_kind == kind]
+            rows = places[other._numbers[kind]]
             block = self.blocks[kind]
             mine = block.take_rows(rows)
             mine.merge(part)

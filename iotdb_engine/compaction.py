@@ -27,7 +27,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from iotdb_engine.cache import ByteCache
@@ -253,7 +252,7 @@ class Compactor:
     def _open(self) -> RegionRead:
         """Open a read of what is stored; its pages do not push others' out of the shared cache."""
         read = self._open_read()
-        read.snapshot = replace(read.snapshot, cache=ByteCache(_CACHE_BYTES))
+        read.snapshot = read.snapshot._replace(cache=ByteCache(_CACHE_BYTES))
         return read
 
     # One merge

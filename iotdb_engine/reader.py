@@ -58,6 +58,8 @@ _PASS_BATCHES = 4
 """A pass over one series that hands no batches out takes the rows of so many at a time."""
 
 _T = TypeVar("_T")
+SlotsOf = Callable[[int], Sequence[int]]
+"""Returns where chunks of a series may be."""
 
 
 class Reader:
@@ -84,13 +86,13 @@ class Reader:
         self,
         series_id: int,
         kind: DataType,
-        slots: Sequence[int],
+        slots_of: SlotsOf,
         t_min: int,
         t_max: int,
         cuts: Sequence[Cut],
     ) -> Series:
         """Find the sources of a series within an inclusive range."""
-        index = self.index(series_id, slots)
+        index = self.index(series_id, slots_of)
         if index.kind is not None and index.kind is not kind:
             raise WrongType(
                 f"series {series_id} is stored as {index.kind.name}, "
@@ -118,31 +120,31 @@ class Reader:
                 series.memory.append((sequence, rows))
         return series
 
-    def index(self, series_id: int, slots: Sequence[int]) -> SeriesIndex:
+    def index(self, series_id: int, slots_of: SlotsOf) -> SeriesIndex:
         """Return the page tables of a series, from the cache if they are there."""
         snapshot = self._snapshot
         epoch = None if snapshot.epochs is None else snapshot.epochs.of(series_id)
         if epoch is None:
-            return SeriesIndex.of(self._chunks(series_id, slots))
+            return SeriesIndex.of(self._chunks(series_id, slots_of(series_id)))
         key = (snapshot.cache_id, series_id, epoch, snapshot.slots_key)
         found: SeriesIndex | None = snapshot.cache.get(key)
         if found is None:
-            found = SeriesIndex.of(self._chunks(series_id, slots))
+            found = SeriesIndex.of(self._chunks(series_id, slots_of(series_id)))
             snapshot.cache.put(key, found, found.nbytes)
         return found
 
-    def indices(self, series_ids: Sequence[int], slots: Sequence[int]) -> list[SeriesIndex]:
+    def indices(self, series_ids: Sequence[int], slots_of: SlotsOf) -> list[SeriesIndex]:
         """Return the page tables of several series."""
         snapshot = self._snapshot
         if snapshot.epochs is None:
-            return [self.index(series_id, slots) for series_id in series_ids]
+            return [self.index(series_id, slots_of) for series_id in series_ids]
         cache_id, slots_key = snapshot.cache_id, snapshot.slots_key
         epoch_of = snapshot.epochs.of
         found = snapshot.cache.get_many(
             [(cache_id, series_id, epoch_of(series_id), slots_key) for series_id in series_ids]
         )
         return [
-            self.index(series_id, slots) if one is None else one
+            self.index(series_id, slots_of) if one is None else one
             for series_id, one in zip(series_ids, found, strict=True)
         ]
 
@@ -212,6 +214,19 @@ class Reader:
         """Decode the times of a page of an index."""
         key, _, chunk = index.chunks[int(index.chunk_of[page])]
         return self._time_page(key, chunk, int(index.number_of[page]))
+
+    def last_of(self, index: SeriesIndex) -> tuple[int, Any]:
+        """Return the latest point of an index of at least one page, where none overlap.
+
+        For TEXT, whose statistics hold no values: decodes the last page.
+        """
+        page = len(index.pages) - 1
+        key, _, chunk = index.chunks[int(index.chunk_of[page])]
+        entry = index.pages[page]
+        values, valid = self._values(key, chunk, int(index.number_of[page]), entry)
+        at = len(values) - 1 if valid is None else int(np.flatnonzero(valid)[-1])
+        value = values[at]
+        return int(entry["high"]), value if chunk.kind is DataType.TEXT else value.item()
 
     def page_columns(self, indices: Sequence[SeriesIndex], page: int) -> list[npt.NDArray[Any]]:
         """Decode the values of a page of each of several indices of one layout, without nulls."""

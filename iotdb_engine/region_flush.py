@@ -164,7 +164,8 @@ class RegionFlush:
             self.written_bytes += flushed.written_bytes
             self.chunks += sum(group.layers * len(group.members) for group in flushed.groups)
             if state.slots is not None:
-                state.slots.update(slot for slot, _ in table.entries)
+                groups = [(group.slot, group.members) for group in flushed.groups]
+                state.slots = state.slots.with_chunks(groups)
             self._stored = (table, flushed)
             for number, (lo, hi) in enumerate(table.drops):
                 key = record_key(state.id, Kind.DROP, table.sequence, number)

@@ -205,5 +205,5 @@ class RegionReads:
                 batch_rows=self.state.options.read_batch_rows,
             )
             rules = self.state.ttl
-        where = self.state.known_slots() if slots is None else sorted(slots)
+            where = self.state.slot_map() if slots is None else sorted(slots)
         return RegionRead(snapshot, cuts, where, rules, self.state.options.now(), check)

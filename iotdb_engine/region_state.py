@@ -17,12 +17,11 @@ from iotdb_engine.key_format import (
     kind_prefix,
     prefix_end,
     record_sequence,
-    slot_start,
-    split_chunk_key,
 )
 from iotdb_engine.memtable import Memtable
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.series_index import Epochs
+from iotdb_engine.slot_map import SlotMap
 from iotdb_engine.store import Batch, Store, View
 from iotdb_engine.tombstones import DroppedSeries, Tombstone, decode_drop, decode_tombstone
 from iotdb_engine.ttl import TtlRules, decode_rule
@@ -71,7 +70,7 @@ class RegionState:
         self.pending_drops: list[tuple[bytes, int, int]] = []
         self.ttl = TtlRules()
         self.epochs = Epochs()
-        self.slots: set[int] | None = None
+        self.slots: SlotMap | None = None
         self.expired: dict[int, int] = {}
         self.committed = 0
         self.next_sequence = 1
@@ -149,25 +148,20 @@ class RegionState:
         stored = self.durable_index if self.frozen is None else self.frozen.index
         return not self.active.is_empty() or self.applied_index > stored
 
-    def known_slots(self) -> list[int]:
-        """Return the slots that have chunks, or had: from the store once, then kept."""
+    def slot_map(self) -> SlotMap:
+        """Return where chunks are: from the store once, then kept."""
         with self.lock:
             if self.slots is None:
-                found: set[int] = set()
                 view = self.store.view()
                 try:
-                    prefix = kind_prefix(self.id, Kind.CHUNK)
-                    lo, end = prefix, prefix_end(prefix)
-                    while (key := view.first_key(lo, end)) is not None:
-                        slot = split_chunk_key(key).slot
-                        found.add(slot)
-                        if slot == 0xFFFF:
-                            break
-                        lo = slot_start(self.id, Kind.CHUNK, slot + 1)
+                    self.slots = SlotMap.load(self.id, view)
                 finally:
                     view.release()
-                self.slots = found
-            return sorted(self.slots)
+            return self.slots
+
+    def known_slots(self) -> Sequence[int]:
+        """Return the slots that have chunks, or had, ascending."""
+        return self.slot_map().every
 
     # For the compaction
 

@@ -41,6 +41,10 @@ def aggregate_alike(
     result = WindowAggregates.empty(kind, len(windows.lows), needs, series=len(indices))
     first = indices[0]
     lows = first.pages["low"]
+    if not needs and len(windows.lows) == 1:
+        low, high = int(windows.lows[0]), int(windows.highs[0])
+        result.count[0] = _count_rows(reader, first, low, high)
+        return result
     lo = int(first.top.searchsorted(windows.lows[0]))
     hi = int(lows.searchsorted(windows.highs[-1], side="right"))
     if lo >= hi:
@@ -57,6 +61,24 @@ def aggregate_alike(
     if part is not result:
         result.merge(part)
     return result
+
+
+def _count_rows(reader: Reader, index: SeriesIndex, low: int, high: int) -> int:
+    """Count the rows in an inclusive range; decodes the times of its edges at most."""
+    pages = index.pages
+    first = int(index.top.searchsorted(low))
+    last = int(pages["low"].searchsorted(high, side="right")) - 1
+    count = 0
+    for page in {first, last} if first <= last else ():
+        entry = pages[page]
+        if low <= entry["low"] and entry["high"] <= high:
+            count += int(entry["rows"])
+            continue
+        times = reader.page_times(index, page)
+        count += int(times.searchsorted(high, side="right")) - int(times.searchsorted(low))
+    if last - first > 1:
+        count += int(pages["rows"][first + 1 : last].sum(dtype=np.int64))
+    return count
 
 
 def _add_page(

@@ -57,8 +57,19 @@ class Windows(NamedTuple):
         """Return one window."""
         return cls(np.array([low], np.int64), np.array([high], np.int64))
 
+    @property
+    def are_empty(self) -> bool:
+        """Tell whether no window holds any time."""
+        if len(self.lows) == 1:
+            return bool(self.lows[0] > self.highs[0])
+        return not (self.lows <= self.highs).any()
+
     def clipped(self, low: int, high: int) -> Windows:
         """Return the windows' parts that lie in [low, high]."""
+        if low <= T_MIN and high >= T_MAX:
+            return self
+        if len(self.lows) == 1:
+            return Windows.single(max(low, int(self.lows[0])), min(high, int(self.highs[0])))
         return Windows(np.maximum(self.lows, low), np.minimum(self.highs, high))
 
 
@@ -138,6 +149,10 @@ class WindowAggregates:
         """Return the aggregates of nothing, of several series with times of their own."""
         flat = cls.empty(data_type, series * windows, needs)
         return flat._each(lambda array: array.reshape(series, windows))
+
+    def as_table(self) -> WindowAggregates:
+        """Return the aggregates of one series as those of several, as views."""
+        return self._each(_with_row)
 
     def blank(self) -> WindowAggregates:
         """Return aggregates of nothing, with the same arrays."""
@@ -388,6 +403,10 @@ class WindowAggregates:
             (kind, self.maximum),
             (DataType.DOUBLE, self.total),
         ]
+
+
+def _with_row(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array if array.ndim > 1 else array[np.newaxis]
 
 
 def _copied(array: npt.NDArray[Any] | None, wanted: int) -> Any:  # noqa: ANN401
