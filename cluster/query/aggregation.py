@@ -119,6 +119,8 @@ class AggregateLeaves:
 
 def needs_of(functions: Sequence[AggregateFunction]) -> Needs:
     """Return what some functions need."""
+    if len(functions) == 1:
+        return functions[0].needs
     different = {function.name: function.needs for function in functions}
     return reduce(or_, different.values(), Needs.NOTHING)
 

@@ -1,4 +1,7 @@
-"""What a row filter says of the values that a column must have, for skipping pages unread."""
+"""What a row filter says of a column's values: which can't pass, and whether all do.
+
+So that pages are left unread that have none to pass, or whose statistics say that all pass.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,41 @@ def value_bounds(row_filter: RowFilter | None, columns: int) -> list[Bound | Non
             if bound is not None:
                 found[part.column] = _common(found[part.column], bound)
     return found if any(found) else None
+
+
+def are_all_passing(row_filter: RowFilter, span: tuple[int | float, int | float]) -> bool:
+    """Return whether all values within an inclusive span pass a filter; False where it is not sure.
+
+    Args:
+        row_filter: of rows that have one column, which is of numbers.
+        span: lowest and highest value, none of which is NaN.
+    """
+    parts = row_filter.parts if isinstance(row_filter, AllOf) else (row_filter,)
+    return all(
+        isinstance(part, ValueFilter)
+        and not part.negated
+        and isinstance(part.test, CompareTest)
+        and _passes(part.test, span)
+        for part in parts
+    )
+
+
+def _passes(test: CompareTest, span: tuple[int | float, int | float]) -> bool:
+    if test.data_type not in _NUMBERS:
+        return False
+    constant = _as_stored(test.data_type, test.constant)
+    lowest, highest = span
+    match test.op:
+        case Operator.GT:
+            return lowest > constant
+        case Operator.GE:
+            return lowest >= constant
+        case Operator.LT:
+            return highest < constant
+        case Operator.LE:
+            return highest <= constant
+        case _:
+            return False
 
 
 def _bound_of(test: ValueTest) -> Bound | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
-from cluster.scan.bounds import value_bounds
+from cluster.scan.bounds import are_all_passing, value_bounds
 from cluster.scan.filters import (
     RowFilter,
     filter_columns,
@@ -19,6 +19,7 @@ from cluster.scan.filters import (
 )
 from cluster.scan.windows import AggregateTable, Needs, Windows
 from iotdb_engine.region import Region
+from iotdb_engine.region_read import RegionRead
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 MAX_PAGE_BYTES = 16 << 20
@@ -108,7 +109,35 @@ def stream_rows(
             stored=stored,
             check=check,
         )
+    if _may_be_needless(query.row_filter, query.series):
+        read = region.open_read(query.series, slots, check=check)
+        try:
+            needless = _is_needless(read, query.row_filter, query.series)
+        except BaseException:
+            read.close()
+            raise
+        if needless:
+            return read.scan(
+                query.series,
+                query.t_min,
+                query.t_max,
+                query.descending,
+                max_rows,
+                stored=stored,
+            )
+        read.close()
     return _found(_stretches(region, query, slots, check))
+
+
+def _may_be_needless(row_filter: RowFilter | None, series: SeriesKeys) -> TypeGuard[RowFilter]:
+    """Return whether a look at statistics may tell that every row passes a filter."""
+    return row_filter is not None and len(series) == 1 and value_bounds(row_filter, 1) is not None
+
+
+def _is_needless(read: RegionRead, row_filter: RowFilter, series: SeriesKeys) -> bool:
+    """Return whether statistics tell that every row of a single series passes a filter."""
+    span = read.value_span(series[0])
+    return span is not None and are_all_passing(row_filter, span)
 
 
 def _found(stretches: Iterator[_Stretch]) -> Iterator[ColumnBatch]:
@@ -300,10 +329,16 @@ def aggregates(
     result: AggregateTable | None = None
     for low, high in query.intervals:
         windows = query.windows.clipped(low, high)
-        open_windows = np.flatnonzero(windows.lows <= windows.highs)
-        if not len(open_windows):
+        if windows.are_empty:
             continue
+        if filtered and _may_be_needless(query.row_filter, query.series):
+            with region.open_read(query.series, slots, check=check) as read:
+                if _is_needless(read, query.row_filter, query.series):
+                    found = read.aggregate_windows(query.series, windows, query.needs)
+                    result = _merged(result, found)
+                    continue
         if filtered:
+            open_windows = np.flatnonzero(windows.lows <= windows.highs)
             first = int(windows.lows[open_windows[0]])
             last = int(windows.highs[open_windows[-1]])
             rows = RowsQuery(query.series, query.selected, first, last, row_filter=query.row_filter)
@@ -317,12 +352,16 @@ def aggregates(
         found = region.aggregate_windows(
             query.series, windows, query.needs, slots=slots, check=check
         )
-        if result is None:
-            result = found
-        else:
-            result.merge(found)
+        result = _merged(result, found)
     if result is None:
         return AggregateTable(kinds, len(query.windows.lows), query.needs)
+    return result
+
+
+def _merged(result: AggregateTable | None, found: AggregateTable) -> AggregateTable:
+    if result is None:
+        return found
+    result.merge(found)
     return result
 
 

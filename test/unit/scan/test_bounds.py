@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scan.bounds import value_bounds
+from cluster.scan.bounds import are_all_passing, value_bounds
 from cluster.scan.filters import AllOf, AnyOf, RowFilter, TimeFilter, ValueFilter
 from cluster.scan.region_reads import RowsQuery, stream_rows
 from cluster.scan.time_set import ALL_TIMES
@@ -48,6 +48,35 @@ def test_what_passes_is_within_the_bounds(
     low, high = found[0]
     assert low is None or array[0].item() >= low
     assert high is None or array[0].item() <= high
+
+
+@given(st.sampled_from(NUMBERS), st.sampled_from(Operator), st.booleans(), st.data())
+def test_what_is_within_a_span_that_passes_does(
+    kind: DataType, op: Operator, negated: bool, data: st.DataObject
+) -> None:
+    floats = kind in (DataType.FLOAT, DataType.DOUBLE)
+    one = (
+        st.floats(width=32) | st.sampled_from([0.1, 0.7])
+        if floats
+        else st.integers(-(1 << 31), (1 << 31) - 1) | st.integers(-3, 3)
+    )
+    constant = data.draw(one)
+    values = np.array(data.draw(st.lists(one, min_size=1))).astype(BATCH_DTYPES[kind])
+    if np.isnan(values.astype(np.float64)).any():
+        return
+    row_filter = ValueFilter(0, CompareTest(kind, op, constant), negated)
+    if are_all_passing(row_filter, (values.min().item(), values.max().item())):
+        assert compiled(row_filter.test)(values).all()
+        assert not negated
+
+
+def test_a_span_passes() -> None:
+    above, below = compare(Operator.GT, -5.0), compare(Operator.LE, 9.0)
+    assert are_all_passing(AllOf((above, below)), (-4.0, 9.0))
+    assert not are_all_passing(AllOf((above, below)), (-5.0, 9.0))
+    assert not are_all_passing(AllOf((above, TimeFilter(ALL_TIMES))), (-4.0, 9.0))
+    assert not are_all_passing(AnyOf((above, below)), (-4.0, 9.0))
+    assert not are_all_passing(compare(Operator.GT, math.nan), (1.0, 2.0))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ def filled(engine, table, flush):
         region.write([Fragment(0, layout, len(part), times, values, nulls)], index)
         if flush and index == 1:
             region.flush()
+    if flush == "whole":
+        region.flush()
     return region
 
 
@@ -225,8 +227,45 @@ def test_aggregates_equal_the_slow_twin(engine, table, start, length, count, ran
                     assert getattr(result, name)[window] == getattr(expected, name)
 
 
-@given(TABLE, st.booleans())
-@settings(max_examples=30, deadline=None)
+COMPARISON = st.builds(
+    ValueFilter,
+    st.just(0),
+    st.builds(CompareTest, st.just(DataType.INT32), st.sampled_from(Operator), st.integers(-4, 4)),
+    st.booleans(),
+)
+
+
+@given(
+    TABLE,
+    st.one_of(COMPARISON, st.lists(COMPARISON, min_size=2, max_size=3).map(tuple).map(AllOf)),
+    st.integers(-8, 6),
+    st.integers(0, 12),
+    st.sampled_from([False, True, "whole"]),
+    st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_filters_of_one_series_by_itself(engine, table, given, low, size, flush, descending):
+    """Where statistics tell that all pass, the filter is left out."""
+    region = filled(engine, table, flush)
+    high = low + size
+    query = RowsQuery(KEYS[:1], 1, low, high, descending, given)
+    expected = expected_rows(table, query)
+    assert rows_of(stream_rows(region, query, None, None, no_check)) == expected
+    few = rows_of(stream_rows(region, query, None, 2, no_check))
+    assert few[:2] == expected[:2]
+    windows = Windows.single(low, high)
+    for needs in (Needs.NOTHING, Needs.EVERYTHING):
+        counted = AggregatesQuery(KEYS[:1], 1, windows, ((T_MIN, T_MAX),), needs, given)
+        (result,) = aggregates(region, counted, None, no_check)
+        assert result.count[0] == len(expected)
+        if expected and needs:
+            values = [value for _, value in expected]
+            assert (result.minimum[0], result.total[0]) == (min(values), sum(values))
+            assert result.max_time[0] == max(time for time, _ in expected)
+
+
+@given(TABLE, st.sampled_from([False, True, "whole"]))
+@settings(max_examples=50, deadline=None)
 def test_last_points(engine, table, flush):
     region = filled(engine, table, flush)
     expected = [
