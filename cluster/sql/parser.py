@@ -91,7 +91,7 @@ class _LazyGrammar:
 
     def __init__(self, generation: str) -> None:
         self.shapes = ShapeCache()
-        self.templates = SelectTemplates()
+        self.templates = SelectTemplates(by_names=generation == "v0")
         self._generation = generation
         self._lock = threading.Lock()
         self._grammar: _Grammar | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -295,8 +296,9 @@ class Select:
         """Whether aggregates are of windows or groups of rows, each a row with a time."""
         return self.windows is not None or self.segments is not None
 
-    def at_times(self, where: Condition | None, windows: TimeWindows | None) -> Select:
-        """Return the same with other times; a fraction of the cost of `dataclasses.replace`."""
+    def with_parts(self, parts: Mapping[str, object]) -> Select:
+        """Return the same with other attributes; at a fraction of what `replace` costs."""
         changed = object.__new__(Select)
-        changed.__dict__.update(self.__dict__, where=where, windows=windows)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(parts)
         return changed

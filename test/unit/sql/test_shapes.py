@@ -95,7 +95,7 @@ def test_long_texts_are_not_kept(cache):
 
 def test_statements_are_built_once_for_all_times(cache, monkeypatch):
     monkeypatch.setattr(parser_module._GRAMMAR, "templates", SelectTemplates())
-    text = "select count(s1) from root.d{} where time >= {} and s1 > 2 group by ([{}, {}), 5m)"
+    text = "select count(s1) from root.a where time >= {1} and s > {0} group by ([{2}, {3}), 5m)"
     first = parse(text.format(1, 5, 10, 20), CONTEXT)
     parse(text.format(1, 5, 10, 20), CONTEXT)  # the first one made the shape known
 
@@ -115,6 +115,51 @@ def test_statements_are_built_once_for_all_times(cache, monkeypatch):
             parse(text.format(*other), CONTEXT)
 
 
+def test_statements_are_built_once_for_all_names(cache, monkeypatch):
+    monkeypatch.setattr(parser_module._GRAMMAR, "templates", SelectTemplates(by_names=True))
+    text = (
+        "select max_value(s{0}), a.s{0} + b{1} as x1 from root.d{1}.e, root.d{2}.s{1}.* "
+        "where time >= {3} and root.d{1}.s{0} > 7 and s{2} like 'a1%' limit 4"
+    )
+    first = parse(text.format(1, 2, 3, 5), CONTEXT)
+    parse(text.format(1, 2, 3, 5), CONTEXT)  # the first one made the shape known
+
+    def not_built(*_):
+        raise AssertionError("built")
+
+    monkeypatch.setattr("cluster.sql.templates.build_statement", not_built)
+    second = parse(text.format(11, 22, 11, 6), CONTEXT)
+    monkeypatch.undo()
+    monkeypatch.setattr(parser_module._GRAMMAR, "shapes", ShapeCache())
+    assert second == parse(text.format(11, 22, 11, 6), CONTEXT)
+    assert second.prefixes == ("root.d22.e", "root.d11.s22.*")
+    assert first == parse(text.format(1, 2, 3, 5), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("select s1 as a1 from root.d1", "select s2 as a2 from root.d2"),
+        ("select top_k(s1, 'k'='1') from root.a", "select top_k(s2, 'k'='2') from root.a"),
+        ("select m4(s1) from root.a", "select m5(s2) from root.a"),
+        ("select s1 from root.a.1", "select s2 from root.a.2"),
+        ("select s1 from root.`d1`", "select s1 from root.`d2`"),
+        ("select s1 from root.a where s1 = 1", "select s1 from root.a where s2 = 2"),
+        ("select s1* from root.a", "select s2* from root.a"),
+        ("select last s1 from root.a1", "select last s2 from root.a2"),
+        ("select s1, s1 from root.a", "select s1, s2 from root.a"),
+    ],
+)
+def test_other_names_mean_what_they_would_alone(monkeypatch, texts):
+    monkeypatch.setattr(parser_module._GRAMMAR, "shapes", ShapeCache())
+    monkeypatch.setattr(parser_module._GRAMMAR, "templates", SelectTemplates(by_names=True))
+    for sql in (texts[0], *texts, *texts):
+        found = parse(sql, CONTEXT)
+        with monkeypatch.context() as patch:
+            patch.setattr(parser_module._GRAMMAR, "shapes", ShapeCache())
+            assert found == parse(sql, CONTEXT)
+
+
 @pytest.mark.parametrize("time", ["now()", "now() - 1d", "2022-01-01"])
 def test_what_depends_on_the_clock_is_built_anew(cache, time):
     for now in (1_700_000_000_000, 1_800_000_000_000, 1_900_000_000_000):
@@ -129,5 +174,5 @@ def test_templates_are_bounded(cache, monkeypatch):
     templates = SelectTemplates()
     monkeypatch.setattr(parser_module._GRAMMAR, "templates", templates)
     for number in range(200):
-        parse(f"select s{number} from root.d{number} where time > 7", CONTEXT)
-        assert len(templates._built) <= 1000 // len("select s from root.d where time > ") + 1
+        parse(f"select s{number} as a{number} from root.d where time > 7", CONTEXT)
+        assert len(templates._built) <= 1000 // len("select s as a from root.d where time > ") + 1
