@@ -17,7 +17,7 @@ from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.insert_methods import InsertMethods
 from cluster.server.node_methods import NodeMethods
 from cluster.server.node_report import NodeReport
-from cluster.server.quick_inserts import QuickInserts
+from cluster.server.quick_answers import QuickAnswers
 from cluster.server.running_queries import RunningQueries
 from cluster.server.schema_methods import SchemaMethods
 from cluster.server.session_methods import SessionMethods
@@ -87,7 +87,7 @@ class ClientServer:
             on_idle=lambda connection: handler.sessions.expire(
                 connection, time.monotonic() - connection.idle_since
             ),
-            quick=QuickInserts(handler).answer,
+            quick=QuickAnswers(handler).answer,
         )
 
     def start(self) -> int:

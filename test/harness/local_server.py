@@ -14,7 +14,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.server import Connection, ServerLimits, ThriftServer
 from cluster.server.client_server import ClientHandler
-from cluster.server.quick_inserts import QuickInserts
+from cluster.server.quick_answers import QuickAnswers
 from cluster.threads import ThreadRegistry
 from harness.local_database import LocalDatabase
 from harness.wire import WireClient
@@ -40,7 +40,8 @@ class LocalServer:
             coordinator,
             self.database.node_report,
         )
-        self.quick = QuickInserts(self.handler)
+        quick = QuickAnswers(self.handler)
+        self.quick = quick.inserts
         self._server = ThriftServer(
             "local",
             IClientRPCService.Processor(self.handler),
@@ -49,7 +50,7 @@ class LocalServer:
             self._threads,
             ServerLimits(),
             on_disconnect=self.handler.sessions.end,
-            quick=self.quick.answer,
+            quick=quick.answer,
         )
 
     def __enter__(self) -> LocalServer:
