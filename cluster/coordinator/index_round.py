@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 
 from cluster.coordinator.forwarder import Forwarder
 from cluster.errors import ClusterError, StatusCode
@@ -73,7 +74,7 @@ class IndexRound:
         ]
         request = ExecuteRequest(
             groupId=groups[-1],
-            plan=encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups))),
+            plan=_question(tuple(groups)),
             timeoutMs=max(1, deadline.remaining_ms()),
         )
         try:
@@ -83,6 +84,11 @@ class IndexRound:
         except (RpcError, ClusterError) as error:
             logger.debug("node %d: read indexes: %s", node_id, error)
             return None
+
+
+@lru_cache(maxsize=256)
+def _question(groups: tuple[GroupId, ...]) -> bytes:
+    return encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups)))
 
 
 def _by_node(leaders: Mapping[GroupId, NodeId]) -> Iterable[tuple[NodeId, list[GroupId]]]:

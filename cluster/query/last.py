@@ -25,6 +25,8 @@ from iotdb_engine.types import Column, ColumnBatch, DataType
 _HEADER = ["timeseries", "value", "dataType"]
 _MODERN_HEADER = ["Timeseries", "Value", "DataType"]
 
+_TYPE_NAMES = {data_type: data_type.name for data_type in DataType}
+
 _Row = tuple[int, str, str, str]
 _PLACES = {SortBy.TIME: 0, SortBy.TIMESERIES: 1, SortBy.VALUE: 2, SortBy.DATATYPE: 3}
 
@@ -65,13 +67,12 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     elif series:
         points = dict(zip(distinct, backend.last(series), strict=True))
     low = None if predicate is None else interval_of(predicate)[0]
-    type_names = {data_type: data_type.name for data_type in DataType}
     rows = []
     for name, info in shown.items():
         point = points[info.series_id]
         if point is not None and (low is None or point[0] >= low):
             kind = info.data_type
-            rows.append((point[0], name, text_of(point[1], kind), type_names[kind]))
+            rows.append((point[0], name, text_of(point[1], kind), _TYPE_NAMES[kind]))
     if select.order_given:
         rows.sort(key=lambda row: row[0], reverse=select.order_descending)
     rows = _sorted(rows, select)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from cluster.auth.privileges import ADMINISTRATOR, Privilege
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
-from cluster.errors import ClusterError, Status, StatusCode
+from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.node_view import NodeView
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client.ttypes import TSStatus
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT_FETCH_ROWS = 10_000
+_SUCCESS = int(StatusCode.SUCCESS)
 
 
 class HandlerBase:
@@ -120,6 +121,8 @@ class HandlerBase:
 
     def wire(self, status: Status) -> TSStatus:
         """Render one status for the client's generation."""
+        if status is OK:  # mostly, and it is the same for all
+            return TSStatus(code=_SUCCESS)
         return to_wire(status.code, status.message, self.generation())
 
     def wire_error(self, error: Exception) -> TSStatus:

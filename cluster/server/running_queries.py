@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
@@ -62,20 +61,29 @@ class QueryTicket:
         self.cancelled.set()
         self.release()
 
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Make whatever fails because the query was ended say why it was ended."""
-        try:
-            yield
-        except ClusterError:
-            self.check()
-            raise
+    def explained(self) -> _Explained:
+        """Make whatever fails because the query was ended say why it was ended; a context."""
+        return _Explained(self)
 
     def check(self) -> None:
         """Raise ClusterError when the query was ended, saying why."""
         if self.cancelled.is_set():
             assert self._why is not None
             raise ClusterError(self._why.status, self._why.message)
+
+
+class _Explained:
+    __slots__ = ("_ticket",)
+
+    def __init__(self, ticket: QueryTicket) -> None:
+        self._ticket = ticket
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ClusterError):
+            self._ticket.check()
 
 
 class RunningQueries:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from cluster.errors import ClusterError, StatusCode
@@ -59,17 +58,13 @@ class OpenQuery:
         """Whether another page follows."""
         return (self.column_pager or self.pager).has_more()
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep the result from being freed while it is computed.
+    def in_use(self) -> _InUse:
+        """Keep the result from being freed while it is computed; a context.
 
         Raises:
             ClusterError: the query was killed; what it held may be freed.
         """
-        with self._in_use:
-            self._ticket.check()
-            with self._ticket.explained():
-                yield
+        return _InUse(self._in_use, self._ticket)
 
     def close(self) -> None:
         """Free what the query holds; for its own connection."""
@@ -89,6 +84,27 @@ class OpenQuery:
         self.result.close()
         self.pager = ResultPager(self.result)
         self.column_pager = None
+
+
+class _InUse:
+    __slots__ = ("_lock", "_ticket")
+
+    def __init__(self, lock: threading.Lock, ticket: QueryTicket) -> None:
+        self._lock = lock
+        self._ticket = ticket
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self._ticket.check()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._lock.release()
+        if isinstance(error, ClusterError):
+            self._ticket.check()
 
 
 class Session:
