@@ -209,12 +209,12 @@ def kind_of(item: SelectItem) -> ItemKind:
         ClusterError: QUERY_PROCESS_ERROR: series and aggregates in one item; METADATA_ERROR:
             constants only.
     """
-    kinds = set(_kinds(item.expression))
+    kinds = _kinds(item.expression)
     if not kinds:
         raise metadata_error(f"Constant operand is not allowed: {listed_text(item.expression)}")
-    if len(kinds) > 1:
+    kind = kinds[0]
+    if kinds.count(kind) < len(kinds):
         raise query_error("User-defined and built-in hybrid aggregation is not supported together.")
-    (kind,) = kinds
     if kind is ItemKind.SERIES and not isinstance(item.expression, PathExpression):
         return ItemKind.FUNCTION
     return kind

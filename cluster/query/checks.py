@@ -25,8 +25,8 @@ def select_kind(select: Select) -> ItemKind:
     if select.last:
         _check_last(select)
         return ItemKind.SERIES
-    kinds = {kind_of(item) for item in select.items}
-    if ItemKind.AGGREGATE in kinds and len(kinds) > 1:
+    kinds = [kind_of(item) for item in select.items]
+    if ItemKind.AGGREGATE in kinds and kinds.count(ItemKind.AGGREGATE) < len(kinds):
         if ItemKind.FUNCTION in kinds:
             raise query_error(
                 "User-defined and built-in hybrid aggregation is not supported together."
