@@ -144,7 +144,7 @@ class ClusterBackend:
             return None
         path, sg_id = refs[0]
         sg_ids = (sg_id,)
-        return self._access.read(
+        found: list[list[SeriesInfo]] = self._access.read(
             self._router.schema_group(path),
             MatchSeriesRead((SeriesQuery.of(pattern, sg_ids),)),
             self._deadline,
@@ -152,6 +152,7 @@ class ClusterBackend:
             decode_result,
             self._confirmed,
         )
+        return found
 
     def _match_each(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]]:
         wanted: dict[GroupId, list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
