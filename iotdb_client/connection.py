@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from iotdb_client import errors, frames
+from iotdb_client import errors, table_columns
 from iotdb_client.conninfo import ConnInfo, parse_conninfo, parse_zone
 from iotdb_client.cursor import Cursor
 from iotdb_client.errors import InterfaceError, NotSupportedError
@@ -141,7 +141,7 @@ class Connection:
 
     def insert_dataframe(
         self,
-        device: str,
+        device: str | None,
         frame: pd.DataFrame,
         *,
         time_column: str | None = None,
@@ -151,8 +151,14 @@ class Connection:
     ) -> int:
         """Write a DataFrame to a device: each column a measurement, missing values as null.
 
+        A result of `to_pandas` can be written, too: a column that is named by the full path of a
+        series stands for that path's last node, in `device`; without a device, for that very
+        series. A column in which nothing tells a type (all values missing, of dtype object) is left
+        out.
+
         Args:
-            device: full path.
+            device: full path; None: columns are named by full paths, or there is a column Device
+                (as of ALIGN BY DEVICE) that says where each row goes.
             frame: columns of numbers, booleans or texts. Datetimes become INT64 timestamps.
             time_column: of the times, datetimes (naive ones are UTC) or ints in the server's
                 precision unit; None: the column Time if there is one, else the index.
@@ -161,18 +167,18 @@ class Connection:
             progress: called after each tablet.
 
         Returns:
-            Rows written. Each tablet is written whole or not at all.
+            Rows written, of all devices. Each tablet is written whole or not at all.
 
         Raises:
-            DataError: a column can't be stored; nothing was written.
+            DataError: a column can't be stored, or it is not clear where; nothing was written.
             NotSupportedError: pandas is not installed.
         """
-        columns = frames.of_pandas(frame, time_column, self.timestamp_precision)
+        columns = table_columns.of_pandas(frame, time_column, self.timestamp_precision)
         return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
 
     def insert_arrow(
         self,
-        device: str,
+        device: str | None,
         table: pa.Table,
         *,
         time_column: str = "Time",
@@ -181,13 +187,13 @@ class Connection:
         progress: Progress | None = None,
     ) -> int:
         """Write an Arrow table to a device; see `insert_dataframe`."""
-        columns = frames.of_arrow(table, time_column, self.timestamp_precision)
+        columns = table_columns.of_arrow(table, time_column, self.timestamp_precision)
         return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
 
     def _insert_columns(
         self,
-        device: str,
-        columns: frames.TabletColumns,
+        device: str | None,
+        columns: table_columns.FoundColumns,
         types: Mapping[str, DataType],
         progress: Progress | None,
         *,
@@ -196,23 +202,22 @@ class Connection:
         unknown = set(types) - set(columns.measurements)
         if unknown:
             raise errors.DataError(f"types names {', '.join(sorted(unknown))}: no such column")
-        chosen = [
-            types.get(name, kind)
-            for name, kind in zip(columns.measurements, columns.types, strict=True)
-        ]
-        rows = len(columns.times)
-        for start, stop in _slices(columns):
-            self.session.insert_tablet(
-                device,
-                columns.measurements,
-                chosen,
-                columns.times[start:stop],
-                [column[start:stop] for column in columns.columns],
-                aligned=aligned,
-                masks=[None if mask is None else mask[start:stop] for mask in columns.masks],
-            )
-            if progress is not None:
-                progress(stop, rows)
+        parts = table_columns.by_device(columns.with_types(types), device)
+        rows, done = sum(len(part.times) for _, part in parts), 0
+        for place, part in parts:
+            for start, stop in _slices(part):
+                self.session.insert_tablet(
+                    place,
+                    part.measurements,
+                    part.types,
+                    part.times[start:stop],
+                    [column[start:stop] for column in part.columns],
+                    aligned=aligned,
+                    masks=[None if mask is None else mask[start:stop] for mask in part.masks],
+                )
+                done += stop - start
+                if progress is not None:
+                    progress(done, rows)
         return rows
 
     # ---- what the driver remembers of the schema ----
@@ -256,7 +261,7 @@ class Connection:
         self.close()
 
 
-def _slices(columns: frames.TabletColumns) -> Iterator[tuple[int, int]]:
+def _slices(columns: table_columns.TabletColumns) -> Iterator[tuple[int, int]]:
     """Cut rows into tablets of some megabytes."""
     rows = len(columns.times)
     width = 8 + sum(

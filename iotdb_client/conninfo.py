@@ -76,8 +76,8 @@ def parse_conninfo(
     """Read a URL, host list or folder.
 
     Args:
-        text: `jdbc:iotdb://h1:p1,h2:p2/?key=value&…` (`iotdb://…` is the same), or the `h1:p1,h2`
-            part alone. Without a port: 6667. IPv6 addresses stand in brackets. Keys: user,
+        text: `jdbc:iotdb://h1:p1,h2:p2/?key=value&…` (`iotdb://…` is the same, and so is what
+            follows it). Without a port: 6667. IPv6 addresses stand in brackets. Keys: user,
             password, fetch_size, timeout_s, time_zone, rpc_compress, retry_s, use_ssl, ssl_ca,
             ssl_cert, ssl_key, ssl_verify. Or a folder: a Path, ":memory:", or a text with a `/`
             (write `./name` for a folder that has none).
@@ -97,12 +97,12 @@ def parse_conninfo(
     scheme = next((s for s in _SCHEMES if rest.lower().startswith(s)), None)
     if folder is not None:
         rest = ""
-    elif scheme is not None:
-        rest, _, query = rest[len(scheme) :].partition("?")
+    elif scheme is None and ("://" in rest or rest.lower().startswith("jdbc:")):
+        raise ProgrammingError(f"{text!r} is not a URL of the form {_SCHEMES[0]}host:port/")
+    else:
+        rest, _, query = rest[len(scheme or "") :].partition("?")
         given = _parameters(query)
         rest = rest.removesuffix("/")
-    elif "://" in rest or rest.lower().startswith("jdbc:"):
-        raise ProgrammingError(f"{text!r} is not a URL of the form {_SCHEMES[0]}host:port/")
     if "/" in rest:
         raise ProgrammingError(f"{text!r}: a path after the host has no meaning")
     values: dict[str, Any] = {

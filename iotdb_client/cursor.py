@@ -328,8 +328,7 @@ class Cursor:
             raise InterfaceError("the connection is closed")
 
     def _check_result(self) -> None:
-        if self._closed:
-            raise InterfaceError("the cursor is closed")
+        self._check_open()
         if self._shape is None:
             raise ProgrammingError("the last statement has no result set")
 

@@ -84,6 +84,10 @@ _KIND_BY_STATUS: dict[int, type[DatabaseError]] = {
 }
 """0.13 status codes (client-protocol 3.8) by what a program can do about them."""
 
+_STORAGE_ENGINE = 313
+_NOT_INSERTED = "failed to insert measurements"
+"""What 0.13 says, under the code of its storage engine, of values that do not fit their series."""
+
 _UNKNOWN_OUTCOME = frozenset({500, 701, MULTIPLE_ERROR})
 """Time-outs and inner failures may leave an effect; a multiple error has done a part."""
 
@@ -91,6 +95,8 @@ _UNKNOWN_OUTCOME = frozenset({500, 701, MULTIPLE_ERROR})
 def error_of(status: int, message: str) -> DatabaseError:
     """Return the error for a status code that is not a success."""
     kind = _KIND_BY_STATUS.get(status, DatabaseError)
+    if status == _STORAGE_ENGINE and _NOT_INSERTED in message:
+        kind = DataError
     return kind(
         f"{status}: {message}" if message else f"server answered status {status}",
         status=status,

@@ -1,4 +1,4 @@
-"""Results as pandas, Arrow and polars tables, and such tables as tablets; column by column.
+"""Results as pandas, Arrow and polars tables; column by column.
 
 pandas, pyarrow and polars are extras: they are imported when they are asked for.
 """
@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_client.columns import DTYPES, PageColumns, decode_texts
-from iotdb_client.errors import DataError, NotSupportedError, ProgrammingError
+from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.rows import ResultShape
-from iotdb_client.types import DataType
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +36,6 @@ def need(name: str, extra: str) -> Any:  # noqa: ANN401 - a module
             f"{name} is not installed: pip install 'iotdb-py-cluster[{extra}]'"
         ) from error
 
-
-# ---- results ----
 
 _LINE_BYTES = 64
 _HUGE_BYTES = 2 << 20
@@ -290,196 +287,3 @@ def to_polars(table: Table, times: str) -> pl.DataFrame:
         twice = next(name for name in table.names if table.names.count(name) > 1)
         raise ProgrammingError(f"polars has no two columns of one name ({twice}): use AS")
     return polars.from_arrow(table.arrow(times))
-
-
-# ---- tablets ----
-
-
-class TabletColumns(NamedTuple):
-    """Columns of one device, ready to be sent in slices.
-
-    Attributes:
-        times: int64[rows] in the server's precision unit.
-        measurements: names.
-        types: of the measurements.
-        columns: arrays or lists of `rows` values; any value of the type where null.
-        masks: for each column bool[rows], True where null, or None.
-    """
-
-    times: npt.NDArray[np.int64]
-    measurements: list[str]
-    types: list[DataType]
-    columns: list[Any]
-    masks: list[npt.NDArray[np.bool_] | None]
-
-
-def of_pandas(frame: pd.DataFrame, time_column: str | None, precision: str) -> TabletColumns:
-    """Take a DataFrame apart; see `Connection.insert_dataframe`."""
-    pandas = need("pandas", "pandas")
-    if not frame.columns.is_unique:
-        raise DataError("a column name stands twice in the DataFrame")
-    time = None
-    if time_column is not None:
-        if time_column not in frame.columns:
-            raise DataError(f"the DataFrame has no column {time_column!r}")
-        time = frame[time_column]
-    elif "Time" in frame.columns:
-        time_column, time = "Time", frame["Time"]
-    times = _times(pandas.Series(frame.index) if time is None else time, precision)
-    names, types, columns, masks = [], [], [], []
-    for name in frame.columns:
-        if name == time_column:
-            continue
-        data_type, values, mask = _of_series(pandas, str(name), frame[name], precision)
-        names.append(str(name))
-        types.append(data_type)
-        columns.append(values)
-        masks.append(mask)
-    return TabletColumns(times, names, types, columns, masks)
-
-
-def _times(series: Any, precision: str, *, of_rows: bool = True) -> npt.NDArray[np.int64]:  # noqa: ANN401
-    if series.isna().any():
-        raise DataError("a time is missing")
-    kind = series.dtype.kind
-    if kind == "M":
-        if getattr(series.dtype, "tz", None) is not None:
-            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-        moments = np.asarray(series)
-        times = moments.astype(f"datetime64[{precision}]")
-        if of_rows:
-            _check_kept(moments, times, precision)
-        return times.view(np.int64)
-    if kind not in "iu":
-        raise DataError(
-            f"times are datetimes or whole numbers, not {series.dtype}: name the time column, or "
-            "make it the index"
-        )
-    return series.to_numpy(dtype=np.int64)  # type: ignore[no-any-return]
-
-
-def _check_kept(
-    moments: npt.NDArray[np.datetime64], times: npt.NDArray[np.datetime64], precision: str
-) -> None:
-    """Refuse times that differ by less than the server's unit: rows would replace one another."""
-    if bool((times == moments).all()) or len(np.unique(times)) == len(np.unique(moments)):
-        return
-    raise DataError(
-        f"some times differ by less than a unit of the server's clock ({precision}), and would be "
-        f"the same there: round them, and make them distinct"
-    )
-
-
-def _of_series(pandas: Any, name: str, series: Any, precision: str) -> tuple[DataType, Any, Any]:  # noqa: ANN401
-    nulls = series.isna().to_numpy()
-    mask = nulls if nulls.any() else None
-    dtype = series.dtype
-    if dtype.kind == "M":
-        filled = series if mask is None else series.ffill().bfill()
-        if mask is not None and mask.all():
-            return DataType.INT64, np.zeros(len(series), np.int64), mask
-        return DataType.INT64, _times(filled, precision, of_rows=False), mask
-    if dtype.kind in "biuf":
-        data_type = _numeric_type(name, dtype)
-        target = np.bool_ if data_type is DataType.BOOLEAN else f"{dtype.kind}{dtype.itemsize}"
-        if mask is None:
-            return data_type, series.to_numpy(dtype=target), None
-        return data_type, series.to_numpy(dtype=target, na_value=_blank(data_type)), mask
-    cells = series.to_numpy(dtype=object)
-    return _of_objects(name, cells, mask)
-
-
-def _numeric_type(name: str, dtype: Any) -> DataType:  # noqa: ANN401
-    """Return the narrowest type that holds every value of a NumPy-like dtype."""
-    kind, size = dtype.kind, dtype.itemsize
-    if kind == "b":
-        return DataType.BOOLEAN
-    if kind == "f":
-        return DataType.FLOAT if size <= 4 else DataType.DOUBLE
-    if kind == "u" and size == 8:
-        raise DataError(f"{name}: {dtype} has no type here; convert it to int64 or float64")
-    return DataType.INT32 if size < 4 or (kind == "i" and size == 4) else DataType.INT64
-
-
-def _blank(data_type: DataType) -> Any:  # noqa: ANN401
-    return {DataType.BOOLEAN: False, DataType.TEXT: ""}.get(data_type, 0)
-
-
-_BY_CLASS: dict[type, DataType] = {
-    bool: DataType.BOOLEAN,
-    int: DataType.INT64,
-    float: DataType.DOUBLE,
-    str: DataType.TEXT,
-    bytes: DataType.TEXT,
-}
-
-
-def _of_objects(name: str, cells: Any, mask: Any) -> tuple[DataType, Any, Any]:  # noqa: ANN401
-    kinds = set(map(type, cells if mask is None else cells[~mask]))
-    found = {_BY_CLASS.get(kind) for kind in kinds}
-    if None in found or len(found) > 1:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise DataError(f"{name}: values of type {names} are no column of one type")
-    data_type = found.pop() if found else DataType.TEXT
-    assert data_type is not None
-    if mask is not None:
-        cells = cells.copy()
-        cells[mask] = _blank(data_type)
-    return data_type, cells.tolist(), mask
-
-
-def of_arrow(table: pa.Table, time_column: str, precision: str) -> TabletColumns:
-    """Take an Arrow table apart; see `Connection.insert_arrow`."""
-    arrow = need("pyarrow", "arrow")
-    compute = need("pyarrow.compute", "arrow")
-    if len(set(table.column_names)) != len(table.column_names):
-        raise DataError("a column name stands twice in the table")
-    if time_column not in table.column_names:
-        raise DataError(f"the table has no column {time_column!r}")
-    names, types, columns, masks = [], [], [], []
-    times = np.zeros(0, np.int64)
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
-        if arrow.types.is_timestamp(column.type):
-            given = column
-            column = column.cast(arrow.timestamp(precision, column.type.tz), safe=False)
-            if name == time_column and not column.null_count:
-                _check_kept(_moments(given), _moments(column), precision)
-            column = column.cast(arrow.int64())
-        if name == time_column:
-            if column.null_count:
-                raise DataError("a time is missing")
-            if not arrow.types.is_integer(column.type):
-                raise DataError(f"times are timestamps or whole numbers, not {column.type}")
-            times = column.cast(arrow.int64()).to_numpy(zero_copy_only=False)
-            continue
-        mask = None
-        if column.null_count:
-            mask = compute.is_null(column).to_numpy(zero_copy_only=False)
-        data_type, values = _of_arrow_column(arrow, name, column)
-        names.append(name)
-        types.append(data_type)
-        columns.append(values)
-        masks.append(mask)
-    return TabletColumns(times, names, types, columns, masks)
-
-
-def _moments(column: Any) -> npt.NDArray[np.datetime64]:  # noqa: ANN401
-    moments: npt.NDArray[np.datetime64] = column.to_numpy(zero_copy_only=False)
-    return moments
-
-
-def _of_arrow_column(arrow: Any, name: str, column: Any) -> tuple[DataType, Any]:  # noqa: ANN401
-    kinds = arrow.types
-    if kinds.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if kinds.is_string(column.type) or kinds.is_large_string(column.type):
-        return DataType.TEXT, column.fill_null("").to_pylist()
-    if kinds.is_null(column.type):
-        return DataType.TEXT, [""] * len(column)
-    if kinds.is_boolean(column.type):
-        return DataType.BOOLEAN, column.fill_null(False).to_numpy(zero_copy_only=False)
-    if kinds.is_integer(column.type) or kinds.is_floating(column.type):
-        values = column.fill_null(0).to_numpy(zero_copy_only=False)
-        return _numeric_type(name, values.dtype), values
-    raise DataError(f"{name}: {column.type} has no type here")

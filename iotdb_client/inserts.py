@@ -140,9 +140,9 @@ class InsertMany:
                 columns,
                 aligned=connection.is_aligned(self._device, assumed=self._aligned),
             )
-        except DataError:
-            return False  # a value that SQL refuses as well, or converts
-        except Error:
+        except Error as error:
+            if isinstance(error, DataError) and error.status is None:
+                return False  # nothing was sent: a value that SQL refuses as well, or converts
             connection.forget_series(self._device)
             raise
         return True

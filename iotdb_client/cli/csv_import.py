@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, parse_type
 from iotdb_client.cli.transfer import Place
@@ -62,11 +63,19 @@ class ImportOptions:
 
 
 class Imported(NamedTuple):
-    """What was written: rows, values that are not null, and the columns' types."""
+    """What was written.
+
+    Attributes:
+        rows: of the file, those of an earlier run aside.
+        points: values that are not null.
+        types: of the columns.
+        repeated: rows with the time of another row: where both have a value, the later one stays.
+    """
 
     rows: int
     points: int
     types: dict[str, DataType]
+    repeated: int
 
 
 class _Target(NamedTuple):
@@ -94,6 +103,7 @@ class CsvImport:
         self.rows = 0
         self.points = 0
         self.skipped = 0
+        self._times: list[npt.NDArray[np.int64]] = []
 
     def run(self, session: Session, progress: Progress, place: Place) -> Imported:
         """Import the file, from where `place` says that an earlier run ended.
@@ -128,7 +138,12 @@ class CsvImport:
             self._write(session, targets, times, rows)
             progress(position(), self.rows)
         place.done()
-        return Imported(self.rows, self.points, {item.name: item.kind for item in targets})
+        kinds = {item.name: item.kind for item in targets}
+        return Imported(self.rows, self.points, kinds, self._repeated())
+
+    def _repeated(self) -> int:
+        distinct = np.unique(np.concatenate(self._times)) if self._times else ()
+        return self.rows - len(distinct)
 
     # ---- the header ----
 
@@ -221,7 +236,8 @@ class CsvImport:
             return
         # servers of 0.13 want the times of a tablet in order; stable, so that the last of equal
         # times stays the last
-        order = np.argsort(np.array(times, np.int64), kind="stable").tolist()
+        moments = np.array(times, np.int64)
+        order = np.argsort(moments, kind="stable").tolist()
         columns = [[rows[row][number] for row in order] for number in range(len(targets))]
         used = [
             number for number, column in enumerate(columns) if any(c is not None for c in column)
@@ -241,6 +257,7 @@ class CsvImport:
         except Error as error:
             doubt = "" if error.definite else "; the last batch may have been written all the same"
             raise ImportProblem(f"the server refuses: {error}{doubt}") from error
+        self._times.append(moments)
         self.rows += len(times)
         self.points += sum(cell is not None for column in columns for cell in column)
 

@@ -243,11 +243,19 @@ def _import(
         return False
     bar.end()
     columns = ", ".join(f"{name} {kind.name}" for name, kind in done.types.items())
+    what = f"{done.rows} rows ({done.points} points) written"
+    if done.repeated:
+        what = f"{done.rows} rows ({done.points} points) read, {done.rows - done.repeated} written"
     click.echo(
-        f"{done.rows} rows ({done.points} points) written to {options.device}"
+        f"{what} to {options.device}"
         f"{f' after the {job.skipped} of before' if job.skipped else ''} in "
         f"{time.perf_counter() - start:.2f}s: {columns or 'no column has a value'}"
     )
+    if done.repeated:
+        click.echo(
+            f"{done.repeated} rows have the time of another row of the file: where both have a "
+            "value, that of the later row stays."
+        )
     return True
 
 

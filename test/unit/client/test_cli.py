@@ -204,6 +204,15 @@ def test_batches_and_given_types(database, run, csv_file):
     assert {tuple(sent.types) for sent in database.tablets} == {(3,)}
 
 
+@pytest.mark.parametrize("batch", ["2", "100"])
+def test_rows_of_one_time_are_told(database, run, csv_file, batch):
+    path = csv_file("time,v\n1,1\n2,2\n1,3\n1,4\n3,5\n")
+    result = run("import-csv", path, "--device", "root.d", "--batch", batch)
+    assert result.exit_code == 0, result.output
+    assert "5 rows (5 points) read, 3 written to root.d" in result.stdout
+    assert "2 rows have the time of another row" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -199,6 +199,8 @@ def test_compact_protocol(database, port):
 def test_use_after_close(database, connection):
     database.results["q"] = LONG
     cursor = connection.cursor().execute("q")
+    half_read = connection.cursor().execute("q")
+    half_read.fetchone()
     closed = connection.cursor()
     closed.close()
     with pytest.raises(iotdb_client.InterfaceError, match="cursor is closed"):
@@ -206,6 +208,8 @@ def test_use_after_close(database, connection):
     connection.close()
     with pytest.raises(iotdb_client.InterfaceError, match="connection is closed"):
         cursor.fetchmany(20)
+    with pytest.raises(iotdb_client.InterfaceError, match="connection is closed"):
+        half_read.fetchone()  # though the rows are here
     with pytest.raises(iotdb_client.InterfaceError, match="connection is closed"):
         connection.cursor()
     cursor.close()

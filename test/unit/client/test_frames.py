@@ -223,3 +223,66 @@ def test_what_can_not_be_stored_is_refused_before_anything_is_sent(local, frame,
     with pytest.raises(iotdb_client.DataError, match=message):
         local.insert_dataframe("root.a.d", frame, **options)
     assert local.execute("show timeseries").fetchall() == []
+
+
+def written(local, device):
+    return local.execute(f"select * from {device} align by device").fetchall()
+
+
+def test_a_result_can_be_written_elsewhere_and_to_where_it_came_from(local):
+    frame = wide_frame(50)
+    local.insert_dataframe("root.a.d", frame)
+    expected = [row[2:] for row in written(local, "root.a.d")]
+    query = "select b, i, l, f, d, t, n from root.a.d"
+    assert local.insert_dataframe("root.a.copy", local.execute(query).to_pandas()) == 50
+    assert local.insert_arrow("root.a.arrow", local.execute(query).to_arrow()) == 50
+    for device in ("root.a.copy", "root.a.arrow"):
+        assert [row[2:] for row in written(local, device)] == expected
+    back = local.execute(query).to_pandas()
+    local.execute("delete from root.a.d.*")
+    assert local.insert_dataframe(None, back) == 50
+    assert [row[2:] for row in written(local, "root.a.d")] == expected
+
+
+def test_a_result_of_several_devices_goes_back_to_each(local):
+    local.execute("insert into root.a.`line 1`(time, x, `y z`) values (1, 1.5, 'a')")
+    local.execute("insert into root.a.d2(time, x) values (2, 2.5)")
+    expected = local.execute("select * from root.a.* align by device").fetchall()
+    wide = local.execute("select * from root.a.*").to_pandas()
+    long = local.execute("select * from root.a.* align by device").to_pandas()
+    arrow = local.execute("select * from root.a.* align by device").to_arrow()
+    for write, table in (
+        (local.insert_dataframe, wide),
+        (local.insert_dataframe, long),
+        (local.insert_arrow, arrow),
+    ):
+        local.execute("delete timeseries root.a.**")
+        assert write(None, table) == 2
+        assert local.execute("select * from root.a.* align by device").fetchall() == expected
+        assert local.execute("count timeseries root.a.**").fetchall() == [(3,)]
+
+
+def test_columns_without_a_type_are_left_out(local):
+    frame = pd.DataFrame({"a": [None, None], "b": [1, 2]}, index=[1, 2])
+    assert local.insert_dataframe("root.a.d", frame) == 2
+    assert local.execute("count timeseries root.a.**").fetchall() == [(1,)]
+    local.insert_dataframe("root.a.e", frame, types={"a": DataType.INT32})
+    kinds = local.execute("show timeseries root.a.e.a").fetchall()
+    assert "INT32" in kinds[0]
+    assert local.insert_dataframe("root.a.f", frame[["a"]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "names", "message"),
+    [
+        ("root.a.d", ["root.b.c.x", "root.b.d.x"], "would both be x: rename"),
+        (None, ["root.b.c.x", "count(root.b.d.x)"], r"'count\(root.b.d.x\)' is no full path"),
+        (None, ["x", "y"], "'x' is no full path"),
+        (None, ["Device", "y"], "the column Device must have"),
+    ],
+)
+def test_it_must_be_clear_where_columns_go(local, device, names, message):
+    frame = pd.DataFrame([[1, 2]], columns=names, index=[1])
+    with pytest.raises(iotdb_client.DataError, match=message):
+        local.insert_dataframe(device, frame)
+    assert local.execute("show timeseries").fetchall() == []
