@@ -197,7 +197,15 @@ class Engine(SeriesApi):
         with self._lock:
             self._check_open()
             space, staging, progress = self._directory.begin(region_id, source)
-        return RegionImport(region_id, space, staging, progress, self.options.transfer_file_bytes)
+        return RegionImport(
+            region_id,
+            space,
+            staging,
+            progress,
+            self.options.transfer_file_bytes,
+            self._store,
+            self._directory.held,
+        )
 
     def finish_import(
         self, transfer: RegionImport, *, index: int, sequence: int, origin: bytes

@@ -13,6 +13,9 @@ a *space* that no region uses (`Directory`), into files beside the store (`stagi
 how far it got after each, from which the transfer can go on after a crash. The store takes in the
 files at once; then one batch switches: the region now lives in that space, and the old one is
 deleted.
+
+A small state, as that of most groups, is kept in memory instead and written like any other record:
+files of its own cost six syncs more than the one flush that it takes to switch.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,12 +58,39 @@ _LAST_SPACE = 0xFFFE
 DIRECTORY = 0xFFFF
 """Prefix of the directory's own keys."""
 
+_HELD_BYTES = 8 << 20
+_ALL_HELD_BYTES = 16 << 20
+_HELD_BATCH_BYTES = 256 << 10
+"""`Store.write` keeps every other thread waiting for a third of a millisecond with this."""
+
 _CRC = struct.Struct("<I")
 _BY_SEQUENCE = frozenset((Kind.CHUNK, Kind.DATA, Kind.TIMES))
 _OWN_RECORDS = frozenset((Kind.INTENT, Kind.COMMIT, Kind.STAGE, Kind.ORIGIN))
 
 Records = Sequence[tuple[bytes, bytes]]
 """Keys without their space, and values, in key order."""
+
+
+class Held:
+    """How much of small states is in memory, over all transfers. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sizes: dict[int, int] = {}
+
+    def grow(self, region_id: int, size_bytes: int) -> bool:
+        """Tell that so much of a transfer is to be held; False: it must go to files now."""
+        with self._lock:
+            others = sum(self._sizes.values()) - self._sizes.pop(region_id, 0)
+            if size_bytes > _HELD_BYTES or others + size_bytes > _ALL_HELD_BYTES:
+                return False
+            self._sizes[region_id] = size_bytes
+            return True
+
+    def forget(self, region_id: int) -> None:
+        """Nothing of a transfer is held any more."""
+        with self._lock:
+            self._sizes.pop(region_id, None)
 
 
 # ---- where regions live ----
@@ -92,6 +123,7 @@ class Directory:
         self._remains = {space for space in found if space in self._spaces} - live
         self._remains |= {space for space in found if space >= _FIRST_SPACE} - live
         self._staged: dict[int, tuple[int, Staging]] = {}
+        self.held = Held()
         for name in store.stagings():
             staging = store.staging(name)
             stage = _stage_of(staging)
@@ -119,6 +151,7 @@ class Directory:
         One of the same source goes on. An unfinished transfer of the region from another source is
         removed.
         """
+        self.held.forget(region_id)
         if region_id in self._staged:
             space, staging = self._staged[region_id]
             staging.close()  # whoever wrote to it: only complete files go on
@@ -153,6 +186,7 @@ class Directory:
 
     def discard(self, region_id: int) -> None:
         """Remove an unfinished transfer."""
+        self.held.forget(region_id)
         _, staging = self._staged.pop(region_id, (0, None))
         if staging is not None:
             staging.discard()
@@ -364,13 +398,25 @@ class RegionImport:
     """
 
     def __init__(
-        self, region_id: int, space: int, staging: Staging, progress: Progress, file_bytes: int
+        self,
+        region_id: int,
+        space: int,
+        staging: Staging,
+        progress: Progress,
+        file_bytes: int,
+        store: Store,
+        held: Held,
     ) -> None:
         self.region_id = region_id
         self.space = space
         self.progress = progress
         self._staging = staging
         self._file_bytes = file_bytes
+        self._store = store
+        self._all_held = held
+        # what there is while it is small; None: it is in files
+        self._held: list[tuple[bytes, bytes]] | None = None if progress.records else []
+        self._held_bytes = 0
 
     def write(self, records: Records) -> None:
         """Add records, which follow those that are there, in key order.
@@ -386,6 +432,21 @@ class RegionImport:
             if not key > last or not key or key[0] in _OWN_RECORDS:
                 raise ValueError(f"record {key.hex()} can't follow {last.hex()}")
             last = key
+        if self._held is None:
+            self._stage(records)
+            return
+        self._held += records
+        self._held_bytes += sum([len(key) + len(value) for key, value in records])
+        size = self._held_bytes
+        if size <= self._file_bytes and self._all_held.grow(self.region_id, size):
+            self.progress = self.progress.with_records(records)
+        else:
+            self._all_held.forget(self.region_id)
+            held, self._held = self._held, None
+            self.progress = Progress(self.progress.source)
+            self._stage(held)
+
+    def _stage(self, records: Records) -> None:
         head = region_range(self.space)[0]
         start = 0
         for stop, (key, value) in enumerate(records, 1):
@@ -400,8 +461,22 @@ class RegionImport:
         self._staging.complete(_encode_stage(self.region_id, self.progress))
 
     def ingest(self) -> None:
-        """Have the store take in the records; durable on return, but not yet switched in."""
-        self._staging.ingest(*region_range(self.space))
+        """Have the store take in the records, not yet switched in; durable with its next flush."""
+        if self._held is None:
+            self._staging.ingest(*region_range(self.space))
+            return
+        head = region_range(self.space)[0]
+        batch = Batch()
+        for key, value in self._held:
+            batch.put(head + key, value)
+            if batch.size >= _HELD_BATCH_BYTES:
+                self._store.write(batch)
+                batch = Batch()
+        if len(batch):
+            self._store.write(batch)
+        self._held = None
+        self._all_held.forget(self.region_id)
+        self._staging.discard()
 
 
 def seal(space: int, index: int, sequence: int, origin: bytes) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,14 +206,19 @@ class PicturedStore(MemoryStore):
         return staging
 
 
-def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state() -> None:
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state(
+    monkeypatch: pytest.MonkeyPatch, *, is_held: bool
+) -> None:
     """The store keeps any prefix of the batches that were not flushed yet, and all whole files."""
+    options = replace(SMALL, transfer_file_bytes=1 << 20) if is_held else SMALL
+    monkeypatch.setattr("iotdb_engine.snapshot._HELD_BATCH_BYTES", 4000)
     with Engine(":memory:", SMALL) as source:
         make_state(source.region(1))
         export = source.export(1)
         new = content(source.region(1))
         store = PicturedStore()
-        engine = Engine("", SMALL, store=store)
+        engine = Engine("", options, store=store)
         engine.region(1).put({b"old": b"1"}, 1)
         engine.region(2).put({b"other": b"1"}, 1)
         engine.region(1).flush()
@@ -227,7 +233,7 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state() -> None
         assert len(survivors) > 6
         seen, resumed = set(), set()
         for survivor in survivors:
-            engine = Engine("", SMALL, store=survivor)
+            engine = Engine("", options, store=survivor)
             found = content(engine.region(1))
             assert found in (old, new)
             seen.add(found == new)
@@ -247,8 +253,31 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state() -> None
             assert survivor.stagings() == []
             engine.close()
         assert seen == {True, False}
-        assert len(resumed) > 4
+        assert resumed == {0} if is_held else len(resumed) > 4
         export.close()
+
+
+def test_small_states_are_held_in_memory_up_to_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotdb_engine.snapshot._HELD_BYTES", 1000)
+    monkeypatch.setattr("iotdb_engine.snapshot._ALL_HELD_BYTES", 1500)
+    store = MemoryStore()
+    with Engine("", store=store) as target:
+        first, second, third = [target.begin_import(n, "s") for n in (1, 2, 3)]
+
+        def in_files(transfer: RegionImport) -> bool:
+            return transfer._staging.size > 0
+
+        first.write([(b"\x7fa", bytes(800))])
+        second.write([(b"\x7fa", bytes(800))])  # together they are too many
+        third.write([(b"\x7fa", bytes(600))])
+        assert [in_files(transfer) for transfer in (first, second, third)] == [False, True, False]
+        third.write([(b"\x7fb", bytes(600))])  # too many for one
+        assert in_files(third)
+        assert third.progress.records == 2
+        target.cancel_import(first)
+        again = target.begin_import(1, "s")
+        again.write([(b"\x7fa", bytes(900))])
+        assert not in_files(again)
 
 
 def test_another_source_starts_anew_and_nothing_is_left_of_the_first() -> None:
