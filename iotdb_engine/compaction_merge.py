@@ -12,10 +12,10 @@ from iotdb_engine.errors import Corruption
 from iotdb_engine.flush import BatchWriter, ChunkWriter
 from iotdb_engine.key_format import (
     Kind,
-    chunk_key,
     is_visible,
     series_range,
     split_chunk_key,
+    times_key_of,
     with_kind,
 )
 from iotdb_engine.memtable_flush import Block
@@ -331,7 +331,7 @@ class Merge:
                     break
                 if dropped:
                     chunk = Reader.parse_chunk(snapshot, key, record)
-                    named.add(_times_key(key, chunk.owner, chunk.times_first))
+                    named.add(times_key_of(key, chunk.owner, chunk.times_first))
                     continue
                 if parts.first_time < span.t_min or not is_visible(
                     parts.sequence, snapshot.committed, snapshot.aborted
@@ -343,7 +343,7 @@ class Merge:
                     if chunk.inline is None:
                         writer.delete(with_kind(key, Kind.DATA))
                     count += 1
-                    times_key = _times_key(key, chunk.owner, chunk.times_first)
+                    times_key = times_key_of(key, chunk.owner, chunk.times_first)
                     if times_key not in self._times and times_key not in self._idle:
                         self._idle[times_key] = self._parse(times_key)
         members = set(self._members)
@@ -357,19 +357,7 @@ class Merge:
 def _times_keys(series: Series, span: Span) -> Iterator[bytes]:
     for key, _, chunk in series.chunks:
         if split_chunk_key(key).first_time <= span.t_max and chunk.last >= span.t_min:
-            yield _times_key(key, chunk.owner, chunk.times_first)
-
-
-def _times_key(key: bytes, owner: int, times_first: int) -> bytes:
-    parts = split_chunk_key(key)
-    return chunk_key(
-        region=parts.region,
-        kind=Kind.TIMES,
-        slot=parts.slot,
-        series_id=owner,
-        first_time=times_first,
-        sequence=parts.sequence,
-    )
+            yield times_key_of(key, chunk.owner, chunk.times_first)
 
 
 def _spread(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 _SIGN = 1 << 63
@@ -104,6 +105,26 @@ def split_chunk_key(key: bytes) -> ChunkKey:
     """Take a CHUNK, DATA or TIMES key apart."""
     region, kind, slot, series_id, first_time, sequence = _CHUNK.unpack(key)
     return ChunkKey(region, kind, slot, series_id, first_time - _SIGN, sequence)
+
+
+@lru_cache(maxsize=1 << 12)
+def times_key_of(key: bytes, owner: int, times_first: int) -> bytes:
+    """Return the key of the TIMES record that a chunk names.
+
+    Args:
+        key: of the chunk.
+        owner: as the chunk says.
+        times_first: likewise.
+    """
+    parts = split_chunk_key(key)
+    return chunk_key(
+        region=parts.region,
+        kind=Kind.TIMES,
+        slot=parts.slot,
+        series_id=owner,
+        first_time=times_first,
+        sequence=parts.sequence,
+    )
 
 
 def is_visible(sequence: int, committed: int, aborted: Collection[int]) -> bool:

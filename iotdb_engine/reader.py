@@ -25,10 +25,10 @@ from iotdb_engine.encoding import decode_values
 from iotdb_engine.errors import Corruption, WrongType
 from iotdb_engine.key_format import (
     Kind,
-    chunk_key,
     is_visible,
     series_range,
     split_chunk_key,
+    times_key_of,
     with_kind,
 )
 from iotdb_engine.memtable_read import MemSeries
@@ -277,7 +277,7 @@ class Reader:
         return found
 
     def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
-        times_key = self._times_key(key, chunk)
+        times_key = times_key_of(key, chunk.owner, chunk.times_first)
         place = (times_key, number)
         times = self._times.get(place)
         if times is None:
@@ -290,17 +290,6 @@ class Reader:
                     snapshot.cache.put(cache_key, times, times.nbytes + 200)
             self._times[place] = times
         return times
-
-    def _times_key(self, key: bytes, chunk: Chunk) -> bytes:
-        parts = split_chunk_key(key)
-        return chunk_key(
-            region=self._snapshot.region,
-            kind=Kind.TIMES,
-            slot=parts.slot,
-            series_id=chunk.owner,
-            first_time=chunk.times_first,
-            sequence=parts.sequence,
-        )
 
     def _from_times(
         self,
@@ -349,7 +338,7 @@ class Reader:
     def stored_times(self, key: bytes, chunk: Chunk, number: int) -> StoredTimes:
         """Return a page of times as it is stored; all its rows have a value."""
         cache = self._snapshot.cache
-        times_key = self._times_key(key, chunk)
+        times_key = times_key_of(key, chunk.owner, chunk.times_first)
         cache_key = (self._snapshot.cache_id, times_key, number, "stored")
         stored: StoredValues | None = cache.get(cache_key)
         if stored is None:

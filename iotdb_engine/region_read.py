@@ -255,7 +255,9 @@ class RegionRead:
     def last(self, series: SeriesList) -> list[tuple[int, Any] | None]:
         """Return the latest time and value of each series, or None where there is none."""
         found: list[tuple[int, Any] | None] = []
-        for one, index in zip(series, self._plain_indices(series), strict=True):
+        few = len(series) == 1
+        indices = [self._plain_index(series[0][0])] if few else self._plain_indices(series)
+        for one, index in zip(series, indices, strict=True):
             whole = None if index is None else _whole_of(index, one[1], T_MIN, T_MAX)
             if whole is not None:
                 found.append((whole.max_time, whole.last))

@@ -228,7 +228,7 @@ class ClusterBackend:
     ) -> Iterator[ColumnBatch]:
         """Stream the rows of series of one storage group."""
         storage_group = series[0].storage_group
-        t_min = max(t_min, self._first_alive(storage_group))
+        t_min = max(t_min, self._first_alive(series[0]))
         if t_min > t_max:
             return iter(())
         query = RowsQuery(
@@ -383,8 +383,8 @@ class ClusterBackend:
 
     # ---- inside ----
 
-    def _first_alive(self, storage_group: str) -> int:
-        return self._storage_groups.first_alive(storage_group, self._now)
+    def _first_alive(self, info: SeriesInfo) -> int:
+        return self._storage_groups.first_alive_in(info.sg_id, self._now)
 
     def _sync(self) -> None:
         if META_GROUP_ID not in self._confirmed:
@@ -430,17 +430,18 @@ class ClusterBackend:
         self, series: Sequence[SeriesInfo], t_min: int = T_MIN, t_max: int = T_MAX
     ) -> dict[_Place, list[int]]:
         """Return which series (by number) may have points within a range where."""
-        owners: dict[str, list[int]] = defaultdict(list)
+        owners: dict[str, list[int]] = {}
         for number, info in enumerate(series):
-            owners[info.storage_group].append(number)
+            owners.setdefault(info.storage_group, []).append(number)
         places: dict[_Place, list[int]] = defaultdict(list)
         for storage_group, numbers in owners.items():
-            first = self._first_alive(storage_group)
+            first = self._first_alive(series[numbers[0]])
             slots = self._router.data_slots(storage_group)
             for group in self._router.data_groups(storage_group, max(t_min, first), t_max):
                 places[_Place(group.group_id, slots, first)].extend(numbers)
-        for numbers in places.values():
-            numbers.sort()
+        if len(owners) > 1:
+            for numbers in places.values():
+                numbers.sort()
         return places
 
     def _group_rows(

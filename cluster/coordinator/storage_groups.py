@@ -108,9 +108,12 @@ class StorageGroups:
             now: clock of the one who decides, in units of the precision: one value for a whole
                 query, so that its parts agree whatever clocks the other nodes have.
         """
-        state = self.meta_state()
-        found = state.storage_group_of(split_path(path))
-        ttl_ms = state.ttl(found[1]) if found is not None else 0
+        found = self.meta_state().storage_group_of(split_path(path))
+        return T_MIN if found is None else self.first_alive_in(found[1], now)
+
+    def first_alive_in(self, sg_id: int, now: int) -> int:
+        """Return what `first_alive` does, for a storage group by its id."""
+        ttl_ms = self.meta_state().ttl(sg_id)
         return max(T_MIN, now - ttl_ms * self._units_per_ms) if ttl_ms else T_MIN
 
     def _find(self, nodes: tuple[str, ...]) -> StorageGroupRef | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timezone, tzinfo
@@ -18,6 +17,14 @@ class HasRemaining(Protocol):
 
     def remaining_s(self) -> float:
         """Return the seconds left, 0 or less when there are none."""
+        ...
+
+
+class Flag(Protocol):
+    """Something that may be set."""
+
+    def is_set(self) -> bool:
+        """Tell whether it is."""
         ...
 
 
@@ -45,7 +52,7 @@ class QueryContext:
     deadline: HasRemaining
     version: str
     prefix_dialect: bool = False
-    cancelled: threading.Event | None = None
+    cancelled: Flag | None = None
     max_series: int = 1000
     zone: tzinfo = timezone.utc
     precision: str = "ms"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
@@ -58,6 +57,26 @@ class Deadline:
         return f"Deadline(in {self._at - time.monotonic():.3f} s)"
 
 
+class Cancelled:
+    """Whether somebody does not want an answer any more; set once, from any thread.
+
+    A `threading.Event` without what it takes to wait for it: each query has one.
+    """
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        """Say so."""
+        self._set = True
+
+    def is_set(self) -> bool:
+        """Tell whether that was said."""
+        return self._set
+
+
 class QueryDeadline(Deadline):
     """The deadline of a query, which may be killed, or whose client may go away, before.
 
@@ -68,12 +87,12 @@ class QueryDeadline(Deadline):
 
     __slots__ = ("_cancelled",)
 
-    def __init__(self, at: float, cancelled: threading.Event) -> None:
+    def __init__(self, at: float, cancelled: Cancelled) -> None:
         super().__init__(at)
         self._cancelled = cancelled
 
     @classmethod
-    def of(cls, deadline: Deadline, cancelled: threading.Event) -> QueryDeadline:
+    def of(cls, deadline: Deadline, cancelled: Cancelled) -> QueryDeadline:
         """Return a deadline that passes when another does, or is given up."""
         return cls(deadline._at, cancelled)
 

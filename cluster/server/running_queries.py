@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
 from cluster.query.node_view import RunningQuery
-from cluster.rpc.deadline import Deadline, QueryDeadline
+from cluster.rpc.deadline import Cancelled, Deadline, QueryDeadline
 
 _SWEEP_S = 0.25
 
@@ -47,7 +47,7 @@ class QueryTicket:
         self.owner = owner
         self.started = started
         self.began = time.monotonic()
-        self.cancelled = threading.Event()
+        self.cancelled = Cancelled()
         self.deadline = QueryDeadline.of(deadline, self.cancelled)
         self.is_gone = is_gone
         self.release: Callable[[], None] = _nothing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from cluster.query.into import check_columns, into_targets, source_of
 from cluster.query.node_view import NodeView
 from cluster.query.result import ResultSet
 from cluster.query.udf.runtime import UdfRuntime
-from cluster.rpc.deadline import Deadline
+from cluster.rpc.deadline import Cancelled, Deadline
 from cluster.rpc.status import Generation
 from cluster.server.auth_statements import run_auth_statement
 from cluster.server.authorizer import Authorizer
@@ -111,7 +110,7 @@ class StatementExecutor:
         statement: Statement,
         session: Session,
         deadline: Deadline,
-        cancelled: threading.Event | None = None,
+        cancelled: Cancelled | None = None,
     ) -> ResultSet:
         """Run a query; its rows are computed as they are fetched, until the deadline.
 
@@ -136,7 +135,7 @@ class StatementExecutor:
         )
 
     def _query_context(
-        self, session: Session, deadline: Deadline, cancelled: threading.Event | None
+        self, session: Session, deadline: Deadline, cancelled: Cancelled | None
     ) -> QueryContext:
         cluster = self._settings.cluster
         return QueryContext(
