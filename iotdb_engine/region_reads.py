@@ -36,6 +36,7 @@ class RegionReads:
         self.state = state
         self._cache = cache
         self._cache_id = cache_id
+        self._page = PageSize(state.options.page_points, state.options.page_text_bytes)
 
     def get(self, key: bytes) -> bytes | None:
         """Return a value of the key-value state, or None."""
@@ -167,43 +168,44 @@ class RegionReads:
             stored_only: the state of the last durable flush, without what was applied since.
             check: see `read`.
         """
+        state = self.state  # a read of a few rows pays for each look-up here
+        options, store = state.options, state.store
         ids = [series_id for series_id, _ in series]
         within = None if slots is None else frozenset(slots)
-        page = PageSize(self.state.options.page_points, self.state.options.page_text_bytes)
-        with self.state.lock:
-            self.state.check_open()
-            dropped = self.state.dropped
+        with state.lock:
+            state.check_open()
+            dropped, frozen, active = state.dropped, state.frozen, state.active
             alive = [i for i in ids if i not in dropped] if dropped else ids
             tables: list[tuple[int, MemSnapshot]] = []
-            frozen = self.state.frozen
-            if frozen is not None:
-                found = capture(frozen, alive, within, page)
-                if found is not None:
-                    tables.append((frozen.sequence, found))
-            found = capture(self.state.active, alive, within, page)
-            if found is not None:
-                tables.append((ACTIVE_SEQUENCE, found))
+            for sequence, table in (
+                (0 if frozen is None else frozen.sequence, frozen),
+                (ACTIVE_SEQUENCE, active),
+            ):
+                if table is not None and table.by_series:
+                    found = capture(table, alive, within, self._page)
+                    if found is not None:
+                        tables.append((sequence, found))
             cuts = Cuts(
                 dropped,
-                self.state.tombstones,
+                state.tombstones,
                 () if frozen is None or stored_only else tuple(frozen.deletes),
                 0 if frozen is None else frozen.sequence,
-                () if stored_only else tuple(self.state.active.deletes),
+                () if stored_only else tuple(active.deletes),
             )
             snapshot = Snapshot(
-                region=self.state.id,
+                region=state.id,
                 cache_id=self._cache_id,
-                view=self.state.store.view(),
-                path=self.state.store.path,
-                committed=self.state.committed,
-                aborted=self.state.aborted,
+                view=store.view(),
+                path=store.path,
+                committed=state.committed,
+                aborted=state.aborted,
                 tables=tuple(tables),
                 cache=self._cache,
-                epochs=None if stored_only else self.state.epochs.copy(),
+                epochs=None if stored_only else state.epochs.copy(),
                 slots_key=None if slots is None else tuple(slots),
-                page_points=self.state.options.page_points,
-                batch_rows=self.state.options.read_batch_rows,
+                page_points=options.page_points,
+                batch_rows=options.read_batch_rows,
             )
-            rules = self.state.ttl
-            where = self.state.slot_map() if slots is None else sorted(slots)
-        return RegionRead(snapshot, cuts, where, rules, self.state.options.now(), check)
+            rules = state.ttl
+            where = state.slot_map() if slots is None else sorted(slots)
+        return RegionRead(snapshot, cuts, where, rules, options.now() if rules else 0, check)

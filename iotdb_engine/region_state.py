@@ -150,6 +150,9 @@ class RegionState:
 
     def slot_map(self) -> SlotMap:
         """Return where chunks are: from the store once, then kept."""
+        slots = self.slots
+        if slots is not None:  # mostly
+            return slots
         with self.lock:
             if self.slots is None:
                 view = self.store.view()
