@@ -267,7 +267,9 @@ class Cursor:
     def close(self) -> None:
         """Release the result; the cursor can't be used any more. May be called again."""
         if not self._closed:
+            count = self._rowcount
             self._release()
+            self._rowcount = count  # SQLAlchemy asks for it afterwards
             self._closed = True
 
     def __enter__(self) -> Cursor:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 from sqlalchemy import pool, types
 from sqlalchemy.engine import default, reflection
@@ -23,6 +24,7 @@ from sqlalchemy.sql import compiler
 
 import iotdb_client
 from iotdb_client.literals import split_statements
+from iotdb_client.paths import quote_path
 from iotdb_client.types import TIME_COLUMN
 
 _TYPES: dict[str, type[types.TypeEngine[Any]]] = {
@@ -95,8 +97,10 @@ class IotdbIdentifierPreparer(compiler.IdentifierPreparer):
         super().__init__(dialect, initial_quote="`", final_quote="`", **options)
 
     def quote(self, ident: str, force: Any = None) -> str:
-        """Quote a name unless it is a path of plain nodes."""
-        return ident if _PLAIN.fullmatch(ident) else self.quote_identifier(ident)
+        """Quote a name, or the nodes of a path, unless they are plain."""
+        if _PLAIN.fullmatch(ident):
+            return ident
+        return quote_path(ident) if ident.startswith("root.") else self.quote_identifier(ident)
 
     def format_table(
         self,
@@ -149,6 +153,26 @@ class IotdbCompiler(compiler.SQLCompiler):
         if not others:
             raise CompileError("select a measurement as well: Time comes only with values")
         return super()._compose_select_body(text, select, compile_state, others, *arguments, **kw)
+
+    def visit_between_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Render BETWEEN as two comparisons, as the database has no such word."""
+        left = self.process(binary.left, **kw)
+        low, high = (self.process(limit, **kw) for limit in binary.right.clauses)
+        return f"({left} >= {low} AND {left} <= {high})"
+
+    def visit_not_between_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Render NOT BETWEEN likewise."""
+        left = self.process(binary.left, **kw)
+        low, high = (self.process(limit, **kw) for limit in binary.right.clauses)
+        return f"({left} < {low} OR {left} > {high})"
+
+    def visit_is_true_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
+        """Compare a boolean column: it is no condition by itself."""
+        return f"{self.process(element.element, **kw)} = true"
+
+    def visit_is_false_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
+        """Compare a boolean column: it is no condition by itself."""
+        return f"{self.process(element.element, **kw)} = false"
 
     def get_select_hint_text(self, byfroms: Any) -> str | None:
         """There are no hints."""
@@ -280,7 +304,7 @@ class IotdbDialect(default.DefaultDialect):
     supports_alter = False
     supports_sane_rowcount = False
     supports_sane_multi_rowcount = False
-    supports_multivalues_insert = False
+    supports_multivalues_insert = True
     supports_default_values = False
     supports_native_boolean = True
     postfetch_lastrowid = False
@@ -311,11 +335,12 @@ class IotdbDialect(default.DefaultDialect):
         hosts = query.pop("hosts", "")
         if url.host is None and url.database:
             return [url.database if "/" in url.database else _folder(url.database)], {}
-        first = f"{url.host or '127.0.0.1'}:{url.port or 6667}"
+        host = url.host or "127.0.0.1"
+        first = f"{f'[{host}]' if ':' in host else host}:{url.port or 6667}"
         more = hosts if isinstance(hosts, str) else ",".join(hosts)
         text = "jdbc:iotdb://" + ",".join(filter(None, (first, more))) + "/"
         if query:
-            text += "?" + "&".join(f"{key}={value}" for key, value in query.items())
+            text += "?" + urlencode(query)
         return [text, url.username or "root", url.password or "root"], {}
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
@@ -358,9 +383,11 @@ class IotdbDialect(default.DefaultDialect):
 
     @reflection.cache  # type: ignore[untyped-decorator]
     def get_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
-        """Return the devices, of one storage group or of all: as full paths."""
-        sql = "show devices" if schema is None else f"show devices {schema}.**"
-        return [str(row[0]) for row in connection.exec_driver_sql(sql)]
+        """Return all devices as full paths, or those of a storage group by the rest of theirs."""
+        if schema is None:
+            return [str(row[0]) for row in connection.exec_driver_sql("show devices")]
+        rows = connection.exec_driver_sql(f"show devices {quote_path(schema)}.**")
+        return [str(row[0]).removeprefix(f"{schema}.") for row in rows]
 
     def get_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
         """There are no views."""
@@ -420,7 +447,7 @@ class IotdbDialect(default.DefaultDialect):
     get_indexes = get_unique_constraints = get_check_constraints = get_foreign_keys
 
     def _series(self, connection: Any, device: str) -> list[tuple[str, str]]:
-        rows = connection.exec_driver_sql(f"show timeseries {device}.*").mappings()
+        rows = connection.exec_driver_sql(f"show timeseries {quote_path(device)}.*").mappings()
         return [(row["timeseries"].rpartition(".")[2], row["dataType"]) for row in rows]
 
 

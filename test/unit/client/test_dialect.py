@@ -40,7 +40,7 @@ def test_reflection(engine):
     seen = sa.inspect(engine)
     assert seen.get_schema_names() == ["root.sg"]
     assert seen.get_table_names() == ["root.sg.d1"]
-    assert seen.get_table_names(schema="root.sg") == ["root.sg.d1"]
+    assert seen.get_table_names(schema="root.sg") == ["d1"]
     assert seen.get_view_names() == []
     assert seen.has_table("root.sg.d1")
     assert seen.has_table("d1", schema="root.sg")
@@ -164,3 +164,60 @@ def test_a_folder(tmp_path):
     engine.dispose()
     with iotdb_client.connect(tmp_path / "db") as connection:
         assert connection.execute("select s from root.sg.d").fetchall() == [(1, 1.0)]
+
+
+def test_a_storage_group_as_schema(engine):
+    frame = pd.DataFrame({"Time": [1, 2], "x": [1.5, 2.5]})
+    assert frame.to_sql("d2", engine, schema="root.sg", index=False, if_exists="append") == 2
+    assert frame.to_sql("d3", engine, index=False, schema="root.sg", method="multi") in (2, -1)
+    back = pd.read_sql_table("d2", engine, schema="root.sg")
+    assert back.to_dict("list") == frame.to_dict("list")
+    known = sa.MetaData()
+    known.reflect(engine, schema="root.sg")
+    assert sorted(known.tables) == ["root.sg.d1", "root.sg.d2", "root.sg.d3"]
+
+
+def test_names_that_need_quotes(engine):
+    with engine.connect() as connection:
+        insert = "insert into root.sg.`line 1`(time, `a b`, \u503c) values (1, 2, 3)"
+        connection.execute(sa.text(insert))
+        assert "root.sg.line 1" in sa.inspect(engine).get_table_names()
+        for name, schema in (("root.sg.line 1", None), ("line 1", "root.sg")):
+            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=engine)
+            assert [column.name for column in table.columns] == ["Time", "a b", "\u503c"]
+            assert connection.execute(sa.select(table)).fetchall() == [(1, 2.0, 3.0)]
+            connection.execute(sa.insert(table), [{"Time": 1, "a b": 2.0, "\u503c": 3.0}])
+
+
+def test_conditions_that_the_database_spells_otherwise(engine, table):
+    c = table.c
+    with engine.connect() as connection:
+
+        def times(*conditions):
+            found = connection.execute(sa.select(c.Time, c.a).where(*conditions))
+            return [row[0] for row in found]
+
+        connection.execute(sa.text("insert into root.sg.d1(time, a, ok) values (3, 3.5, true)"))
+        connection.execute(sa.text("insert into root.sg.d1(time, a, ok) values (4, 4.5, false)"))
+        assert times(c.Time.between(2, 3)) == [2, 3]
+        assert times(~c.Time.between(2, 3)) == [1, 4]
+        assert times(c.a.between(2.0, 4.0), c.Time > 2) == [3]
+        fresh = sa.Table("root.sg.d1", sa.MetaData(), autoload_with=engine)
+        query = sa.select(fresh.c.a)
+        assert connection.execute(query.where(fresh.c.ok)).fetchall() == [(3.5,)]
+        assert connection.execute(query.where(~fresh.c.ok)).fetchall() == [(4.5,)]
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("iotdb://u:p@[::1]:7000/", "jdbc:iotdb://[::1]:7000/"),
+        (
+            "iotdb://h/?time_zone=%2B08:00&hosts=h2:1",
+            "jdbc:iotdb://h:6667,h2:1/?time_zone=%2B08%3A00",
+        ),
+    ],
+)
+def test_urls(url, text):
+    made = sa.create_engine(url)
+    assert made.dialect.create_connect_args(made.url)[0][0] == text
