@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from cluster.errors import StatusCode
 from cluster.member.digest import series_of_label
 from cluster.member.group_machine import GroupMachine
+from cluster.member.id_set import IdSet
 from cluster.plan.codec import insert_fragment_count
 from cluster.plan.plans import (
     AlterSeriesPlan,
@@ -64,14 +65,15 @@ class DataMachine(GroupMachine):
 
     def _load(self, region: Region) -> None:
         self.schema = SchemaTree.load(region.scan(KEY_PREFIX))
-        self._dropped_series = {
-            int.from_bytes(key[len(_DROPPED_SERIES) :], "big")
-            for key, _ in region.scan(_DROPPED_SERIES)
-        }
         self._dropped_groups = {
             int.from_bytes(key[len(_DROPPED_GROUP) :], "big")
             for key, _ in region.scan(_DROPPED_GROUP)
         }
+        self._dropped_series = IdSet()
+        for key, _ in region.scan(_DROPPED_SERIES):
+            series_id = int.from_bytes(key[len(_DROPPED_SERIES) :], "big")
+            if series_id >> SERIES_PER_STORAGE_GROUP_BITS not in self._dropped_groups:
+                self._dropped_series.add(series_id)
         self._live_layouts: set[Layout] = set()
         self._live_columns = 0
 
@@ -175,6 +177,7 @@ class DataMachine(GroupMachine):
         changes: dict[bytes, bytes | None] = dict(puts)
         for sg_id in plan.sg_ids:
             self._dropped_groups.add(sg_id)
+            self._dropped_series.discard_range(sg_id << bits, (sg_id + 1) << bits)
             changes[_DROPPED_GROUP + sg_id.to_bytes(8, "big")] = b""
         self._forget_live()
         with self._region.entry():
