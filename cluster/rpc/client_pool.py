@@ -24,6 +24,7 @@ from cluster.rpc.framing import (
     send_frame,
     with_binary_field,
 )
+from cluster.rpc.resolve import RESOLVER
 from cluster.rpc.server import ServerLimits
 
 logger = logging.getLogger(__name__)
@@ -224,9 +225,8 @@ class RpcChannel:
 
     def _connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
         last: OSError = ConnectionError("the name has no address")
-        for family, kind, number, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
+        addresses = RESOLVER.addresses(host, port, deadline.remaining_s())
+        for family, kind, number, _, address in addresses:
             sock = socket.socket(family, kind, number)
             with self._lock:
                 self._sock = sock
