@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ settings.load_profile("untimed")
 # Without byte code, as containers often have it, each of hundreds of processes would compile the
 # whole project, and work out its parse tables.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Told to end, it ends as by Ctrl-C: fixtures stop the nodes that they have started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # sbin/run_tests.py looks for tests with these marks there only.
 FOLDERS = {"compat": ("compat", "integration"), "quiet": ("integration",)}

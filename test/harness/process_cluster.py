@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import ports
 from harness.namespaces import Network
 from harness.node_status import led_groups
-from harness.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
@@ -81,6 +81,7 @@ class Node:
                 cwd=self.folder,
                 env=env,
                 start_new_session=True,
+                pass_fds=(ports.lock(),),
             )
 
     def log(self) -> str:
@@ -143,14 +144,14 @@ class ProcessCluster:
         self, folder: Path, size: int, network: Network | None = None, **overrides: str
     ) -> None:
         self.network = network
-        ports = free_ports(3 * size)
+        free = ports.free_ports(3 * size)
         self.nodes = [
             Node(
                 number=number + 1,
                 folder=folder / f"node{number + 1}",
-                meta_port=ports[3 * number],
-                data_port=ports[3 * number + 1],
-                rpc_port=ports[3 * number + 2],
+                meta_port=free[3 * number],
+                data_port=free[3 * number + 1],
+                rpc_port=free[3 * number + 2],
             )
             for number in range(size)
         ]
