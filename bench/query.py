@@ -3,11 +3,11 @@
 Data: the shape of TSBS cpu-only (hosts x 10 metrics, every 10 s, integer random walks clamped to
 0 .. 100), in DOUBLE series; and that of iot-benchmark (20 devices x 200 sensors x 1000 rows of 100
 values over and over, six types). Statements: the TSBS queries and some of a console's, and Q1 to
-Q10; medians over random windows after `--warm` others, the result fetched to its end and turned
-into NumPy arrays. For each: the time, that of the very first one (which decodes what it reads), the
-CPU time of the servers (which tells more on a machine that does other work, too), the time that
-Thrift alone needs for the same answer from a server that does nothing else, and the wanted time
-(reference A.2: the best of the peers, or the original).
+Q10; medians over random windows after `--warm` others at each node, the result fetched to its end
+and turned into NumPy arrays. For each: the time, that of the very first one (which decodes what it
+reads), the CPU time of the servers (which tells more on a machine that does other work, too), the
+time that Thrift alone needs for the same answer from a server that does nothing else, and the
+wanted time (reference A.2: the best of the peers, or the original).
 
 With `--nodes 3` the same statements go to one node, too, in turn with each of the three: `ratio` is
 what the cluster costs.
@@ -186,9 +186,9 @@ def measure(running: Running, options: argparse.Namespace) -> dict[str, dict[str
         if name == "point-8-clients":
             continue
         first, _, _ = timed(clients[0].raw, statements[name]())
-        for number in range(options.warm):
+        for _ in range(options.warm):
             sql = statements[name]()
-            for client in [clients[number % len(clients)], *([single] if single else [])]:
+            for client in [*clients, *([single] if single else [])]:
                 fetch(client.raw, sql)
         spent: list[float] = []
         alone: list[float] = []
