@@ -45,14 +45,15 @@ class SnapshotOptions(NamedTuple):
     """How snapshots travel.
 
     Attributes:
-        piece_bytes: records in one call.
+        piece_bytes: records in one call; with its heading it is to fit in what a server receives at
+            once.
         window: pieces that may be under way at a time.
         rate_bytes_per_s: of one transfer at most; 0: as fast as it goes beside the node's other
             work (`pace`).
         call_timeout_s: for a piece.
     """
 
-    piece_bytes: int = 1 << 20
+    piece_bytes: int = (1 << 20) - (8 << 10)
     window: int = 4
     rate_bytes_per_s: int = 0
     call_timeout_s: float = 10.0

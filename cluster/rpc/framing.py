@@ -43,7 +43,8 @@ _EXPECT_BYTES = 120 << 10
 """Where the last frame was larger than a read, the next is expected to be as large, up to this.
 
 Each receive gives the GIL away, and getting it back takes longer than the copy that is saved by
-reading a length first. From 128 KiB on, a buffer is a mapping of its own to the C library."""
+reading a length first. From 128 KiB on, a buffer is a mapping of its own to the C library. Larger
+frames take two receives anyway: the length first, and then the rest without a copy."""
 _CHUNK_BYTES = 1 << 20
 _JOIN_BYTES = 64 << 10
 """Answers up to this size are copied together, which is cheaper than handing over the pieces."""
@@ -135,7 +136,7 @@ class FrameReader:
                 raise HttpRequest("an HTTP request")
             raise FrameError(f"frame length {size} is not in [1, {self._max_frame_bytes}]")
         end = size + 4
-        self._expected = min(max(_READ_BYTES, end), _EXPECT_BYTES)
+        self._expected = max(_READ_BYTES, end) if end <= _EXPECT_BYTES else _LENGTH_BYTES
         if len(have) >= end:
             self._rest = have[end:]
             return have[4:end]
