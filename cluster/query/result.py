@@ -76,6 +76,9 @@ def limited(
         return
     for batch in batches:
         count = batch.rows
+        if limit is None and not offset and 0 < count <= MAX_BATCH_ROWS:  # mostly
+            yield batch
+            continue
         if offset >= count:
             offset -= count
             continue

@@ -30,7 +30,14 @@ class ResultPager:
             head = self._peek()
             if head is None:
                 break
-            count = min(head.rows, max_rows - rows)
+            count, bytes_ = head.rows, _size(head)
+            if rows + count <= max_rows and size + bytes_ <= MAX_PAGE_BYTES:  # mostly
+                taken.append(head)
+                rows += count
+                size += bytes_
+                self._head = None
+                continue
+            count = min(count, max_rows - rows)
             count = _rows_within(head, count, MAX_PAGE_BYTES - size, at_least_one=not taken)
             if count == 0:
                 break
