@@ -263,5 +263,5 @@ def _time_set(condition: TimeCompare | TimeIn) -> TimeSet:
         times = TimeSet.of((value, value) for value in condition.values)
         return times.complement() if condition.negated else times
     if condition.op is Comparison.NE:
-        return TimeSet.of([(condition.value, condition.value)]).complement()
-    return TimeSet.of([interval_of(condition)])
+        return TimeSet.between(condition.value, condition.value).complement()
+    return TimeSet.between(*interval_of(condition))

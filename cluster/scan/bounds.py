@@ -83,8 +83,10 @@ def _bound_of(test: ValueTest) -> Bound | None:
 
 
 def _as_stored(kind: DataType, constant: object) -> int | float:
-    value: int | float = BATCH_DTYPES[kind].type(constant).item()
-    return value
+    assert isinstance(constant, (int, float))
+    if kind is DataType.FLOAT:
+        return float(BATCH_DTYPES[kind].type(constant))
+    return float(constant) if kind is DataType.DOUBLE else constant
 
 
 def _common(first: Bound | None, second: Bound) -> Bound:

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from cluster.scan.bounds import are_all_passing, value_bounds
 from cluster.scan.filters import (
+    AllOf,
     RowFilter,
+    ValueFilter,
     filter_columns,
     passing,
     renumbered,
     tests_values,
 )
-from cluster.scan.windows import AggregateTable, Needs, Windows
+from cluster.scan.windows import NUMERIC_TYPES, AggregateTable, Needs, Windows
 from iotdb_engine.region import Region
 from iotdb_engine.region_read import RegionRead
 from iotdb_engine.types import Column, ColumnBatch, DataType
@@ -131,7 +133,9 @@ def stream_rows(
 
 def _may_be_needless(row_filter: RowFilter | None, series: SeriesKeys) -> TypeGuard[RowFilter]:
     """Return whether a look at statistics may tell that every row passes a filter."""
-    return row_filter is not None and len(series) == 1 and value_bounds(row_filter, 1) is not None
+    if len(series) != 1 or series[0][1] not in NUMERIC_TYPES:
+        return False
+    return isinstance(row_filter, (ValueFilter, AllOf))
 
 
 def _is_needless(read: RegionRead, row_filter: RowFilter, series: SeriesKeys) -> bool:

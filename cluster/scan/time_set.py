@@ -34,6 +34,12 @@ class TimeSet:
                 merged.append((low, high))
         return cls(tuple(merged))
 
+    @classmethod
+    def between(cls, low: int, high: int) -> TimeSet:
+        """Return an inclusive interval; low > high: nothing."""
+        low, high = max(low, T_MIN), min(high, T_MAX)
+        return cls(((low, high),) if low <= high else ())
+
     def union(self, other: TimeSet) -> TimeSet:
         """Return the timestamps of either."""
         return TimeSet.of(self.intervals + other.intervals)
@@ -41,6 +47,8 @@ class TimeSet:
     def intersection(self, other: TimeSet) -> TimeSet:
         """Return the timestamps of both."""
         mine, theirs = self.intervals, other.intervals
+        if len(mine) == len(theirs) == 1:  # mostly
+            return TimeSet.between(max(mine[0][0], theirs[0][0]), min(mine[0][1], theirs[0][1]))
         common: list[tuple[int, int]] = []
         i = j = 0
         while i < len(mine) and j < len(theirs):
@@ -72,7 +80,7 @@ class TimeSet:
 
     def within(self, low: int, high: int) -> TimeSet:
         """Return the timestamps that lie in an inclusive range."""
-        return self.intersection(TimeSet.of([(low, high)]))
+        return self.intersection(TimeSet.between(low, high))
 
     def mask(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return bool[n]: which of some times are in the set."""
