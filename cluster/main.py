@@ -37,16 +37,19 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import MemberDeps, RaftMember
 from cluster.member.services import MemberServices
+from cluster.member.stream import PeerStreams
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
 from cluster.raft.types import GroupId, NodeId, Role
 from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.loop import FrameLoop
 from cluster.server.announcer import announce
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
 from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
+from cluster.server.node_loop import NodeLoop
 from cluster.server.start_up_check import StartUpCheck
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine, EngineOptions
@@ -57,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
+_LOOP_END_S = 5.0
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -96,6 +100,7 @@ class ClusterMain:
         self.data_groups: DataGroups
         self.node_watch: NodeWatch
         self.reach: Reach
+        self.loop: NodeLoop | None
         self.coordinator: Coordinator
         self.data_server: DataClusterServer
         self.client_server: ClientServer
@@ -291,8 +296,9 @@ class ClusterMain:
             self.node_watch.heard(node_id, process)
             self.reach.answered(node_id)
 
+        streams = self._start_loop()
         meta_deps, meta_pool = self._connect("meta", lambda _node_id, _process: None)
-        data_deps, data_pool = self._connect("data", heard)
+        data_deps, data_pool = self._connect("data", heard, streams)
         self.meta_member = MetaMember(
             seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
             config=self.services.raft_config(
@@ -438,6 +444,9 @@ class ClusterMain:
             watch=self.node_watch,
             relay=self.coordinator.relay,
             meta_member=self.meta_member,
+            share=None
+            if self.loop is None
+            else self.loop.share_of_nodes(self.data_groups.get, node.connection_timeout_ms / 1000),
         )
         port = self.data_server.start()
         self._closers.add(self.data_server.stop)
@@ -484,6 +493,7 @@ class ClusterMain:
             threads=self.threads,
             node_id=self.identity.node_id,
             engine_stats=self.engine.stats,
+            loop=self.loop,
         )
         port = self.client_server.start()
         self._closers.add(self.client_server.stop)
@@ -517,8 +527,29 @@ class ClusterMain:
             return tuple(info.node_id for info in self.address_book.all() if info.incarnation)
         return tuple(seed_node_ids(self.settings.cluster.seed_nodes).values())
 
+    def _start_loop(self) -> PeerStreams | None:
+        """Start the thread that serves rows; None: this system has no such thing."""
+        self.loop = None
+        if not FrameLoop.is_possible():
+            return None
+        loop = FrameLoop(lambda run: self.threads.spawn("row-loop", run))
+        streams = self.services.streams(loop)
+        self.loop = NodeLoop(loop, self.log, streams)
+        self.threads.spawn("row-loop", loop.run)
+        self.threads.spawn("row-loop-watch", loop.watch_over)
+
+        def stop() -> None:
+            loop.stop()
+            loop.wait_for_end(_LOOP_END_S)
+
+        self._closers.add(stop)
+        return streams
+
     def _connect(
-        self, kind: Literal["meta", "data"], on_heard: Callable[[NodeId, int], None]
+        self,
+        kind: Literal["meta", "data"],
+        on_heard: Callable[[NodeId, int], None],
+        streams: PeerStreams | None = None,
     ) -> tuple[MemberDeps, ClientPool]:
         """What the members of one kind share, and the coordinator's pool to their servers."""
         links = self.services.links(kind, on_heard)
@@ -528,7 +559,12 @@ class ClusterMain:
         couriers = self.services.couriers(kind)
         self._closers.add(couriers.stop)
         deps = self.services.deps(
-            kind, links=links, engine=self.engine, couriers=couriers, on_failure=self.fail
+            kind,
+            links=links,
+            engine=self.engine,
+            couriers=couriers,
+            streams=streams,
+            on_failure=self.fail,
         )
         return deps, pool
 

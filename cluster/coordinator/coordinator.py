@@ -19,18 +19,21 @@ from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.insert_triggers import InsertTriggers
 from cluster.coordinator.inserter import Inserter
 from cluster.coordinator.plan_router import PlanRouter
+from cluster.coordinator.row_writer import Propose, RowWriter
 from cluster.coordinator.schema_cache import SchemaCache
 from cluster.coordinator.schema_operations import SchemaOperations
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.coordinator.template_operations import TemplateOperations
 from cluster.errors import Status
 from cluster.member.raft_member import RaftMember
+from cluster.member.stream import PeerStreams
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import MetaPlan, TriggerPlan
 from cluster.plan.reads import Consistency
 from cluster.query.udf.triggers import TriggerRuntime
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.loop import FrameLoop
 from cluster.schema.meta_state import MetaState
 from cluster.schema.series import SeriesInfo
 
@@ -123,6 +126,10 @@ class Coordinator:
     ) -> bytes | None:
         """Pass on the request of a node that does not reach a leader; see `Forwarder.relay`."""
         return self._access.relay(group_id, method, payload, deadline)
+
+    def row_writer(self, loop: FrameLoop, streams: PeerStreams, propose: Propose) -> RowWriter:
+        """Return what writes single rows in a loop."""
+        return self._access.row_writer(loop, streams, propose)
 
     def follow_leaders(self, member: RaftMember) -> None:
         """Learn of a group's leaders from this node's member of it."""

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from cluster.coordinator.call_watch import LONG_S, CallWatch
@@ -33,7 +34,7 @@ from cluster.plan.request_id import RequestId, RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline, QueryDeadline
-from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
+from cluster.rpc.gen.cluster.ttypes import ExecuteRequest, ExecuteResponse
 from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ _DETOUR_PAUSE_S = 0.5
 _LEADER_QUESTION_S = 0.5
 _NEAR_S = 5.0
 _MAX_TIMEOUT_MS = 3_600_000
-_WRITE_METHOD = "executeNonQueryPlan"
+WRITE_METHOD = "executeNonQueryPlan"
 _READ_METHOD = "executeRead"
 
 
@@ -162,7 +163,7 @@ class Forwarder:
                 response = self.pool_of(group_id).call(
                     node_id,
                     _READ_METHOD,
-                    self._request(group_id, encode_read(AppliedIndexRead()), deadline),
+                    self.request_of(group_id, encode_read(AppliedIndexRead()), deadline),
                     deadline=deadline,
                 )
             except (RpcError, ClusterError) as error:
@@ -188,15 +189,15 @@ class Forwarder:
             OutcomeUnknown: the deadline passed, and it may have taken effect.
             ClusterError: it has not.
         """
-        numbers = self._numbers(group_id)
+        numbers = self.numbers(group_id)
         request = numbers.begin()
         try:
-            payload = self._payload(plan, request)
+            payload = self.payload_of(plan, request)
             # what is encoded has been checked: it need not be decoded again where it was made
             known = plan if type(plan) is InsertPlan else None
             return self._on_leader(
                 group_id,
-                _WRITE_METHOD,
+                WRITE_METHOD,
                 lambda: payload,
                 deadline,
                 lambda member: cast("T", member.propose(payload, deadline, known)),
@@ -204,6 +205,31 @@ class Forwarder:
             )
         finally:
             numbers.end(request)
+
+    def carry_on(
+        self,
+        group_id: GroupId,
+        payload: bytes,
+        deadline: Deadline,
+        decode: Callable[[bytes], T],
+        first: Callable[[], T],
+    ) -> T:
+        """Bring a write to its end of which a try has been begun elsewhere; see `write`.
+
+        Args:
+            group_id: the group.
+            payload: the plan with the id of its request.
+            deadline: of the whole.
+            decode: of another node's answer.
+            first: waits for that try's outcome, or raises what a proposal may.
+        """
+
+        def propose(member: RaftMember) -> T:
+            return cast("T", member.propose(payload, deadline))
+
+        return self._on_leader(
+            group_id, WRITE_METHOD, lambda: payload, deadline, propose, decode, first
+        )
 
     def read(
         self,
@@ -258,7 +284,7 @@ class Forwarder:
             if node_id == self._node_id or deadline.expired:
                 continue
             soon = deadline.earlier(_NEAR_S)
-            request = self._request(group_id, payload(), soon)
+            request = self.request_of(group_id, payload(), soon)
             request.consistency = int(level)
             try:
                 with self.watch.over(group_id, node_id, soon) as watched:
@@ -283,7 +309,7 @@ class Forwarder:
             if node_id == self._node_id or deadline.expired:
                 continue
             try:
-                request = self._request(group_id, payload, deadline)
+                request = self.request_of(group_id, payload, deadline)
                 response = self.pool_of(group_id).call(
                     node_id, _READ_METHOD, request, deadline=deadline
                 )
@@ -329,13 +355,16 @@ class Forwarder:
         deadline: Deadline,
         local: Callable[[RaftMember], T],
         decode: Callable[[bytes], T],
+        first: Callable[[], T] | None = None,
     ) -> T:
         member = self._find_member(group_id)
         hint = NO_NODE
         unknown: OutcomeUnknown | None = None
-        if member is not None and member.is_leader:  # mostly, and then nothing else is needed
+        if first is None and member is not None and member.is_leader:
+            first = partial(local, member)
+        if first is not None:  # mostly, and then nothing else is needed
             try:
-                result = local(member)
+                result = first()
             except NotLeader as refusal:
                 hint = NodeId(refusal.leader)
             except OutcomeUnknown as error:
@@ -508,7 +537,7 @@ class Forwarder:
         relay: bool = False,
     ) -> tuple[bool, T | None, NodeId]:
         """Call a node; (True, value, 0), or (False, None, leader it names or 0)."""
-        request = self._request(group_id, payload, deadline)
+        request = self.request_of(group_id, payload, deadline)
         if relay:
             request.relay = True
         try:
@@ -520,7 +549,7 @@ class Forwarder:
                 )
         except RpcError as error:
             self._leaders.pop(group_id, None)
-            if method == _WRITE_METHOD and not error.definitely_not_sent:
+            if method == WRITE_METHOD and not error.definitely_not_sent:
                 raise OutcomeUnknown(
                     f"group {group_id}: node {target} did not answer ({error})"
                 ) from error
@@ -532,31 +561,25 @@ class Forwarder:
             if error.status is not StatusCode.NO_CONNECTION:
                 raise
             return False, None, NodeId(0)  # its address is not known yet
-        if response.status == StatusCode.SUCCESS:
-            if not relay:
-                self._leaders[group_id] = target
-            return True, decode(response.result or b""), NodeId(0)
-        if response.status in (StatusCode.NO_LEADER, StatusCode.PARTITION_NOT_READY) and (
-            response.definite
-        ):
+        if response.status == StatusCode.SUCCESS and not relay:
+            self._leaders[group_id] = target
+        try:
+            return True, outcome_of(group_id, target, method, response, decode), NodeId(0)
+        except NotLeader as refusal:
             self._leaders.pop(group_id, None)
-            return False, None, NodeId(response.leader or 0)
-        if method == _WRITE_METHOD and not response.definite:
-            raise OutcomeUnknown(f"group {group_id}: node {target}: {response.message}")
-        raise ClusterError(
-            StatusCode(response.status), response.message or "", definite=response.definite
-        )
+            return False, None, NodeId(refusal.leader)
 
     def _other_nodes(self) -> list[NodeId]:
         return [n for n in self._members_of(META_GROUP_ID) if n != self._node_id]
 
-    def _numbers(self, group_id: GroupId) -> RequestNumbers:
+    def numbers(self, group_id: GroupId) -> RequestNumbers:
+        """Return what gives out the numbers of this node's requests to a group."""
         numbers = self._requests.get(group_id)
         if numbers is None:
             numbers = self._requests.setdefault(group_id, RequestNumbers(self._coordinator))
         return numbers
 
-    def _payload(self, plan: Plan, request: RequestId) -> bytes:
+    def payload_of(self, plan: Plan, request: RequestId) -> bytes:
         """Return a plan's byte form; raises ClusterError when replicas could not take it."""
         try:
             payload = encode_plan(plan, request)
@@ -572,9 +595,37 @@ class Forwarder:
             )
         return payload
 
-    def _request(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> ExecuteRequest:
+    def request_of(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> ExecuteRequest:
+        """Return what asks another node to run a request."""
         return ExecuteRequest(
             groupId=group_id,
             plan=payload,
             timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )
+
+
+def outcome_of(
+    group_id: GroupId,
+    target: NodeId,
+    method: str,
+    response: ExecuteResponse,
+    decode: Callable[[bytes], T],
+) -> T:
+    """Return what a node answered.
+
+    Raises:
+        NotLeader: it does not lead, and did nothing.
+        OutcomeUnknown: it does not know what becomes of the write.
+        ClusterError: another refusal.
+    """
+    if response.status == StatusCode.SUCCESS:
+        return decode(response.result or b"")
+    if response.status in (StatusCode.NO_LEADER, StatusCode.PARTITION_NOT_READY) and (
+        response.definite
+    ):
+        raise NotLeader(group_id, response.leader or 0)
+    if method == WRITE_METHOD and not response.definite:
+        raise OutcomeUnknown(f"group {group_id}: node {target}: {response.message}")
+    raise ClusterError(
+        StatusCode(response.status), response.message or "", definite=response.definite
+    )

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.own_replicas import OwnReplicas
+from cluster.coordinator.row_writer import Propose, RowWriter
 from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
+from cluster.member.stream import PeerStreams
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import DataPlan, MetaPlan
 from cluster.plan.reads import (
@@ -25,6 +27,7 @@ from cluster.plan.reads import (
 )
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.loop import FrameLoop
 from cluster.schema.series import SeriesInfo
 from iotdb_engine.errors import Closed
 
@@ -63,6 +66,10 @@ class GroupsAccess:
         """Stop the watch and the fan-out threads; calls under way end at their deadlines."""
         self._forwarder.watch.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def row_writer(self, loop: FrameLoop, streams: PeerStreams, propose: Propose) -> RowWriter:
+        """Return what writes single rows in a loop."""
+        return RowWriter(loop, self._forwarder, streams, propose)
 
     def relay(
         self, group_id: GroupId, method: str, payload: bytes, deadline: Deadline

@@ -6,7 +6,7 @@ import logging
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.insert_triggers import InsertedRows, InsertTriggers
 from cluster.coordinator.plan_router import PlanRouter, take_columns, take_rows
 from cluster.coordinator.prepared import Prepared
+from cluster.coordinator.row_writer import CarryOn, RowWriter
 from cluster.coordinator.schema_cache import (
     DeviceSchema,
     LayoutKey,
@@ -138,24 +139,77 @@ class Inserter:
         Returns:
             Its status, and what `better_node` says.
         """
-        prepared = item.prepared
-        fires = self._triggers.any_started()
-        if prepared is not None and prepared.epoch == self._cache.epoch and not fires:
-            known = prepared.resolved
-            assert known is not None
-            path, sg_id = known.storage_group
-            if not self._storage_groups.may_expire(sg_id):
-                fragment = _fragment(item, known.layout)
-                pieces = self._router.split(path, fragment)
-                if len(pieces) == 1:
-                    group_id, fragment = pieces[0]
-                    refused = self._written(group_id, fragment, deadline)
-                    if isinstance(refused, Status):
-                        return refused, self._access.remote_leader(group_id)
-                    self._cache.forget_device(item.device)
-                    self._access.sync_meta(deadline)
+        plain = self._plain(item)
+        if plain is not None:
+            group_id, fragment = plain
+            written = self._written(group_id, fragment, deadline)
+            if written is not None:
+                return written, self._access.remote_leader(group_id)
+            self._cache.forget_device(item.device)
+            self._access.sync_meta(deadline)
         status = self.insert([item], deadline)[0]
         return status, self.better_node(item)
+
+    def begin_one(
+        self,
+        item: InsertItem,
+        writer: RowWriter,
+        deadline: Deadline,
+        ended: Callable[[NodeId], None],
+        left: Callable[[Callable[[], tuple[Status, NodeId]]], None],
+    ) -> bool:
+        """Begin to write one item in the loop; False: nothing was begun, `insert_one` is to follow.
+
+        Args:
+            item: nothing special about it, or False is returned.
+            writer: of the loop.
+            deadline: of the write.
+            ended: called when it is written, with what `better_node` says;
+            left: or with what does the rest, for a thread, and returns what `insert_one` does.
+        """
+        plain = self._plain(item)
+        if plain is None:
+            return False
+        group_id, fragment = plain
+
+        def carry_on(rest: CarryOn) -> tuple[Status, NodeId]:
+            try:
+                refused = rest()[0]
+            except ClusterError as error:
+                return Status(error.status, error.message), self._access.remote_leader(group_id)
+            if not refused:
+                return OK, self._access.remote_leader(group_id)
+            # its series are not what they were
+            self._cache.forget_device(item.device)
+            self._access.sync_meta(deadline)
+            return self.insert([item], deadline)[0], self.better_node(item)
+
+        def applied(outcome: Any) -> None:  # noqa: ANN401
+            if outcome[0]:
+                left(lambda: carry_on(lambda: outcome))
+            else:
+                ended(self._access.remote_leader(group_id))
+
+        return writer.begin(
+            group_id,
+            InsertPlan((fragment,)),
+            deadline,
+            applied,
+            lambda rest: left(lambda: carry_on(rest)),
+        )
+
+    def _plain(self, item: InsertItem) -> tuple[GroupId, Fragment] | None:
+        """Return where an item goes about which there is nothing special."""
+        prepared = item.prepared
+        if prepared is None or prepared.epoch != self._cache.epoch or self._triggers.any_started():
+            return None
+        known = prepared.resolved
+        assert known is not None
+        path, sg_id = known.storage_group
+        if self._storage_groups.may_expire(sg_id):
+            return None
+        pieces = self._router.split(path, _fragment(item, known.layout))
+        return pieces[0] if len(pieces) == 1 else None
 
     def _written(self, group_id: GroupId, fragment: Fragment, deadline: Deadline) -> Status | None:
         """Write a fragment; None: it was refused, as its series are not what they were."""

@@ -108,6 +108,23 @@ class NodeLog:
             groups = list(self._groups.values())
         return sum(group.queued_bytes for group in groups)
 
+    @property
+    def last_write_s(self) -> float:
+        """How long the disk took for the last write."""
+        return self._writer.last_write_s
+
+    def feed(self, call: Callable[[], None]) -> None:
+        """Have `call` made just before the next write; see `GroupLog.feed`."""
+        self._writer.feed(call)
+
+    def wake(self) -> None:
+        """Have the log-writer thread write what was submitted."""
+        self._writer.wake()
+
+    def write_here(self) -> None:
+        """Write what was submitted in the calling thread; see `GroupLog.write_here`."""
+        self._writer.write_here()
+
     def stats(self) -> dict[str, int]:
         """Return counters since the start (syncs, bytes, records, batches) and present sizes."""
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -63,6 +64,12 @@ class Dispatcher:
         self._queue: deque[SendAppend] = deque()
         self._stopped = False
         self._reachable = True
+        self._idle_since: float | None = time.monotonic()
+
+    def is_calm(self, since: float) -> bool:
+        """Whether nothing has waited or been under way since then."""
+        idle_since = self._idle_since
+        return idle_since is not None and idle_since <= since
 
     def offer(self, append: SendAppend) -> None:
         """Queue an append; returns at once.
@@ -74,6 +81,7 @@ class Dispatcher:
         with self._wake:
             if len(self._queue) < _MAX_QUEUED:
                 self._queue.append(append)
+                self._idle_since = None
                 self._wake.notify()
 
     def stop(self) -> None:
@@ -87,6 +95,8 @@ class Dispatcher:
         """Thread body."""
         while True:
             with self._wake:
+                if not self._queue:
+                    self._idle_since = time.monotonic()
                 while not self._queue and not self._stopped:
                     self._wake.wait()
                 if self._stopped:

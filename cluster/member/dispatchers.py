@@ -1,22 +1,28 @@
 """The dispatchers of one member.
 
-Made when it has more to send to a follower than a courier takes, ended when it no longer leads or
-the group sleeps.
+Small orders go by the loop's stream to the follower, where there is one. A dispatcher is made when
+there is more to send to a follower than that, or a courier, takes; it ends when the member no
+longer leads or the group sleeps.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 
 from cluster.log.node_log import GroupLog
 from cluster.member.courier import MAX_ORDER_BYTES, Couriers, Sender
 from cluster.member.dispatcher import Dispatcher
 from cluster.member.order_builder import OrderBuilder
+from cluster.member.stream import PeerStreams
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendResponse
 from cluster.raft.types import GroupId, NodeId, Term
 from cluster.rpc.client_pool import RpcChannel
 from cluster.threads import ThreadRegistry
+
+_CALM_S = 1.0
+"""A dispatcher that had nothing to do for so long will not be overtaken by a stream."""
 
 
 class Dispatchers:
@@ -26,6 +32,7 @@ class Dispatchers:
         name: of the member, for thread names.
         make_channel: a new connection of the group's service to a peer.
         couriers: take what is small while there is no dispatcher; None: there are none.
+        streams: take what is small before that; None: there are none.
         call_timeout_s, current_term, on_response, on_unreachable, on_failure: see Dispatcher.
     """
 
@@ -40,6 +47,7 @@ class Dispatchers:
         make_channel: Callable[[NodeId], RpcChannel],
         call_timeout_s: float,
         couriers: Couriers | None,
+        streams: PeerStreams | None,
         current_term: Callable[[], Term],
         on_response: Callable[[AppendResponse], None],
         on_unreachable: Callable[[NodeId], None],
@@ -53,6 +61,7 @@ class Dispatchers:
         self._make_channel = make_channel
         self._call_timeout_s = call_timeout_s
         self._couriers = couriers
+        self._streams = streams
         self._senders: dict[NodeId, Sender] = {}
         self._current_term = current_term
         self._on_response = on_response
@@ -63,9 +72,15 @@ class Dispatchers:
     def offer(self, append: SendAppend) -> None:
         """Queue an append for its follower; returns at once."""
         dispatcher = self._by_peer.get(append.to)
-        if dispatcher is None:
-            if self._give_to_courier(append):
+        calm = dispatcher is None or dispatcher.is_calm(time.monotonic() - _CALM_S)
+        if calm and self._log.payload_bytes(append.lo, append.hi) <= MAX_ORDER_BYTES:
+            sender = self._sender_to(append.to)
+            if self._streams is not None and self._streams.to(append.to).offer(sender, append):
                 return
+            couriers = self._couriers
+            if dispatcher is None and couriers is not None and couriers.offer(sender, append):
+                return
+        if dispatcher is None:
             dispatcher = self._start(append.to)
         dispatcher.offer(append)
 
@@ -80,21 +95,15 @@ class Dispatchers:
             dispatcher.stop()
         self._by_peer.clear()
 
-    def _give_to_courier(self, append: SendAppend) -> bool:
-        """Whether a courier took it: it is small, and the first one for a while."""
-        couriers = self._couriers
-        if couriers is None:
-            return False
-        if self._log.payload_bytes(append.lo, append.hi) > MAX_ORDER_BYTES:
-            return False
-        sender = self._senders.get(append.to)
+    def _sender_to(self, peer: NodeId) -> Sender:
+        sender = self._senders.get(peer)
         if sender is None:
-            sender = self._senders[append.to] = Sender(
+            sender = self._senders[peer] = Sender(
                 self._group_id,
                 self._node_id,
                 OrderBuilder(
                     node_id=self._node_id,
-                    peer=append.to,
+                    peer=peer,
                     log=self._log,
                     current_term=self._current_term,
                 ),
@@ -102,7 +111,7 @@ class Dispatchers:
                 self._on_unreachable,
                 self._on_failure,
             )
-        return couriers.offer(sender, append)
+        return sender
 
     def _start(self, peer: NodeId) -> Dispatcher:
         dispatcher = Dispatcher(

@@ -59,13 +59,15 @@ class Inbox:
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def add(self, payload: bytes, plan: object | None = None) -> tuple[Waiter, bool]:
+    def add(
+        self, payload: bytes, plan: object | None = None, waiter: Waiter | None = None
+    ) -> tuple[Waiter, bool]:
         """Take a plan; raises Overloaded when too much waits already.
 
         Returns:
             Who gets its outcome, and whether it is the first that waits here.
         """
-        waiter = Waiter()
+        waiter = waiter or Waiter()
         size = len(payload)
         with self._lock:
             if self._waiting and self._bytes + size > self._max_bytes:
@@ -172,6 +174,30 @@ class Appender:
         self._log.write_here()
         return waiter
 
+    def put_for(self, notice: Waiter, payload: bytes, plan: object | None) -> float | None:
+        """Have a plan appended without waiting.
+
+        Returns:
+            0.0: it is, with the next write of the log, which the caller sees to. Else it waits for
+            the plans of others: after so many seconds `append_soon` is to be called; None: somebody
+            was told so already.
+
+        Raises:
+            Overloaded: see `Inbox`.
+        """
+        is_first = self.inbox.add(payload, plan, notice)[1]
+        if self._replicates() and len(self.inbox) < self._goal():
+            return _GATHER_S if is_first else None
+        self._log.feed(self._append)
+        return 0.0
+
+    def append_soon(self) -> bool:
+        """Have what waits appended with the next write of the log; False: nothing does."""
+        if not len(self.inbox):
+            return False
+        self._log.feed(self._append)
+        return True
+
     def _goal(self) -> int:
         """Return how many plans were under way at a time of late: so many may come together.
 
@@ -188,16 +214,20 @@ class Appender:
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Return what became of a plan; see `RaftMember.propose` for the errors."""
         if not waiter.wait(deadline.remaining_s()):
-            if self.inbox.withdraw(waiter):
-                raise Unavailable(
-                    f"group {self._group_id}: the log did not take it before the deadline; "
-                    "nothing was done"
-                )
-            raise OutcomeUnknown(f"group {self._group_id}: not applied before the deadline")
+            raise self.give_up(waiter)
         outcome = waiter.result()
         if isinstance(outcome, ClusterError):  # a request that came too late, see RequestTable
             raise outcome
         return outcome
+
+    def give_up(self, waiter: Waiter) -> ClusterError:
+        """Return what became of a plan whose time is up, as far as can be said."""
+        if self.inbox.withdraw(waiter):
+            return Unavailable(
+                f"group {self._group_id}: the log did not take it before the deadline; "
+                "nothing was done"
+            )
+        return OutcomeUnknown(f"group {self._group_id}: not applied before the deadline")
 
     def stop_locked(self) -> None:
         """Refuse what waits: the member appends nothing more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from cluster.errors import NotLeader, OutcomeUnknown
@@ -44,6 +44,30 @@ class Waiter:
         if self._error is not None:
             raise self._error
         return self._result
+
+
+class Notice(Waiter):
+    """Tells somebody that it was delivered, who then asks for the result; may be waited for, too.
+
+    Args:
+        tell: called with this object by the thread that delivers, which may hold the member's lock.
+    """
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, tell: Callable[[Notice], object]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def deliver(self, result: Any) -> None:  # noqa: ANN401
+        """Hand over the result, as a Waiter does."""
+        super().deliver(result)
+        self._tell(self)
+
+    def fail(self, error: Exception) -> None:
+        """Hand over an error, as a Waiter does."""
+        super().fail(error)
+        self._tell(self)
 
 
 class Proposals:

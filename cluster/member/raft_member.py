@@ -33,6 +33,7 @@ from cluster.member.proposals import Proposals, Waiter
 from cluster.member.shipment import SnapshotOptions
 from cluster.member.snapshot_receiver import decode_origin
 from cluster.member.snapshots import MemberSnapshots
+from cluster.member.stream import PeerStreams
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.plan.reads import Consistency
@@ -99,6 +100,7 @@ class MemberDeps(NamedTuple):
         log_keep: how much log is kept for members that lack it.
         snapshots: how snapshots travel.
         couriers: take small appends of groups with little to send; None: there are none.
+        streams: take small appends before those; None: there are none.
     """
 
     threads: ThreadRegistry
@@ -111,6 +113,7 @@ class MemberDeps(NamedTuple):
     log_keep: LogKeep = LogKeep()
     snapshots: SnapshotOptions = SnapshotOptions()
     couriers: Couriers | None = None
+    streams: PeerStreams | None = None
 
 
 class Begun(NamedTuple):
@@ -196,6 +199,7 @@ class RaftMember:
             make_channel=deps.make_channel,
             call_timeout_s=deps.append_timeout_s,
             couriers=deps.couriers,
+            streams=deps.streams,
             current_term=lambda: self._core.term,
             on_response=self.receive,
             on_unreachable=self.unreachable,
@@ -339,16 +343,17 @@ class RaftMember:
         """
         return self.finish(self.begin(make), timeout_s)
 
-    def begin(self, make: Callable[[int], Message]) -> Begun | None:
+    def begin(self, make: Callable[[int], Message], notice: Waiter | None = None) -> Begun | None:
         """The first half of `handle`: step. `finish` must follow, with whatever this returned.
 
-        Several groups' requests may be begun before any is finished: they share a write.
+        Several groups' requests may be begun before any is finished: they share a write. Where the
+        answer goes to a `notice`, the caller has the log written and calls `catch_up` instead.
         """
         with self._lock:
             if self._stopped:
                 return None
             self._make_up_ticks_locked()
-            request_id, waiter = self._replies.open()
+            request_id, waiter = self._replies.open(notice)
             pending = False
             try:
                 pending = self._step_locked(Received(make(request_id)), request_id, wake=False)
@@ -370,6 +375,15 @@ class RaftMember:
             return None
         answer: Message | None = begun.waiter.result()
         return answer
+
+    def catch_up(self) -> None:
+        """Apply here what is committed and quick to apply."""
+        self._applier.catch_up()
+
+    def forget(self, begun: Begun) -> None:
+        """Expect no answer to a request any more."""
+        with self._lock:
+            self._replies.forget(begun.request_id)
 
     def check_plan(self, plan: object) -> None:
         """Raise ValueError unless this kind of group can apply `plan`."""
@@ -403,9 +417,29 @@ class RaftMember:
             raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
         return self._appender.put(payload, plan)
 
+    def propose_for(
+        self, notice: Waiter, payload: bytes, plan: object | None = None
+    ) -> float | None:
+        """Have a plan appended without waiting; see `Appender.put_for`.
+
+        Raises:
+            NotLeader, Overloaded: as in `propose`; the notice is not told.
+        """
+        if self._stopped or self._core.role is not Role.LEADER:
+            raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
+        return self._appender.put_for(notice, payload, plan)
+
+    def append_soon(self) -> bool:
+        """Have proposals that wait for others appended; False: none does."""
+        return self._appender.append_soon()
+
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Wait for a proposal of `propose_async`; see `propose` for the errors."""
         return self._appender.await_outcome(waiter, deadline)
+
+    def give_up(self, notice: Waiter) -> ClusterError:
+        """Return what became of a proposal whose time is up, as far as can be said."""
+        return self._appender.give_up(notice)
 
     def read_barrier(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
         """Return once a read of the applied state gives what the level promises.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from cluster.config.settings import Settings
@@ -14,9 +16,12 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
 from cluster.member.shipment import SnapshotOptions
+from cluster.member.stream import PeerStream, PeerStreams
 from cluster.raft.types import GroupId, NodeId, RaftConfig
-from cluster.rpc.client_pool import ClientPool, RpcChannel
+from cluster.rpc.client_pool import ClientPool, RpcChannel, connect_to
+from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService
+from cluster.rpc.loop import FrameLoop
 from cluster.rpc.server import ServerLimits
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine
@@ -116,6 +121,24 @@ class MemberServices:
             lambda name, run: self._threads.spawn(f"courier-{kind}-{name}", run),
         )
 
+    def streams(self, loop: FrameLoop) -> PeerStreams:
+        """Return the loop's streams to other nodes' data servers."""
+
+        def connect(peer: NodeId) -> socket.socket:
+            host, port = self._book.data_endpoint(peer)
+            return connect_to(host, port, Deadline.after(self._connect_s))
+
+        def make(peer: NodeId) -> PeerStream:
+            return PeerStream(
+                peer,
+                loop,
+                partial(connect, peer),
+                lambda run: self._threads.spawn(f"stream-{peer}", run),
+                self._append_s,
+            )
+
+        return PeerStreams(loop, make)
+
     def pool(self, kind: Literal["meta", "data"]) -> ClientPool:
         """Return the coordinator's connections to other nodes' servers of a kind; `close` it."""
         endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
@@ -131,6 +154,7 @@ class MemberServices:
         engine: Engine,
         couriers: Couriers,
         on_failure: Callable[[GroupId, BaseException], None],
+        streams: PeerStreams | None = None,
     ) -> MemberDeps:
         """Return what members of a kind are made with."""
         node = self._settings.node
@@ -138,6 +162,7 @@ class MemberServices:
             threads=self._threads,
             links=links,
             couriers=couriers,
+            streams=streams,
             make_channel=lambda peer: self._channel(kind, peer),
             append_timeout_s=self._append_s,
             on_failure=on_failure,

@@ -25,10 +25,10 @@ class Replies:
     def __contains__(self, request_id: int) -> bool:
         return request_id in self._waiting
 
-    def open(self) -> tuple[int, Waiter]:
+    def open(self, waiter: Waiter | None = None) -> tuple[int, Waiter]:
         """Return the id that a request is to carry, and who will get its answer."""
         self._last_id += 1
-        waiter = self._waiting[self._last_id] = Waiter()
+        waiter = self._waiting[self._last_id] = waiter or Waiter()
         return self._last_id, waiter
 
     def deliver(self, answer: Message) -> None:

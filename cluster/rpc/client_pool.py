@@ -224,27 +224,15 @@ class RpcChannel:
             raise self._error(method, error, not_sent=True) from error
 
     def _connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
-        last: OSError = ConnectionError("the name has no address")
-        addresses = RESOLVER.addresses(host, port, deadline.remaining_s())
-        for family, kind, number, _, address in addresses:
-            sock = socket.socket(family, kind, number)
+        def begun(sock: socket.socket) -> None:
             with self._lock:
                 self._sock = sock
                 if self._closed:
                     raise ConnectionError("the channel is closed")
-            try:
-                sock.settimeout(max(0.001, deadline.remaining_s()))
-                sock.connect(address)
-                sock.setblocking(True)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            except OSError as error:
-                self._drop()
-                last = error
-                continue
-            self._reader = FrameReader(sock, self._limits.max_frame_bytes)
-            return sock
-        raise last
+
+        sock = connect_to(host, port, deadline, begun)
+        self._reader = FrameReader(sock, self._limits.max_frame_bytes)
+        return sock
 
     def _drop(self) -> None:
         with self._lock:
@@ -410,6 +398,42 @@ class ClientPool:
                     idle.append(channel)
                     return
         channel.close()
+
+
+def connect_to(
+    host: str,
+    port: int,
+    deadline: Deadline,
+    begun: Callable[[socket.socket], None] = lambda _: None,
+) -> socket.socket:
+    """Return a socket in blocking mode that is connected to one of a host's addresses.
+
+    Args:
+        host: name or address.
+        port: of all its addresses.
+        deadline: of each attempt.
+        begun: called with each socket that is tried; one of a failed attempt is closed afterwards.
+
+    Raises:
+        OSError: of the last address; or of `begun`.
+    """
+    last: OSError = ConnectionError("the name has no address")
+    addresses = RESOLVER.addresses(host, port, deadline.remaining_s())
+    for family, kind, number, _, address in addresses:
+        sock = socket.socket(family, kind, number)
+        begun(sock)
+        try:
+            sock.settimeout(max(0.001, deadline.remaining_s()))
+            sock.connect(address)
+            sock.setblocking(True)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError as error:
+            sock.close()
+            last = error
+            continue
+        return sock
+    raise last
 
 
 def _is_stale(sock: socket.socket) -> bool:

@@ -158,6 +158,16 @@ class FrameReader:
         """Whether bytes after the last frame have been received already."""
         return bool(self._rest)
 
+    def take_rest(self) -> bytes:
+        """Return what was received after the last frame, to be read by somebody else."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def put_back(self, data: bytes) -> None:
+        """Read `data` next: it was received by somebody else; nothing else may be left."""
+        assert not self._rest
+        self._rest = data
+
     def _receive(self, size: int, flags: int, deadline: Deadline | None, *, begun: bool) -> bytes:
         if deadline is not None:
             _arm(self._sock, socket.SO_RCVTIMEO, deadline)

@@ -38,6 +38,8 @@ from cluster.rpc.framing import (
     send_frame,
     set_timeout,
 )
+from cluster.rpc.lent import LentConnection, LoopService
+from cluster.rpc.loop import FrameLoop
 from cluster.threads import ThreadRegistry
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ _NO_HTTP = (
     b"sbin/start-cli.sh.\n"
 )
 _LOOK_S = 0.1
+_LEND_AFTER = 4
+"""So many requests in a row that a loop can serve, and it gets the connection."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,46 @@ def calls_of(connection: Connection) -> Iterator[None]:
         _current.connection = before
 
 
+class LoopShare:
+    """What a server needs to lend its connections to a loop.
+
+    Args:
+        loop: runs until after the server has stopped.
+        service: serves them there.
+    """
+
+    def __init__(self, loop: FrameLoop, service: LoopService) -> None:
+        self.service = service
+        self._loop = loop
+        self._lent: set[LentConnection] = set()
+        loop.watch(self._look)
+        loop.before_end(self._end)
+
+    def lend(self, owner: object, sock: socket.socket, rest: bytes) -> LentConnection | None:
+        """Have a connection served by the loop until it is given back; None: it was not."""
+        lent = LentConnection(self._loop, sock, self.service, owner, rest)
+
+        def begin() -> None:
+            self._lent.add(lent)
+            lent.begin()
+
+        if not self._loop.call(begin):
+            return None
+        lent.wait()
+        return lent
+
+    def _look(self, now: float) -> bool:
+        for lent in list(self._lent):
+            lent.leave_if_idle(now)
+            if lent.is_back:
+                self._lent.discard(lent)
+        return bool(self._lent)
+
+    def _end(self) -> None:
+        for lent in self._lent:
+            lent.abandon()
+
+
 class CallerDeadline(Deadline):
     """A deadline that is given up when the caller has closed its connection.
 
@@ -200,6 +244,7 @@ class ThriftServer:
             waits for a request.
         quick: called with each payload; what it returns is the payload of the answer. None: the
             processor has it. It must not raise, and must check the bytes itself.
+        share: lends connections that send nothing but what a loop can serve; None: none are.
     """
 
     def __init__(
@@ -213,7 +258,9 @@ class ThriftServer:
         on_disconnect: Callable[[Connection], None] | None = None,
         on_idle: Callable[[Connection], None] | None = None,
         quick: Callable[[Connection, bytes], bytes | None] | None = None,
+        share: LoopShare | None = None,
     ) -> None:
+        self._share = share
         self._name = name
         self._processor = processor
         self._host = host
@@ -368,13 +415,16 @@ class ThriftServer:
                 self._forget(connection)
 
     def _serve_frames(self, connection: Connection, sock: socket.socket) -> None:
-        limits, quick = self._limits, self._quick
+        limits, quick, share = self._limits, self._quick, self._share
+        in_a_row = 0
         reader = FrameReader(sock, limits.max_frame_bytes)
         payload = self._next(reader, connection)
         if payload is None:
             return
         incoming, outgoing = protocols_for(payload)
         while payload is not None:
+            if share is not None:
+                in_a_row = in_a_row + 1 if share.service.wants(payload) else 0
             answer = None if quick is None else quick(connection, payload)
             if answer is None:
                 incoming.load(payload, limits.max_string, limits.max_container)
@@ -390,7 +440,25 @@ class ThriftServer:
                 answer,
             )  # a large request or answer is not kept while waiting for the next
             connection.idle_since = time.monotonic()
+            if in_a_row >= _LEND_AFTER and share is not None:
+                in_a_row = 0
+                self._lend(share, connection, sock, reader)
             payload = self._next(reader, connection)
+
+    def _lend(
+        self, share: LoopShare, connection: Connection, sock: socket.socket, reader: FrameReader
+    ) -> None:
+        """Have the loop serve the connection for as long as it can."""
+        lent = share.lend(connection, sock, reader.take_rest())
+        if lent is None:
+            return
+        connection.idle_since = lent.used_at
+        reader.put_back(lent.rest)
+        if lent.unsent:
+            sock.sendall(lent.unsent)
+        if lent.work is not None:
+            send_frame(sock, [lent.work()])
+            connection.idle_since = time.monotonic()
 
     def _next(self, reader: FrameReader, connection: Connection) -> bytes | None:
         while not self._stopping.is_set():

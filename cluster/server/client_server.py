@@ -15,6 +15,7 @@ from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server.continuous_queries import ContinuousQueries
 from cluster.server.insert_methods import InsertMethods
+from cluster.server.node_loop import NodeLoop
 from cluster.server.node_methods import NodeMethods
 from cluster.server.node_report import NodeReport
 from cluster.server.quick_answers import QuickAnswers
@@ -50,6 +51,7 @@ class ClientServer:
         threads: ThreadRegistry,
         node_id: int,
         engine_stats: Callable[[], Mapping[str, int]],
+        loop: NodeLoop | None = None,
     ) -> None:
         node = settings.node
 
@@ -73,6 +75,7 @@ class ClientServer:
             precision=settings.cluster.timestamp_precision,
             leads=lambda: coordinator.leads_meta,
         )
+        quick = QuickAnswers(handler)
         self._server = ThriftServer(
             "client",
             IClientRPCService.Processor(handler),
@@ -87,7 +90,8 @@ class ClientServer:
             on_idle=lambda connection: handler.sessions.expire(
                 connection, time.monotonic() - connection.idle_since
             ),
-            quick=QuickAnswers(handler).answer,
+            quick=quick.answer,
+            share=None if loop is None else loop.share_of_clients(quick.inserts, coordinator),
         )
 
     def start(self) -> int:

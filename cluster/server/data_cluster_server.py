@@ -7,7 +7,7 @@ from cluster.member.data_groups import DataGroups
 from cluster.member.node_watch import NodeWatch
 from cluster.member.raft_member import RaftMember
 from cluster.rpc.gen.cluster import DataGroupService
-from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.rpc.server import LoopShare, ServerLimits, ThriftServer
 from cluster.server.raft_handler import RaftHandler, Relay
 from cluster.threads import ThreadRegistry
 
@@ -28,6 +28,7 @@ class DataClusterServer:
         watch: NodeWatch,
         relay: Relay | None = None,
         meta_member: RaftMember | None = None,
+        share: LoopShare | None = None,
     ) -> None:
         handler = RaftHandler(
             find_member=groups.get,
@@ -39,7 +40,13 @@ class DataClusterServer:
         handler.relay = relay
         handler.beside = meta_member
         self._server = ThriftServer(
-            "data", DataGroupService.Processor(handler), host, port, threads, limits
+            "data",
+            DataGroupService.Processor(handler),
+            host,
+            port,
+            threads,
+            limits,
+            share=share,
         )
 
     def start(self) -> int:

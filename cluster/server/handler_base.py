@@ -86,7 +86,7 @@ class HandlerBase:
         self.executor.authorizer.check_writable()
         if session.user != ADMINISTRATOR:
             found = paths() if callable(paths) else paths
-            plain = [join_path(split_path(path)) for path in found]
+            plain = plain_paths(found)
             self.executor.authorizer.check(session.user, privilege, plain, self.write_deadline())
         return session
 
@@ -168,3 +168,8 @@ def answers_status(method: F) -> F:
             return self.wire_error(error)
 
     return cast("F", guarded)
+
+
+def plain_paths(paths: Sequence[str]) -> list[str]:
+    """Return paths without what is quoted needlessly."""
+    return [join_path(split_path(path)) for path in paths]

@@ -9,6 +9,7 @@ from typing import Any
 from cluster.auth.privileges import Privilege
 from cluster.coordinator.inserter import InsertItem
 from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.raft.types import NodeId
 from cluster.rpc.convert import record_values, tablet_to_fragment_parts, tablet_types
 from cluster.rpc.gen.client.ttypes import (
     TSInsertRecordReq,
@@ -204,7 +205,10 @@ class InsertMethods(HandlerBase):
 
     def write_one(self, item: InsertItem) -> TSStatus | None:
         """Write an item by itself and return its status; None: plain success."""
-        status, better = self.coordinator.inserter.insert_one(item, self.write_deadline())
+        return self.wire_one(*self.coordinator.inserter.insert_one(item, self.write_deadline()))
+
+    def wire_one(self, status: Status, better: NodeId) -> TSStatus | None:
+        """Render what `insert_one` returned; None: plain success."""
         if not status.ok:
             return self.wire(status)
         hint = self.redirects.address_of(better, current_connection().peer[0]) if better else None

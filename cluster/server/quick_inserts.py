@@ -7,17 +7,22 @@ encoding what does not change (`cluster.server.insert_shapes`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from thrift.Thrift import TMessageType
 
-from cluster.auth.privileges import Privilege
-from cluster.coordinator.inserter import InsertItem
-from cluster.errors import StatusCode
+from cluster.auth.privileges import ADMINISTRATOR, Privilege
+from cluster.coordinator.inserter import Inserter, InsertItem
+from cluster.errors import OK, ClusterError, Status, StatusCode
+from cluster.raft.types import NodeId
 from cluster.rpc.convert import tablet_to_fragment_parts
+from cluster.rpc.deadline import Deadline
 from cluster.rpc.framing import BinaryOutput, output_like
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client.ttypes import TSStatus
-from cluster.rpc.server import Connection
+from cluster.rpc.server import Connection, current_connection
+from cluster.rpc.status import Generation
+from cluster.server.handler_base import plain_paths
 from cluster.server.insert_methods import InsertMethods, record_item
 from cluster.server.insert_shapes import (
     METHOD_BYTES,
@@ -34,6 +39,7 @@ _STATE = "insert_shapes"
 _VIEW_FROM_BYTES = 4096
 _FIRST = b"\0\0\0\0"
 """The number that most clients give every request of theirs."""
+_MOST_HINTS = 1000
 _SEQUENCE = slice(METHOD_BYTES, METHOD_BYTES + 4)
 
 
@@ -46,6 +52,7 @@ class QuickInserts:
             method: _reply(method, _FIRST, TSStatus(code=int(StatusCode.SUCCESS)))
             for method in (TABLET, RECORD)
         }
+        self._hinting: dict[tuple[NodeId, str, Generation], bytes] = {}
 
     def answer(self, connection: Connection, payload: bytes) -> bytes | None:
         """Carry out a request and return the whole answer; None: it has to be decoded."""
@@ -60,13 +67,72 @@ class QuickInserts:
         parts = shapes.tablet(payload) if method == TABLET else shapes.record(payload)
         if parts is None:
             return None
-        status = self._status(parts)
-        if status is None:
-            answer = self._success[method]
-            if payload.startswith(_FIRST, METHOD_BYTES):
-                return answer
-            return answer[:METHOD_BYTES] + payload[_SEQUENCE] + answer[METHOD_BYTES + 4 :]
-        return _reply(method, payload[_SEQUENCE], status)
+        return self._answer(payload, self._status(parts))
+
+    def _answer(self, payload: bytes, status: TSStatus | None) -> bytes:
+        method = payload[:METHOD_BYTES]
+        if status is not None:
+            return _reply(method, payload[_SEQUENCE], status)
+        return _numbered(self._success[method], payload)
+
+    # ---- for the loop ----
+
+    @staticmethod
+    def is_row(payload: bytes) -> bool:
+        """Whether this is an insertRecord in the binary protocol."""
+        return payload.startswith(RECORD)
+
+    @property
+    def inserter(self) -> Inserter:
+        """Writes the rows."""
+        return self._handler.coordinator.inserter
+
+    def row(self, connection: Connection, payload: bytes) -> tuple[InsertItem, Deadline] | None:
+        """Return what a request of this connection wants written, and until when.
+
+        Returns:
+            None: it has to be looked at by `answer`; nothing was done.
+        """
+        shapes = connection.state.get(_STATE)
+        parts = None if shapes is None else shapes.record(payload)
+        if parts is None:
+            return None
+        handler = self._handler
+        try:
+            authorizer = handler.executor.authorizer
+            authorizer.check_writable()
+            user = handler.session().user
+            if user != ADMINISTRATOR and not authorizer.is_known_to_hold(
+                user, Privilege.INSERT_TIMESERIES, plain_paths(parts.shape.paths())
+            ):
+                return None
+            item = _record(parts)
+        except ClusterError:
+            return None
+        return None if item is None else (item, handler.write_deadline())
+
+    def success(self, payload: bytes, better: NodeId) -> bytes:
+        """Return the answer to a row that was written; `better` as `Inserter.insert_one` says."""
+        if not better:
+            return _numbered(self._success[RECORD], payload)
+        key = better, current_connection().peer[0], self._handler.generation()
+        answer = self._hinting.get(key)
+        if answer is None:
+            if len(self._hinting) >= _MOST_HINTS:
+                self._hinting.clear()
+            status = self._handler.wire_one(OK, better)
+            answer = self._hinting[key] = self._answer(payload, status)
+        return _numbered(answer, payload)
+
+    def carry_on(self, payload: bytes, rest: Callable[[], tuple[Status, NodeId]]) -> bytes:
+        """Do the rest of a row that the loop has begun, and return the answer."""
+        try:
+            status = self._handler.wire_one(*rest())
+        except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
+            status = self._handler.wire_error(error)
+        return self._answer(payload, status)
+
+    # ---- inside ----
 
     def _status(self, parts: TabletParts | RecordParts) -> TSStatus | None:
         """Carry it out; None is plain success."""
@@ -111,6 +177,13 @@ def _record(parts: RecordParts) -> InsertItem | None:
     if item is not None and item.measurements == shape.names:
         shape.learn(item.types, values)
     return item
+
+
+def _numbered(answer: bytes, payload: bytes) -> bytes:
+    """Return an answer with the number of the request."""
+    if payload.startswith(answer[_SEQUENCE], METHOD_BYTES):
+        return answer
+    return answer[:METHOD_BYTES] + payload[_SEQUENCE] + answer[METHOD_BYTES + 4 :]
 
 
 def _reply(method: bytes, sequence: bytes, status: TSStatus) -> bytes:

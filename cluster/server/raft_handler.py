@@ -293,17 +293,8 @@ class RaftHandler:
                     raise
                 result = passed_on
             return ExecuteResponse(status=StatusCode.SUCCESS, definite=True, result=result)
-        except NotLeader as refusal:
-            return ExecuteResponse(
-                status=refusal.status,
-                message=refusal.message,
-                definite=True,
-                leader=refusal.leader or (member.leader if member is not None else 0),
-            )
         except ClusterError as error:
-            return ExecuteResponse(
-                status=error.status, message=error.message, definite=error.definite
-            )
+            return refusal_of(error, member)
         except EngineError as error:
             # closed: a snapshot takes the place of this replica, or the node stops
             passing = isinstance(error, Closed)
@@ -317,3 +308,15 @@ class RaftHandler:
             return ExecuteResponse(
                 status=StatusCode.ILLEGAL_PARAMETER, message=str(error), definite=True
             )
+
+
+def refusal_of(error: ClusterError, member: RaftMember | None) -> ExecuteResponse:
+    """Return what tells another node why its request came to nothing, or may have."""
+    if isinstance(error, NotLeader):
+        return ExecuteResponse(
+            status=error.status,
+            message=error.message,
+            definite=True,
+            leader=error.leader or (member.leader if member is not None else 0),
+        )
+    return ExecuteResponse(status=error.status, message=error.message, definite=error.definite)

@@ -33,10 +33,11 @@ def value_of(time_: int, column: int) -> float:
 
 
 class Workload:
-    """Writers of tablets with ever new timestamps, one per device, and a reader."""
+    """Writers of tablets, or of single rows, with ever new timestamps, one per device; a reader."""
 
-    def __init__(self, cluster: ProcessCluster) -> None:
+    def __init__(self, cluster: ProcessCluster, rows: int) -> None:
         self._cluster = cluster
+        self._row_count = rows
         self._stop = threading.Event()
         self.lock = threading.Lock()
         self.acknowledged: dict[str, set[int]] = {}
@@ -77,12 +78,15 @@ class Workload:
         at = number
         time_ = 0
         while not self._stop.is_set():
-            times = list(range(time_, time_ + ROWS))
+            times = list(range(time_, time_ + self._row_count))
             columns = [[value_of(t, c) for t in times] for c in range(len(MEASUREMENTS))]
             try:
                 if client is None:
                     client = self._connect(at)
-                client.insert_tablet(device, MEASUREMENTS, times, columns)
+                if self._row_count == 1:
+                    client.insert_row(device, MEASUREMENTS, time_, [one for (one,) in columns])
+                else:
+                    client.insert_tablet(device, MEASUREMENTS, times, columns)
             except RETRYABLE:
                 # unknown or failed: these timestamps are never counted as acknowledged
                 at += 1
@@ -96,7 +100,7 @@ class Workload:
                     self.acknowledged[device].update(times)
                     self.ack_times[device].append(now)
                 self._stop.wait(PACE_S)
-            time_ += ROWS
+            time_ += self._row_count
         if client is not None:
             client.close()
 
@@ -182,14 +186,15 @@ def check_each_replica_alone(cluster: ProcessCluster, acknowledged: dict[str, se
     wait_caught_up(cluster)
 
 
-def test_kill_leaders_in_turn_under_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, ROWS], ids=["rows", "tablets"])
+def test_kill_leaders_in_turn_under_load(tmp_path: Path, rows: int) -> None:
     with process_cluster(tmp_path, 3) as cluster:
         groups = sorted(
             member.groupId for member in node_status(cluster.nodes[0].meta_port).members
         )
         gaps = []
-        with Workload(cluster) as load:
-            load.wait_for_progress(5)
+        with Workload(cluster, rows) as load:
+            load.wait_for_progress(10)
             for round_ in range(ROUNDS):
                 victim = cluster.leader_of(groups[round_ % len(groups)])
                 killed_at = time.monotonic()
@@ -210,10 +215,11 @@ def test_kill_leaders_in_turn_under_load(tmp_path: Path) -> None:
         cluster.stop()
 
 
-def test_all_nodes_killed_at_once_lose_nothing_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, ROWS], ids=["rows", "tablets"])
+def test_all_nodes_killed_at_once_lose_nothing_acknowledged(tmp_path: Path, rows: int) -> None:
     with process_cluster(tmp_path, 3) as cluster:
         for _ in range(3):
-            with Workload(cluster) as load:
+            with Workload(cluster, rows) as load:
                 load.wait_for_progress(20)
                 cluster.kill_all()
             for node in cluster.nodes:

@@ -9,6 +9,7 @@ import pytest
 from cluster.errors import ClusterError, NotLeader, Overloaded, Unavailable
 from cluster.member import inbox as inbox_module
 from cluster.member.inbox import Inbox
+from cluster.member.proposals import Notice
 from cluster.plan.codec import encode_plan
 from cluster.raft.events import Propose
 from cluster.raft.types import GroupId
@@ -104,6 +105,40 @@ def test_in_a_replicated_group_plans_of_clients_that_write_at_once_go_together(
             assert done.wait(WAIT_S)
             thread.join()
         assert seen == [3]
+
+
+def test_a_plan_that_nobody_waits_for_in_a_thread_waits_for_others_all_the_same(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
+    with GroupCluster(tmp_path, size=3) as cluster:
+        node = cluster.leader()
+        member = node.member
+        node.put(insert(1000, 1001))
+        seen = proposals_seen(member, monkeypatch)
+        told = threading.Semaphore(0)
+        notices = [Notice(lambda _: told.release()) for _ in range(6)]
+        payloads = [encode_plan(insert(number, number + 1)) for number in range(6)]
+        assert member.propose_for(notices[0], payloads[0]) == 0.0  # alone
+        node.log.write_here()
+        assert told.acquire(timeout=WAIT_S)
+        member._appender._peak = 3.2
+        asked = [member.propose_for(notices[n], payloads[n]) for n in (1, 2, 3)]
+        assert asked[0] > 0
+        assert asked[1:] == [None, 0.0]
+        node.log.write_here()
+        assert all(told.acquire(timeout=WAIT_S) for _ in range(3))
+        # those that don't become as many are appended when the time is up
+        member._appender._peak = 3.2
+        assert member.propose_for(notices[4], payloads[4]) > 0
+        assert member.propose_for(notices[5], payloads[5]) is None
+        node.log.write_here()
+        assert member.append_soon()
+        node.log.write_here()
+        assert all(told.acquire(timeout=WAIT_S) for _ in range(2))
+        assert not member.append_soon()
+        assert seen == [1, 3, 2]
+        assert [notice.result().refused for notice in notices] == [()] * 6
 
 
 class Proposers:

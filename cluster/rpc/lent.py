@@ -1,0 +1,210 @@
+"""A server's connection while the loop serves it.
+
+The connection's own thread lends it, and waits until it is given back: with what was received and
+not served, with what the peer did not take at once, or with work that may wait. So all that is
+rare, slow or wrong happens in one place: in that thread, as if it had never lent anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from cluster.rpc.loop import FrameLoop
+
+logger = logging.getLogger(__name__)
+
+MAX_QUICK_BYTES = 32 << 10
+"""Larger frames are a thread's."""
+_READ_BYTES = 64 << 10
+_IDLE_S = 1.0
+
+
+class LoopService(Protocol):
+    """What a server has the loop do."""
+
+    in_order: bool
+    """Whether a connection's requests are taken one after another, as its client may expect."""
+
+    def wants(self, payload: bytes) -> bool:
+        """Whether a request is of a kind that may be taken; by the connection's thread."""
+        ...
+
+    def take(self, lent: LentConnection, payload: bytes) -> bool:
+        """Carry a request out without waiting; False, or an error: nothing was done.
+
+        Then it is the thread's.
+
+        `began` of the connection is called for each that is taken, and `answer` or `hand_over`
+        once for each of these.
+        """
+        ...
+
+
+class LentConnection:
+    """Only used by the loop's thread, but for the constructor and `wait`.
+
+    Args:
+        rest: what was received already.
+        owner: what the service knows the connection by.
+
+    Attributes:
+        is_back: its thread has it again.
+        rest: received and not served.
+        unsent: answers that the peer has not taken yet.
+        work: makes the answer to a request that was taken; None: there is none left.
+    """
+
+    def __init__(
+        self,
+        loop: FrameLoop,
+        sock: socket.socket,
+        service: LoopService,
+        owner: object,
+        rest: bytes,
+    ) -> None:
+        self.owner = owner
+        self.rest = rest
+        self.unsent = b""
+        self.work: Callable[[], bytes] | None = None
+        self.used_at = loop.now
+        self._loop = loop
+        self._sock = sock
+        self._service = service
+        self._pending = 0
+        self._out: list[bytes] = []
+        self._leaving = False
+        self._taking = False
+        self.is_back = False
+        self._returned = threading.Lock()
+        self._returned.acquire()
+
+    def wait(self) -> None:
+        """Return when the connection is back."""
+        while not self._returned.acquire(timeout=_IDLE_S):
+            if self._loop.has_ended:
+                return
+
+    def begin(self) -> None:
+        """Serve it from now on."""
+        if self._loop.is_stopping:
+            self._leaving = True
+            self._maybe_return()
+            return
+        self.used_at = self._loop.now
+        self._loop.register(self._sock.fileno(), self._readable)
+        if self.rest:
+            self._take_frames()
+
+    def began(self) -> None:
+        """A request was taken that is not answered yet."""
+        self._pending += 1
+
+    def answer(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Send the answer to a request that was taken, with this round's others."""
+        if self.is_back:
+            return
+        self._pending -= 1
+        size = sum(map(len, parts))
+        if not self._out:
+            self._loop.flush_later(self._flush)
+        self._out.append(b"".join((size.to_bytes(4, "big"), *parts)))
+        if self._leaving:
+            self._maybe_return()
+        elif self.rest:
+            self._loop.call(self._take_frames)
+
+    def hand_over(self, work: Callable[[], bytes]) -> None:
+        """Have the connection's thread answer the request; only where they are in order."""
+        if not self.is_back:
+            self._pending -= 1
+            self.work = work
+            self.leave()
+
+    def leave(self) -> None:
+        """Give the connection back, once what was taken is answered."""
+        if not self._leaving:
+            self._leaving = True
+            self._loop.unregister(self._sock.fileno())
+            self._maybe_return()
+
+    def abandon(self) -> None:
+        """Give the connection back at once."""
+        self._pending = 0
+        self.leave()
+
+    def leave_if_idle(self, now: float) -> None:
+        """Give it back when nothing has come for a while: its thread knows how to wait."""
+        if not self._pending and now - self.used_at > _IDLE_S:
+            self.leave()
+
+    # ---- inside ----
+
+    def _readable(self, _mask: int) -> None:
+        try:
+            chunk = self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:  # the thread will see the same
+            self.leave()
+            return
+        self.used_at = self._loop.now
+        self.rest = self.rest + chunk if self.rest else chunk
+        self._take_frames()
+
+    def _take_frames(self) -> None:
+        data, at = self.rest, 0
+        total = len(data)
+        in_order = self._service.in_order
+        self._taking = True
+        while not self._leaving and not (in_order and self._pending) and total - at >= 4:
+            size = int.from_bytes(data[at : at + 4], "big")
+            end = at + 4 + size
+            if not 0 < size <= MAX_QUICK_BYTES:
+                self.leave()
+            elif end > total:
+                break
+            elif self._take(data[at + 4 : end]):
+                at = end
+            else:
+                self.leave()
+        self._taking = False
+        self.rest = data[at:] if at else data
+        if self._leaving:
+            self._maybe_return()
+        elif self.rest and (not (in_order and self._pending) or len(self.rest) > _READ_BYTES):
+            self.leave()  # a frame that comes in pieces, or a peer that does not wait
+
+    def _take(self, payload: bytes) -> bool:
+        try:
+            return self._service.take(self, payload)
+        except Exception as error:  # noqa: BLE001 - its thread finds the same, and says so
+            logger.debug("a request is left to its thread: %s: %s", type(error).__name__, error)
+            return False
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out = []
+        try:
+            sent = self._sock.send(data, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.leave()
+            return
+        if sent < len(data):  # its thread will wait for the peer
+            self._out = [data[sent:]]
+            self.leave()
+
+    def _maybe_return(self) -> None:
+        if self._leaving and not (self._pending or self._taking or self.is_back):
+            self.is_back = True
+            self.unsent, self._out = b"".join(self._out), []
+            self._returned.release()

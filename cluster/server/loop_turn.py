@@ -1,0 +1,76 @@
+"""What the loop does once in every round: has the log written for all that has come."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from cluster.log.node_log import NodeLog
+from cluster.member.proposals import Notice
+from cluster.member.raft_member import RaftMember
+from cluster.member.stream import PeerStreams
+from cluster.rpc.loop import FrameLoop
+
+logger = logging.getLogger(__name__)
+
+_SLOW_S = 0.1
+_SPARE_S = 1.0
+
+
+class LogTurn:
+    """Only used by the loop's thread.
+
+    The loop writes by itself, since to wake a thread costs as much; but not while the disk is slow:
+    what goes to other nodes does not need this one's.
+    """
+
+    def __init__(self, loop: FrameLoop, log: NodeLog, streams: PeerStreams) -> None:
+        self._loop = loop
+        self._log = log
+        self._streams = streams
+        self._stepped: dict[RaftMember, None] = {}
+        self._is_due = False
+        self._spared_until = 0.0
+        loop.each_turn(self._turn)
+
+    def stepped(self, member: RaftMember) -> None:
+        """A member took a message: it may have something to write, or to apply."""
+        self._stepped[member] = None
+
+    def propose(
+        self, member: RaftMember, notice: Notice, payload: bytes, plan: object | None
+    ) -> None:
+        """Have a plan appended, in this round or soon, together with others; see `propose_for`."""
+        wait_s = member.propose_for(notice, payload, plan)
+        if wait_s is None:
+            return
+        if wait_s:
+            self._loop.call_at(self._loop.now + wait_s, partial(self._release, member))
+        else:
+            self._is_due = True
+
+    def _release(self, member: RaftMember) -> None:
+        if member.append_soon():
+            self._is_due = True
+
+    def _turn(self) -> None:
+        if not self._is_due and not self._stepped:
+            return
+        log = self._log
+        if self._is_due:
+            log.feed(self._streams.flush)  # to the followers before the disk
+        stepped, self._stepped = self._stepped, {}
+        self._is_due = False
+        if self._loop.now < self._spared_until:
+            log.wake()
+            for member in stepped:
+                member.catch_up()
+        else:
+            try:
+                self._loop.away(log.write_here)
+            finally:
+                if log.last_write_s > _SLOW_S:
+                    self._spared_until = time.monotonic() + _SPARE_S
+                for member in stepped:
+                    member.catch_up()

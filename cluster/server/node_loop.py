@@ -1,0 +1,45 @@
+"""The parts of a node that share its loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.coordinator.coordinator import Coordinator
+from cluster.log.node_log import NodeLog
+from cluster.member.raft_member import RaftMember
+from cluster.member.stream import PeerStreams
+from cluster.raft.types import GroupId
+from cluster.rpc.loop import FrameLoop
+from cluster.rpc.server import LoopShare
+from cluster.server.loop_raft import LoopRaft
+from cluster.server.loop_rows import LoopRows
+from cluster.server.loop_turn import LogTurn
+from cluster.server.quick_inserts import QuickInserts
+
+
+class NodeLoop:
+    """Made before the servers.
+
+    Args:
+        loop: whose thread runs until after the servers have stopped.
+        log: of the node.
+        streams: of the node.
+    """
+
+    def __init__(self, loop: FrameLoop, log: NodeLog, streams: PeerStreams) -> None:
+        self._loop = loop
+        self._turn = LogTurn(loop, log, streams)
+        self._streams = streams
+
+    def share_of_nodes(
+        self, find_member: Callable[[GroupId], RaftMember | None], answer_timeout_s: float
+    ) -> LoopShare:
+        """Return the data server's share."""
+        return LoopShare(
+            self._loop, LoopRaft(self._loop, self._turn, find_member, answer_timeout_s)
+        )
+
+    def share_of_clients(self, quick: QuickInserts, coordinator: Coordinator) -> LoopShare:
+        """Return the client server's share."""
+        writer = coordinator.row_writer(self._loop, self._streams, self._turn.propose)
+        return LoopShare(self._loop, LoopRows(quick, writer))
