@@ -56,6 +56,24 @@ class WatchedCall:
             self._cut()
 
 
+class _Over:
+    """A call under way, within a block."""
+
+    __slots__ = ("_call", "_group_id", "_watch")
+
+    def __init__(self, watch: CallWatch, group_id: GroupId, call: WatchedCall) -> None:
+        self._watch = watch
+        self._group_id = group_id
+        self._call = call
+
+    def __enter__(self) -> WatchedCall:
+        self._watch._begin(self._group_id, self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        self._watch._end(self._group_id, self._call)
+
+
 class CallWatch:
     """The calls under way of one node's forwarder; thread-safe.
 
@@ -86,25 +104,23 @@ class CallWatch:
         self._idle = False
         self._stopped = threading.Event()
 
-    @contextmanager
-    def over(
-        self, group_id: GroupId, target: NodeId, deadline: Deadline | None = None
-    ) -> Iterator[WatchedCall]:
-        """Watch a call to the leader of a group for as long as the block lasts.
+    def over(self, group_id: GroupId, target: NodeId, deadline: Deadline | None = None) -> _Over:
+        """Watch a call to the leader of a group for as long as the block lasts; a context.
 
         With a deadline it is also cut soon after that was given up.
         """
-        call = WatchedCall(target, deadline)
+        return _Over(self, group_id, WatchedCall(target, deadline))
+
+    def _begin(self, group_id: GroupId, call: WatchedCall) -> None:
         with self._changed:
             self._calls.setdefault(group_id, set()).add(call)
             self._under_way += 1
             self._wake_locked()
-        try:
-            yield call
-        finally:
-            with self._changed:
-                self._calls[group_id].discard(call)
-                self._under_way -= 1
+
+    def _end(self, group_id: GroupId, call: WatchedCall) -> None:
+        with self._changed:
+            self._calls[group_id].discard(call)
+            self._under_way -= 1
 
     @contextmanager
     def seeking(self) -> Iterator[None]:

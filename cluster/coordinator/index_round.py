@@ -91,6 +91,11 @@ def _question(groups: tuple[GroupId, ...]) -> bytes:
     return encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups)))
 
 
+@lru_cache(maxsize=256)
+def _indexes(answer: bytes) -> tuple[int | None, ...]:
+    return tuple(decode_result(answer))
+
+
 def _by_node(leaders: Mapping[GroupId, NodeId]) -> Iterable[tuple[NodeId, list[GroupId]]]:
     """Return which groups to ask which node for.
 
@@ -109,7 +114,7 @@ def _finished(groups: Sequence[GroupId], call: BegunCall) -> dict[GroupId, int]:
         if response.status != StatusCode.SUCCESS:
             logger.debug("read indexes: %s", response.message)
             return {}
-        indexes = decode_result(response.result or b"")
+        indexes = _indexes(response.result or b"")
     except (RpcError, ClusterError) as error:
         logger.debug("read indexes: %s", error)
         return {}
