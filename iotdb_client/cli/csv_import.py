@@ -26,6 +26,8 @@ from iotdb_client.types import DataType
 _TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts")
 _GUESS_ROWS = 4096
 
+csv.field_size_limit(1 << 30)  # its own limit is 128 KiB, less than a text may have
+
 Progress = Callable[[int, int], None]
 """Receives bytes read and rows written so far."""
 

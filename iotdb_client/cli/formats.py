@@ -71,8 +71,8 @@ def _csv_lines(
 def csv_line(cells: Sequence[str]) -> str:
     """Return one line of CSV, without its end."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
-    return out.getvalue()[:-1]
+    csv.writer(out).writerow(cells)  # its own end of a line makes it quote both characters of that
+    return out.getvalue()[:-2]
 
 
 def _json_lines(

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from iotdb_client.cli.formats import csv_line
 from iotdb_client.cli.tables import cell_renderers
@@ -101,10 +101,29 @@ def export_result(
         progress: told of the rows written.
 
     Raises:
-        TransferProblem: the query has no rows to give, or `resume` does not fit.
+        TransferProblem: the query has no rows to give, the file can't be written, or `resume` does
+            not fit.
         Error: of the query; what was written stays in the part.
     """
     part = path.with_name(f"{path.name}.part")
+    try:
+        rows = _export(connection, sql, path, part, resume=resume, numbers=numbers, tell=progress)
+        part.replace(path)
+    except OSError as error:
+        raise TransferProblem(f"{path}: {error.strerror or error}") from error
+    return rows
+
+
+def _export(
+    connection: Connection,
+    sql: str,
+    path: Path,
+    part: Path,
+    *,
+    resume: bool,
+    numbers: bool,
+    tell: Rows,
+) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         if cursor.description is None:
@@ -112,13 +131,8 @@ def export_result(
         if path.suffix.lower() == ".parquet":
             if resume:
                 raise TransferProblem("a Parquet file is written in one go: leave --resume out")
-            rows = _export_parquet(cursor, connection.timestamp_precision, part, progress)
-        else:
-            rows = _export_csv(
-                cursor, connection, part, resume=resume, numbers=numbers, progress=progress
-            )
-    part.replace(path)
-    return rows
+            return _export_parquet(cursor, part, tell)
+        return _export_csv(cursor, connection, part, resume=resume, numbers=numbers, progress=tell)
 
 
 def _export_csv(
@@ -144,11 +158,11 @@ def _export_csv(
         )
 
     header = csv_line([column.name for column in description])
-    kept = _whole_lines(part, header) if resume and part.exists() else []
-    rows = max(0, len(kept) - 1)
+    kept = whole_records(part, header) if resume and part.exists() else Kept(0, "")
+    rows = max(0, kept.records - 1)
     if rows:
         before = _skip(cursor, rows)
-        if before is None or line(before) != kept[-1]:
+        if before is None or line(before) != kept.last:
             raise TransferProblem(
                 f"the query does not give the rows that are in {part}: delete it to start anew"
             )
@@ -164,25 +178,32 @@ def _export_csv(
     return rows
 
 
-def _whole_lines(part: Path, header: str) -> list[str]:
-    """Return the records of a part, and cut a torn one off."""
-    text = part.read_text(encoding="utf-8")
-    records: list[str] = []
-    at = 0
-    open_record = ""
-    while (end := text.find("\n", at)) >= 0:
-        open_record += text[at:end]
-        at = end + 1
-        if open_record.count('"') % 2:
-            open_record += "\n"  # a text with a line end in it
-            continue
-        records.append(open_record)
-        open_record = ""
-    whole = sum(len(record.encode()) + 1 for record in records)
+class Kept(NamedTuple):
+    """The whole records of a part: how many, the header among them, and the last one."""
+
+    records: int
+    last: str
+
+
+def whole_records(part: Path, header: str) -> Kept:
+    """Read a part, and cut a torn record off; raises TransferProblem when it has other columns."""
+    records = whole = quotes = 0
+    first: bytes | None = None
+    last = record = b""
+    with part.open("rb") as file:
+        for line in file:
+            record += line
+            quotes += line.count(b'"')
+            if not line.endswith(b"\n") or quotes % 2:
+                continue  # torn, or a text with the end of a line in it
+            records += 1
+            whole += len(record)
+            last, record, quotes = record[:-1], b"", 0
+            first = last if first is None else first
     os.truncate(part, whole)
-    if records and records[0] != header:
+    if first is not None and first != header.encode():
         raise TransferProblem(f"{part} has other columns: delete it to start anew")
-    return records
+    return Kept(records, last.decode("utf-8", "replace"))
 
 
 def _skip(cursor: Cursor, rows: int) -> tuple[Any, ...] | None:
@@ -197,7 +218,7 @@ def _skip(cursor: Cursor, rows: int) -> tuple[Any, ...] | None:
     return last
 
 
-def _export_parquet(cursor: Cursor, precision: str, part: Path, progress: Rows) -> int:
+def _export_parquet(cursor: Cursor, part: Path, progress: Rows) -> int:
     need("pyarrow", "arrow")
     parquet = need("pyarrow.parquet", "arrow")
     writer = None
@@ -243,14 +264,17 @@ def import_parquet(
         raise TransferProblem(f"{path}: {error}") from error
     total = source.metadata.num_rows
     done = skipped = place.rows()
-    for table in _tables(arrow, source, skipped):
-        try:
-            connection.insert_arrow(device, table, time_column=time_column, aligned=aligned)
-        except Error as error:
-            raise TransferProblem(f"rows from {done + 1} on: {error}") from error
-        done += table.num_rows
-        place.note(done)
-        progress(done, total)
+    try:
+        for table in _tables(arrow, source, skipped):
+            try:
+                connection.insert_arrow(device, table, time_column=time_column, aligned=aligned)
+            except Error as error:
+                raise TransferProblem(f"rows from {done + 1} on: {error}") from error
+            done += table.num_rows
+            place.note(done)
+            progress(done, total)
+    except (OSError, arrow.ArrowException) as error:
+        raise TransferProblem(f"{path}, rows from {done + 1} on: {error}") from error
     place.done()
     return done - skipped
 

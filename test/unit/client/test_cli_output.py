@@ -23,6 +23,7 @@ from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.cli.main import main
 from iotdb_client.cli.plot import plot_lines
 from iotdb_client.cli.shell import Cancelled, Shell
+from iotdb_client.cli.transfer import whole_records
 from iotdb_client.errors import ProgrammingError
 
 ROWS = Table(
@@ -338,3 +339,63 @@ def test_a_place_of_another_import_is_not_taken(folder, tmp_path):
     result = folder("import-csv", str(path), "--device", "root.i.d", "--resume")
     assert result.exit_code == 1
     assert "delete it to start anew" in result.stderr
+
+
+LINE_ENDS = ["a\rb", "c\r\nd", "\r", "e\nf", 'g"\r"', "h"]
+
+
+def test_texts_with_any_end_of_a_line_come_back(folder, tmp_path):
+    database = tmp_path / "db"
+    with iotdb_client.connect(database, zone="UTC") as connection:
+        connection.cursor().executemany(
+            "insert into root.l.d(time, t) values (?, ?)", list(enumerate(LINE_ENDS))
+        )
+    out, part = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    assert folder("export", "select t from root.l.d", str(out)).exit_code == 0
+    whole = out.read_bytes()
+    # what was written before is kept to the byte, wherever the run was ended
+    for end in range(len(whole)):
+        part.write_bytes(whole[:end])
+        cut = _kept_of_a_part(part)
+        assert whole.startswith(cut)
+        records = list(csv.reader(io.StringIO(cut.decode(), newline=""), strict=True))
+        assert [len(record) for record in records] == [2] * len(records)
+    part.write_bytes(whole[:-3])
+    assert folder("export", "select t from root.l.d", str(out), "--resume").exit_code == 0
+    assert out.read_bytes() == whole
+    back = folder("import-csv", str(out), "--device", "root.m.d", "--measurements", "t")
+    assert back.exit_code == 0, back.output
+    with iotdb_client.connect(database, zone="UTC") as connection:
+        rows = connection.cursor().execute("select t from root.m.d").fetchall()
+    assert [text for _, text in rows] == LINE_ENDS
+
+
+def _kept_of_a_part(part):
+    whole_records(part, "Time,root.l.d.t")
+    return part.read_bytes()
+
+
+def test_long_texts_are_imported(folder, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text(f"time,t\n1,{'x' * 200_000}\n")
+    done = folder("import-csv", str(path), "--device", "root.n.d")
+    assert done.exit_code == 0, done.output
+
+
+def test_files_that_cannot_be_written_or_read_are_told(folder, tmp_path):
+    missing = tmp_path / "none" / "out"
+    for name in ("out.csv", "out.parquet"):
+        result = folder("export", "select s from root.a.d", str(missing.with_name(name)))
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert name in result.stderr
+    torn = tmp_path / "in.parquet"
+    table = pa.table({"Time": list(range(200_000)), "s": list(range(200_000))})
+    pq.write_table(table, torn, compression="none", use_dictionary=False)
+    data = bytearray(torn.read_bytes())
+    data[4:2000] = bytes(1996)
+    torn.write_bytes(data)
+    result = folder("import-parquet", str(torn), "--device", "root.o.d")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "in.parquet" in result.stderr
