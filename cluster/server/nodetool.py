@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 from thrift.Thrift import TApplicationException
@@ -441,7 +441,9 @@ def verify_data(asked: _Asked, /, *, folder: Path | None, as_json: bool) -> None
         else:
             report = engine_verify.verify(_engine_folder(folder))
             plain, text = report.to_json(), report.lines()
-    except (EngineError, RpcError) as error:
+    except RpcError as error:
+        _end_without_answer(error)
+    except EngineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED)
     _print(asked.as_json or as_json, plain, text)
@@ -478,15 +480,20 @@ def _ask(asked: _Asked) -> View:
     try:
         return ask_cluster(asked.host, asked.port, asked.timeout_s)
     except RpcError as error:
-        cause = error.__cause__
-        if not isinstance(cause, TApplicationException):
-            click.echo(f"error: {error}", err=True)
-            sys.exit(UNREACHABLE)
-        hint = ""
-        if cause.type == TApplicationException.UNKNOWN_METHOD:
-            hint = "; -p is a node's meta port (internal_meta_port, 9003 by default)"
-        click.echo(f"error: {error}{hint}", err=True)
-        sys.exit(REFUSED)
+        _end_without_answer(error)
+
+
+def _end_without_answer(error: RpcError) -> NoReturn:
+    """Say why a node gave no answer, and leave: it is out of reach, or it refused."""
+    cause = error.__cause__
+    if not isinstance(cause, TApplicationException):
+        click.echo(f"error: {error}", err=True)
+        sys.exit(UNREACHABLE)
+    hint = ""
+    if cause.type == TApplicationException.UNKNOWN_METHOD:
+        hint = "; -p is a node's meta port (internal_meta_port, 9003 by default)"
+    click.echo(f"error: {error}{hint}", err=True)
+    sys.exit(REFUSED)
 
 
 def _print(as_json: bool, report: dict[str, Any], lines: list[str]) -> None:

@@ -219,3 +219,11 @@ def test_a_node_verifies_once_at_a_time(cluster, capsys):
     code, _, err = run(capsys, "-p", str(ports[0]), "verify")
     assert (code, seen) == (1, ["this node is verifying already"])
     assert "the disk is gone" in err
+
+
+def test_verify_of_a_node_that_is_out_of_reach(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    code, _, err = run(capsys, "-p", str(port), "verify")
+    assert code == 2
+    assert str(port) in err
