@@ -7,7 +7,7 @@ from enum import Enum
 from functools import partial
 from itertools import product
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from cluster.errors import ClusterError
 from cluster.query.aggregates import AGGREGATE_FUNCTIONS, MODERN_AGGREGATES, AggregateFunction
@@ -237,17 +237,28 @@ def _kinds(expression: Expression) -> list[ItemKind]:
         case Operation():
             return [kind for operand in expression.operands for kind in _kinds(operand)]
         case TimeExpression():
-            raise metadata_error("time is no column: it can be compared with constants in WHERE")
+            raise metadata_error("time is no column: it can be tested in WHERE")
 
 
 class Binder:
-    """Binds expressions; `match` says what paths stand for, `functions` finds those of users."""
+    """Binds expressions.
+
+    Args:
+        match: says what paths stand for.
+        functions: finds those of users.
+        with_time: whether the time of the row is a column, too.
+    """
 
     def __init__(
-        self, match: PathMatcher, functions: Callable[[str], Bind | None] | None = None
+        self,
+        match: PathMatcher,
+        functions: Callable[[str], Bind | None] | None = None,
+        *,
+        with_time: bool = False,
     ) -> None:
         self._match = match
         self._functions = functions
+        self._with_time = with_time
 
     def bind(self, expression: Expression) -> list[Bound]:
         """Return all bound forms: the product over the matches of its paths, the left outermost.
@@ -277,9 +288,9 @@ class Binder:
             case Operation():
                 return self._operations(expression)
             case TimeExpression():
-                raise metadata_error(
-                    "time is no column: it can be compared with constants in WHERE"
-                )
+                if self._with_time:
+                    return [TimeLeaf()]
+                raise metadata_error("time is no column: it can be tested in WHERE")
 
     def _operations(self, operation: Operation) -> list[Bound]:
         """Bind an operator of 1.x; constants among its operands are no columns of the rows."""
@@ -383,8 +394,10 @@ def _constant(expression: ConstantExpression) -> ConstantLeaf:
         return ConstantLeaf(float(text), expression.text)
     if kind is LiteralKind.NAN:
         return ConstantLeaf(float("nan"), expression.text)
-    data_type = DataType.BOOLEAN if kind is LiteralKind.BOOLEAN else DataType.TEXT
-    return ConstantLeaf(0.0, expression.text, data_type=data_type)
+    if kind is LiteralKind.BOOLEAN:
+        true = float(text.lower() == "true")
+        return ConstantLeaf(true, expression.text, data_type=DataType.BOOLEAN)
+    return ConstantLeaf(0.0, expression.text, data_type=DataType.TEXT)
 
 
 def _bound_operation(
@@ -490,6 +503,9 @@ def shown_path(series: SeriesInfo, pattern: str) -> str:
     return series.path if series.measurement == alias else f"{series.device}.{alias}"
 
 
+_Cut = TypeVar("_Cut")
+
+
 class Output(NamedTuple):
     """One column of the answer."""
 
@@ -517,7 +533,7 @@ def bind_items(
     return outputs
 
 
-def cut_columns(columns: list[Output], limit: int | None, offset: int) -> list[Output]:
+def cut_columns(columns: Sequence[_Cut], limit: int | None, offset: int) -> list[_Cut]:
     """Apply SLIMIT and SOFFSET.
 
     Raises:
@@ -528,4 +544,4 @@ def cut_columns(columns: list[Output], limit: int | None, offset: int) -> list[O
             f"The value of SOFFSET ({offset}) is equal to or exceeds the number of sequences "
             f"({len(columns)}) that can actually be returned."
         )
-    return columns[offset : None if limit is None else offset + limit]
+    return list(columns[offset : None if limit is None else offset + limit])

@@ -13,7 +13,7 @@ from cluster.query.aggregates import AggregateFunction, FunctionCells
 from cluster.query.aggregation import AggregateSource, needs_of, reversed_rows, rows_of
 from cluster.query.align import joined, nulls
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import ItemKind, SeriesResolver, aggregate_of
+from cluster.query.binding import ItemKind, SeriesResolver, aggregate_of, cut_columns
 from cluster.query.checks import fill_time
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
@@ -142,7 +142,7 @@ class DeviceSelection:
         aliases: dict[str, str] = {}
         expanded: list[tuple[str, AggregateFunction | None, str]] = []
         for item, (measurement, function) in zip(self._select.items, items, strict=True):
-            names = _expanded(measurement, devices)
+            names = self._expanded(measurement, devices)
             if item.alias is not None and len(names) != 1:
                 raise query_error(f"alias {item.alias} can only be matched with one time series")
             for name in names:
@@ -151,20 +151,25 @@ class DeviceSelection:
                     aliases[title] = item.alias
                 expanded.append((name, function, title))
         select = self._select
-        if select.series_offset and select.series_offset >= len(expanded):
-            raise query_error(
-                f"The value of SOFFSET ({select.series_offset}) is equal to or exceeds the number "
-                f"of sequences ({len(expanded)}) that can actually be returned."
-            )
-        stop = None
-        if select.series_limit is not None:
-            stop = select.series_offset + select.series_limit
         return [
             DeviceColumn(
                 aliases.get(title, title), name, function, _common_type(name, function, devices)
             )
-            for name, function, title in expanded[select.series_offset : stop]
+            for name, function, title in cut_columns(
+                expanded, select.series_limit, select.series_offset
+            )
         ]
+
+    def _expanded(self, measurement: str, devices: Sequence[_Device]) -> list[str]:
+        """Return the measurements of an item: those of all devices, by first appearance."""
+        if not is_wildcard(measurement):
+            return [measurement]
+        found: dict[str, list[str]] = {device.path: [] for device in devices}
+        for prefix in self._select.prefixes:
+            for series in self._resolver.match(f"{prefix}.{measurement}"):
+                if series.device in found:
+                    found[series.device].append(series.measurement)
+        return list(dict.fromkeys(name for names in found.values() for name in names))
 
     def _listed(self, column: Expression | str, devices: Sequence[_Device]) -> list[str]:
         """Return the names that a column of WITHOUT NULL stands for: none if no device has it."""
@@ -204,7 +209,7 @@ class DeviceSelection:
             return self._filter_series(path).get(device.path, ())
 
         try:
-            return plan_where(self._select.where, match, columns)
+            return plan_where(self._select.where, match, columns, modern=self._select.modern)
         except UnknownFilterPathError:
             return None
 
@@ -433,19 +438,6 @@ def _called(series: SeriesInfo, measurement: str) -> str:
     if not is_wildcard(measurement) and series.measurement != measurement:
         return measurement
     return series.measurement
-
-
-def _expanded(measurement: str, devices: Sequence[_Device]) -> list[str]:
-    """Return the measurements of an item: those of all devices, by first appearance."""
-    if not is_wildcard(measurement):
-        return [measurement]
-    pattern = PathPattern(("root", measurement))
-    names: dict[str, None] = {}
-    for device in devices:
-        for series in device.series.values():
-            if pattern.matches(("root", series.measurement)):
-                names[series.measurement] = None
-    return list(names)
 
 
 def _title(expression: Expression, measurement: str) -> str:

@@ -18,6 +18,7 @@ from cluster.query.binding import (
     SeriesResolver,
     aggregate_of,
     condition_paths,
+    cut_columns,
     is_row_aggregate,
     paths_of,
 )
@@ -60,11 +61,7 @@ class ModernDeviceSelection:
         select = self._select
         devices = self._devices()
         items = self._items(devices)
-        if select.series_limit is not None or select.series_offset:
-            stop = None
-            if select.series_limit is not None:
-                stop = select.series_offset + select.series_limit
-            items = items[select.series_offset : stop]
+        items = cut_columns(items, select.series_limit, select.series_offset)
         planned = [plan for device in devices if (plan := self._plan(device, items)) is not None]
         types = self._types(planned, items)
         names = [item.alias or listed_text(item.expression) for item in items]
@@ -117,10 +114,11 @@ class ModernDeviceSelection:
         return items
 
     def _plan(self, device: str, items: Sequence[SelectItem]) -> _Planned | None:
-        """Return the query of a device; None when it lacks what the items or WHERE read."""
+        """Return the query of a device; None when it lacks what the items or conditions read."""
         select = self._select
         filters = list(condition_paths(select.where))
-        filters += paths_of(select.rest) if select.rest is not None else ()
+        for part in (select.rest, select.having):
+            filters += paths_of(part) if part is not None else ()
         if select.segments is not None and select.segments.control is not None:
             filters += paths_of(select.segments.control)
         if not all(self._has(device, path) for path in filters):

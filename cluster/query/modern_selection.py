@@ -94,6 +94,7 @@ class ModernSelection(Selection):
         outputs = self._outputs()
         if not outputs:
             self._where(SeriesColumns())
+            self._bound_rest()
             return ResultSet([], [], [], iter(()))
         self._tests = self._bound_rest()
         self._control = self._bound_control()
@@ -152,8 +153,9 @@ class ModernSelection(Selection):
 
     # ---- binding ----
 
-    def _binder(self) -> Binder:
-        return Binder(_anywhere(self._select.prefixes, self), self._context.functions)
+    def _binder(self, *, with_time: bool = False) -> Binder:
+        match = _anywhere(self._select.prefixes, self)
+        return Binder(match, self._context.functions, with_time=with_time)
 
     def match(self, pattern: str) -> Sequence[SeriesInfo]:
         """Return the series of a full path or pattern."""
@@ -164,7 +166,7 @@ class ModernSelection(Selection):
         rest = self._select.rest
         if rest is None:
             return []
-        bound = self._binder().bind(rest)
+        bound = self._binder(with_time=True).bind(rest)
         if not bound:
             raise unknown_in_where(listed_text(rest))
         for test in bound:
@@ -195,6 +197,8 @@ class ModernSelection(Selection):
         if having is None:
             return []
         bound = self._binder().bind(having)
+        if not bound:
+            raise query_error(f"Unknown time series {listed_text(having)} in `having clause`")
         for test in bound:
             _check_boolean(test, "HAVING")
             if any(isinstance(leaf, SeriesLeaf) for leaf in leaves(test)):

@@ -27,7 +27,7 @@ from cluster.query.expressions import (
     series_of,
 )
 from cluster.query.group_by import WindowSeries
-from cluster.query.level import LevelColumn, bind_levels, grouped_names, read_levels
+from cluster.query.level import bind_levels, grouped_names, read_levels
 from cluster.query.result import ResultSet, limited
 from cluster.query.rows import RowSource, reordered
 from cluster.query.where import (
@@ -115,7 +115,7 @@ class Selection:
     def _where(self, columns: SeriesColumns) -> PlannedWhere:
         match = match_filter_path(self._select.prefixes, self._resolver.match)
         try:
-            return plan_where(self._select.where, match, columns)
+            return plan_where(self._select.where, match, columns, modern=self._select.modern)
         except UnknownFilterPathError as error:
             raise unknown_in_where(str(error)) from None
 
@@ -235,7 +235,7 @@ class Selection:
         select = self._select
         match = match_over(select.prefixes, self._resolver)
         grouped = bind_levels(select.items, match, select.levels)
-        cut = _cut_levels(grouped, select)
+        cut = cut_columns(grouped, select.series_limit, select.series_offset)
         columns = SeriesColumns()
         for column in cut:
             for info in column.members:
@@ -271,17 +271,6 @@ class Selection:
             batches=limited(batches, select.offset, select.limit),
             ignore_time=windows is None,
         )
-
-
-def _cut_levels(columns: list[LevelColumn], select: Select) -> list[LevelColumn]:
-    offset = select.series_offset
-    if offset and offset >= len(columns):
-        raise query_error(
-            f"The value of SOFFSET ({offset}) is equal to or exceeds the number of sequences "
-            f"({len(columns)}) that can actually be returned."
-        )
-    limit = select.series_limit
-    return columns[offset : None if limit is None else offset + limit]
 
 
 def counts_among(expressions: Sequence[Bound]) -> list[bool]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cluster.query.errors import query_error
+from cluster.query.modern_constants import compare_test, in_test
 from cluster.scan.filters import (
     AllOf,
     AnyOf,
@@ -100,7 +101,11 @@ class UnknownFilterPathError(Exception):
 
 
 def plan_where(
-    condition: Condition | None, match: MatchFilterPath, columns: SeriesColumns
+    condition: Condition | None,
+    match: MatchFilterPath,
+    columns: SeriesColumns,
+    *,
+    modern: bool = False,
 ) -> PlannedWhere:
     """Plan a WHERE clause.
 
@@ -108,6 +113,8 @@ def plan_where(
         condition: the clause; None: there is none.
         match: finds the series of its paths.
         columns: gets the series that have to be read for it.
+        modern: whether it means what it does in 1.x: constants of any numeric type, order of texts,
+            and a negated test of several series has to hold for each of them.
 
     Raises:
         UnknownFilterPathError: a path matches nothing.
@@ -115,7 +122,7 @@ def plan_where(
     """
     if condition is None:
         return EVERYTHING
-    return _split(_Planner(match, columns).plan(condition, negated=False))
+    return _split(_Planner(match, columns, modern).plan(condition, negated=False))
 
 
 def times_around(condition: Condition | None) -> tuple[int, int]:
@@ -166,9 +173,10 @@ def _split(planned: RowFilter) -> PlannedWhere:
 
 
 class _Planner:
-    def __init__(self, match: MatchFilterPath, columns: SeriesColumns) -> None:
+    def __init__(self, match: MatchFilterPath, columns: SeriesColumns, modern: bool) -> None:
         self._match = match
         self._columns = columns
+        self._modern = modern
 
     def plan(self, condition: Condition, *, negated: bool) -> RowFilter:
         match condition:
@@ -185,12 +193,15 @@ class _Planner:
                 return self._value_filters(condition, negated)
 
     def _value_filters(self, condition: ValueCondition, negated: bool) -> RowFilter:
-        """Return the conjunction over all series that the path stands for (negated: of none)."""
+        """Return the conjunction over all series that the path stands for.
+
+        Negated, that is a disjunction; in 1.x the negation itself stands for each series.
+        """
         found = self._match(condition.path)
         if not found:
             raise UnknownFilterPathError(condition.path)
         filters = [self._value_filter(condition, series, negated) for series in found]
-        return combine(AnyOf if negated else AllOf, filters)
+        return combine(AnyOf if negated and not self._modern else AllOf, filters)
 
     def _value_filter(
         self, condition: ValueCondition, series: SeriesInfo, negated: bool
@@ -200,18 +211,20 @@ class _Planner:
             negated = False
         elif isinstance(condition, ValueIn):
             negated = negated is not condition.negated
-        test = value_test(condition, series)
+        test = value_test(condition, series, modern=self._modern)
         return ValueFilter(self._columns.number_of(series), test, negated)
 
 
-def value_test(condition: ValueCondition, series: SeriesInfo) -> ValueTest:
-    """Return the test of a condition (negation aside) for one series.
+def value_test(condition: ValueCondition, series: SeriesInfo, *, modern: bool = False) -> ValueTest:
+    """Return the test of a condition (negation aside) for one series; `modern` as `plan_where`.
 
     Raises:
         ClusterError: QUERY_PROCESS_ERROR: a constant is no value of the series' type, the type
             does not know the test, or a regular expression is none.
     """
     match condition:
+        case ValueCompare() | ValueIn() if modern:
+            return _modern_test(condition, series)
         case ValueCompare():
             if series.data_type is DataType.TEXT and condition.op not in (
                 Comparison.EQ,
@@ -238,6 +251,15 @@ def value_test(condition: ValueCondition, series: SeriesInfo) -> ValueTest:
             except ValueError as error:
                 raise query_error(str(error)) from error
             return RegexpTest(condition.pattern)
+
+
+def _modern_test(condition: ValueCompare | ValueIn, series: SeriesInfo) -> ValueTest:
+    try:
+        if isinstance(condition, ValueIn):
+            return in_test(series.data_type, condition.literals)
+        return compare_test(series.data_type, Operator(int(condition.op)), condition.literal)
+    except ValueError as error:
+        raise query_error(f"{error} (in the where clause, for {series.path})") from error
 
 
 def _constant(series: SeriesInfo, literal: Literal) -> Constant:

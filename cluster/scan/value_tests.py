@@ -6,6 +6,7 @@ NaN is compared as Java does: equal to itself and greater than every other numbe
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,13 +46,21 @@ _UFUNCS: dict[Operator, np.ufunc] = {
     Operator.GT: np.greater,
     Operator.GE: np.greater_equal,
 }
+_OF_TEXTS: dict[Operator, Callable[[Any, Any], bool]] = {
+    Operator.EQ: operator.eq,
+    Operator.NE: operator.ne,
+    Operator.LT: operator.lt,
+    Operator.LE: operator.le,
+    Operator.GT: operator.gt,
+    Operator.GE: operator.ge,
+}
 _WITH_NAN = (Operator.GT, Operator.GE)
 """Operators that a NaN value passes against any other number (`!=` does so by itself)."""
 
 
 @dataclass(frozen=True)
 class CompareTest:
-    """`value <op> constant`; the constant is of the series' type, TEXT knows EQ and NE only."""
+    """`value <op> constant` of the series' type; texts have the order of their bytes."""
 
     data_type: DataType
     op: Operator
@@ -144,8 +153,8 @@ _kept_regexps = lru_cache(maxsize=64)(_compile)
 def _compare(test: CompareTest) -> ArrayTest:
     op, constant = test.op, test.constant
     if test.data_type is DataType.TEXT:
-        equal = op is Operator.EQ
-        return lambda values: _of_texts(values, lambda value: (value == constant) is equal)
+        compare = _OF_TEXTS[op]
+        return lambda values: _of_texts(values, lambda value: compare(value, constant))
     if isinstance(constant, float) and math.isnan(constant):
         return _nan_test(op)
     ufunc = _UFUNCS[op]

@@ -204,14 +204,12 @@ def split_where(expression: Expression) -> tuple[Condition | None, Expression | 
         return condition, None
     if not isinstance(expression, Operation) or expression.operator is not Operator.AND:
         return None, expression
-    known = []
-    left = []
+    known: list[Condition] = []
+    left: list[Expression] = []
     for operand in expression.operands:
-        found = condition_or_none(operand)
-        if found is None:
-            left.append(operand)
-        else:
-            known.append(found)
+        found, remaining = split_where(operand)
+        known += () if found is None else (found,)
+        left += () if remaining is None else (remaining,)
     rest = left[0] if len(left) == 1 else Operation(Operator.AND, tuple(left))
     if not known:
         return None, rest

@@ -210,7 +210,7 @@ def _parse_tree(sql: str, grammar: _LazyGrammar) -> Tree[Token]:
         start = match.start(kind)
         position = match.end()
         terminal = _terminal(kind, text, keywords, choices)
-        if terminal in _MODIFIERS and _NAME_BEFORE.match(sql, position):
+        if terminal in _MODIFIERS and "ID" in choices and _NAME_BEFORE.match(sql, position):
             terminal = "ID"
         if terminal == "NOW" and "ID" in choices and not _OPENS.match(sql, position):
             terminal = "ID"

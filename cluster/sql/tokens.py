@@ -22,9 +22,10 @@ _DATETIME_PATTERN = (
 _NOT_ID = f"(?![{ID_CHARACTERS}])"
 _AFTER_PARTIAL = (
     r"(?=[ \t\r\n]*(?:[,;.)=<>!]|\Z|(?i:from|as|into|where|with|limit|offset|slimit|soffset|order"
-    rf"|group|fill|align|disable|without|true|false|like|regexp|in|not|contains){_NOT_ID}))"
+    r"|group|fill|align|disable|without|true|false|like|regexp|in|not|contains|between|is|and|or"
+    rf"){_NOT_ID})|[ \t\r\n]+(?i:having|level|asc|desc|nulls|when|then|else|end){_NOT_ID})"
 )
-"""`ab*` is one node where no operand of a multiplication can follow."""
+"""`ab*` is one node where no operand of a multiplication can follow; names such as `level` may."""
 
 _PARTIALS = [
     ("PARTIAL_END", rf"[{ID_CHARACTERS}]+\*{_AFTER_PARTIAL}"),

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.query.functions.function import FunctionError, ImmediateFunction, RowStep, Times
+from cluster.query.modern_constants import compare_test
 from cluster.scan.regexps import Regexp
-from cluster.scan.value_tests import LikePattern
+from cluster.scan.value_tests import LikePattern, compiled
+from cluster.scan.value_tests import Operator as ScanOperator
 from cluster.scan.windows import NUMERIC_TYPES
 from cluster.sql.statements.expressions import Operator
 from cluster.sql.statements.literals import Literal, LiteralKind
@@ -39,6 +41,7 @@ class Operand(NamedTuple):
     data_type: DataType
     place: int | None
     value: Any = None
+    literal: Literal | None = None
 
     def read(self, columns: Sequence[Column], count: int) -> tuple[Any, _Mask | None]:
         """Return values of all rows, and which are valid (None: all)."""
@@ -61,9 +64,9 @@ def constant_operand(literal: Literal) -> Operand:
     """
     match literal.kind:
         case LiteralKind.NUMBER:
-            return Operand(DataType.DOUBLE, None, float(literal.text))
+            return Operand(DataType.DOUBLE, None, float(literal.text), literal)
         case LiteralKind.NAN:
-            return Operand(DataType.DOUBLE, None, float("nan"))
+            return Operand(DataType.DOUBLE, None, float("nan"), literal)
         case LiteralKind.BOOLEAN:
             return Operand(DataType.BOOLEAN, None, literal.text.lower() == "true")
         case LiteralKind.STRING:
@@ -132,6 +135,8 @@ def _comparison(operator: Operator, left: Operand, right: Operand) -> _Compute:
     numeric = left.data_type in NUMERIC_TYPES and right.data_type in NUMERIC_TYPES
     if not numeric and left.data_type is not right.data_type:
         raise FunctionError(f"{left.data_type.name} and {right.data_type.name} can't be compared")
+    if numeric and (left.place is None) is not (right.place is None):
+        return _constant_comparison(operator, left, right)
     exact = left.data_type in _INTEGERS and right.data_type in _INTEGERS
     ufunc = _UFUNCS[operator]
 
@@ -140,10 +145,44 @@ def _comparison(operator: Operator, left: Operand, right: Operand) -> _Compute:
         b, b_valid = right.read(columns, count)
         if numeric and not exact:
             a, b = a.astype(np.float64), b.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            return ufunc(a, b).astype(np.bool_), _and(a_valid, b_valid)
+            return _numbers_compared(operator, a, b), _and(a_valid, b_valid)
+        return ufunc(a, b).astype(np.bool_), _and(a_valid, b_valid)
 
     return compute
+
+
+_TURNED = {
+    Operator.LT: Operator.GT,
+    Operator.GT: Operator.LT,
+    Operator.LE: Operator.GE,
+    Operator.GE: Operator.LE,
+}
+
+
+def _constant_comparison(operator: Operator, left: Operand, right: Operand) -> _Compute:
+    """Return the comparison of a column with a number, the one that WHERE makes at the points."""
+    column, constant = left, right
+    if left.place is None:
+        column, constant, operator = right, left, _TURNED.get(operator, operator)
+    assert constant.literal is not None
+    test = compiled(compare_test(column.data_type, ScanOperator[operator.name], constant.literal))
+
+    def compute(columns: Sequence[Column], count: int) -> tuple[Any, _Mask | None]:
+        values, valid = column.read(columns, count)
+        return test(values), valid
+
+    return compute
+
+
+def _numbers_compared(operator: Operator, a: Any, b: Any) -> _Mask:  # noqa: ANN401
+    """Compare numbers of which some may be NaN: equal to itself, above all others."""
+    with np.errstate(invalid="ignore"):
+        result: _Mask = _UFUNCS[operator](a, b)
+    odd = np.isnan(a) | np.isnan(b)
+    if odd.any():
+        # 1 stands for NaN, 0 for any other number
+        result = np.where(odd, _UFUNCS[operator](np.isnan(a), np.isnan(b)), result)
+    return result
 
 
 def _and(a: _Mask | None, b: _Mask | None) -> _Mask | None:

@@ -13,7 +13,12 @@ from cluster.sql import tokens
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import keywords, parse
 from cluster.sql.statements.data import DeleteData, Insert
-from cluster.sql.statements.expressions import ConstantExpression, FunctionCall, PathExpression
+from cluster.sql.statements.expressions import (
+    BinaryExpression,
+    ConstantExpression,
+    FunctionCall,
+    PathExpression,
+)
 from cluster.sql.statements.families import is_query
 from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.statements.schema import CreateAlignedTimeseries, CreateTimeseries
@@ -323,3 +328,24 @@ def test_a_clause_that_was_taken_for_a_name_is_what_is_told(sql, told):
 
 def test_clauses_may_still_be_names():
     parse("select from, where from root.sg.limit", ParseContext(zone="Z", now=0, precision="ms"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(s) FROM root.a.d* HAVING count(s) > 1",
+        "SELECT s FROM root.a.d WHERE s* AND t* OR u* IS NULL",
+        "SELECT CASE WHEN s* THEN t* ELSE u* END FROM root.a.d",
+        "SELECT s FROM root.a.d WHERE s* BETWEEN 1 AND 2 ORDER BY s* DESC, t* NULLS LAST, u",
+        "SELECT last FROM root.a.d ORDER BY last NULLS LAST, s",
+        "COUNT NODES root.a.d* LEVEL=2",
+        "COUNT TIMESERIES root.a.d* GROUP BY LEVEL=2",
+    ],
+)
+def test_words_behind_a_part_of_a_name(sql):
+    parse(sql, ParseContext(modern=True))
+
+
+def test_a_product_with_a_name_that_is_a_word_elsewhere():
+    (item,) = parse("SELECT s*level FROM root.a.d", ParseContext()).items
+    assert isinstance(item.expression, BinaryExpression)
