@@ -195,6 +195,13 @@ class LocalDatabase:
         """Release the engine."""
         self._engine.close(flush=False)
 
+    def settle(self, *, merged: bool = False) -> None:
+        """Store what is in memory, and merge what is stored."""
+        for number in self.access.data:
+            self._engine.region(number).flush()
+            if merged:
+                self._engine.compact(number, full=True, wait=True)
+
     def node_report(self, running: RunningQueries) -> NodeReport:
         """Return what SHOW statements tell of this node."""
         return NodeReport(
