@@ -19,8 +19,8 @@ from cluster.raft.types import NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.loop import FrameLoop
+from harness.forwarders import create, forwarder, write
 from harness.group_cluster import GROUP, GroupCluster, wait_until
-from unit.coordinator.test_forwarder import create, forwarder, write
 
 WAIT_S = 20.0
 
