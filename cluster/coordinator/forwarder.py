@@ -18,11 +18,18 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 from cluster.coordinator.call_watch import LONG_S, CallWatch
+from cluster.coordinator.errand import (
+    READ_METHOD,
+    WRITE_METHOD,
+    Errand,
+    Found,
+    Payload,
+    outcome_of,
+)
 from cluster.coordinator.reach import Reach
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode, Unavailable
 from cluster.member.meta_member import META_GROUP_ID
@@ -34,15 +41,12 @@ from cluster.plan.request_id import RequestId, RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline, QueryDeadline
-from cluster.rpc.gen.cluster.ttypes import ExecuteRequest, ExecuteResponse
+from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
 from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Payload = Callable[[], bytes]
-"""Makes the byte form of a request, when another node is to be asked."""
 
 _PAUSE_S = 0.05
 _PATIENCE_S = 3.0
@@ -53,45 +57,6 @@ _DETOUR_PAUSE_S = 0.5
 _LEADER_QUESTION_S = 0.5
 _NEAR_S = 5.0
 _MAX_TIMEOUT_MS = 3_600_000
-WRITE_METHOD = "executeNonQueryPlan"
-_READ_METHOD = "executeRead"
-
-
-class Found(NamedTuple, Generic[T]):
-    """An answer, which may be None."""
-
-    value: T
-
-
-@dataclass
-class _Errand(Generic[T]):
-    """A request on its way to the leader.
-
-    Attributes:
-        hint: who leads, by the last refusal; 0: nobody was named.
-        tried: whom there is no point in asking again in this round.
-        is_mute: who leads is known, and mute.
-        is_lost: its first round has failed.
-        detour_at: not before then another detour.
-        began: when it set out, on the monotonic clock.
-    """
-
-    group_id: GroupId
-    method: str
-    payload: Payload
-    deadline: Deadline
-    decode: Callable[[bytes], T]
-    hint: NodeId = NO_NODE
-    tried: set[NodeId] = field(default_factory=set)
-    is_mute: bool = False
-    is_lost: bool = False
-    detour_at: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    def seeks_detour(self) -> bool:
-        """Whether it is time to ask others to pass the request on."""
-        now = time.monotonic()
-        return (self.is_mute or now - self.began >= LONG_S) and now >= self.detour_at
 
 
 class Forwarder:
@@ -162,7 +127,7 @@ class Forwarder:
             try:
                 response = self.pool_of(group_id).call(
                     node_id,
-                    _READ_METHOD,
+                    READ_METHOD,
                     self.request_of(group_id, encode_read(AppliedIndexRead()), deadline),
                     deadline=deadline,
                 )
@@ -240,7 +205,7 @@ class Forwarder:
         decode: Callable[[bytes], T],
     ) -> T:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
-        return self._on_leader(group_id, _READ_METHOD, payload, deadline, local, decode)
+        return self._on_leader(group_id, READ_METHOD, payload, deadline, local, decode)
 
     def member_here(self, group_id: GroupId) -> RaftMember | None:
         """Return this node's member of a group, None where there is none."""
@@ -289,7 +254,7 @@ class Forwarder:
             try:
                 with self.watch.over(group_id, node_id, soon) as watched:
                     response = self.pool_of(group_id).call(
-                        node_id, _READ_METHOD, request, deadline=soon, on_start=watched.started
+                        node_id, READ_METHOD, request, deadline=soon, on_start=watched.started
                     )
             except (RpcError, ClusterError) as error:
                 logger.debug("group %d: node %d: %s", group_id, node_id, error)
@@ -311,7 +276,7 @@ class Forwarder:
             try:
                 request = self.request_of(group_id, payload, deadline)
                 response = self.pool_of(group_id).call(
-                    node_id, _READ_METHOD, request, deadline=deadline
+                    node_id, READ_METHOD, request, deadline=deadline
                 )
             except (RpcError, ClusterError) as error:
                 logger.debug("group %d: node %d: %s", group_id, node_id, error)
@@ -373,7 +338,7 @@ class Forwarder:
                 if self._lost:
                     self._lost.pop(group_id, None)
                 return result
-        errand = _Errand(group_id, method, payload, deadline, decode, hint)
+        errand = Errand(group_id, method, payload, deadline, decode, hint)
         with ExitStack() as stack:
             while True:
                 member = self._find_member(group_id)
@@ -413,7 +378,7 @@ class Forwarder:
                 errand.tried.clear()
 
     def _check_hope(
-        self, errand: _Errand[T], member: RaftMember | None, unknown: OutcomeUnknown | None
+        self, errand: Errand[T], member: RaftMember | None, unknown: OutcomeUnknown | None
     ) -> None:
         """Raise when it is pointless to look any longer for a leader."""
         group_id = errand.group_id
@@ -446,7 +411,7 @@ class Forwarder:
         mute = sum([node_id != self._node_id and self.is_mute(node_id) for node_id in members])
         return mute * 2 >= len(members) > 0
 
-    def _ask_around(self, errand: _Errand[T], member: RaftMember | None) -> Found[T] | None:
+    def _ask_around(self, errand: Errand[T], member: RaftMember | None) -> Found[T] | None:
         """Ask who may lead, by what this node knows or is told, each once."""
         errand.is_mute = False
         while True:
@@ -478,7 +443,7 @@ class Forwarder:
             if member is not None and member.is_leader:
                 return None
 
-    def _by_detour(self, errand: _Errand[T]) -> Found[T] | None:
+    def _by_detour(self, errand: Errand[T]) -> Found[T] | None:
         """Ask nodes that answer to pass the request on to the leader.
 
         It is the same request, by its id, so it does no harm if it was applied already.
@@ -602,30 +567,3 @@ class Forwarder:
             plan=payload,
             timeoutMs=min(max(1, deadline.remaining_ms()), _MAX_TIMEOUT_MS),
         )
-
-
-def outcome_of(
-    group_id: GroupId,
-    target: NodeId,
-    method: str,
-    response: ExecuteResponse,
-    decode: Callable[[bytes], T],
-) -> T:
-    """Return what a node answered.
-
-    Raises:
-        NotLeader: it does not lead, and did nothing.
-        OutcomeUnknown: it does not know what becomes of the write.
-        ClusterError: another refusal.
-    """
-    if response.status == StatusCode.SUCCESS:
-        return decode(response.result or b"")
-    if response.status in (StatusCode.NO_LEADER, StatusCode.PARTITION_NOT_READY) and (
-        response.definite
-    ):
-        raise NotLeader(group_id, response.leader or 0)
-    if method == WRITE_METHOD and not response.definite:
-        raise OutcomeUnknown(f"group {group_id}: node {target}: {response.message}")
-    raise ClusterError(
-        StatusCode(response.status), response.message or "", definite=response.definite
-    )

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from cluster.coordinator.forwarder import Forwarder, Found
+from cluster.coordinator.errand import Found
+from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.index_round import IndexRound
 from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember

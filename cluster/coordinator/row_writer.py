@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cluster.coordinator.forwarder import WRITE_METHOD, Forwarder, outcome_of
+from cluster.coordinator.errand import WRITE_METHOD, outcome_of
+from cluster.coordinator.forwarder import Forwarder
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown
 from cluster.member.proposals import Notice
 from cluster.member.raft_member import RaftMember
