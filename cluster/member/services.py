@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
 from cluster.config.settings import Settings
+from cluster.errors import ClusterError, StatusCode
 from cluster.log.node_log import NodeLog
-from cluster.member.address_book import AddressBook
+from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.courier import Couriers
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.node_watch import NodeWatch
@@ -18,13 +20,15 @@ from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
 from cluster.member.shipment import SnapshotOptions
 from cluster.member.stream import PeerStream, PeerStreams
 from cluster.raft.types import GroupId, NodeId, RaftConfig
-from cluster.rpc.client_pool import ClientPool, RpcChannel, connect_to
-from cluster.rpc.deadline import Deadline
+from cluster.rpc.client_pool import Ask, ClientPool, Greet, RpcChannel
+from cluster.rpc.convert_raft import heartbeat_batch, node_info_from_wire
 from cluster.rpc.gen.cluster import DataGroupService, MetaGroupService
 from cluster.rpc.loop import FrameLoop
 from cluster.rpc.server import ServerLimits
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine
+
+logger = logging.getLogger(__name__)
 
 _FIRST_CAMPAIGN_TICKS = 2
 _FRAME_EXTRA_BYTES = 16 << 20
@@ -63,6 +67,7 @@ class MemberServices:
         self._process = process
         self._book = address_book
         self._threads = threads
+        self._impostors: dict[NodeId, str] = {}
         self.tick_s = node.heartbeat_interval_ms / 1000 / 2
         self.election_ticks = max(
             _LEAST_ELECTION_TICKS, round(node.election_timeout_ms / 1000 / self.tick_s)
@@ -125,8 +130,7 @@ class MemberServices:
         """Return the loop's streams to other nodes' data servers."""
 
         def connect(peer: NodeId) -> socket.socket:
-            host, port = self._book.data_endpoint(peer)
-            return connect_to(host, port, Deadline.after(self._connect_s))
+            return self._channel("data", peer).detach(2 * self._connect_s)
 
         def make(peer: NodeId) -> PeerStream:
             return PeerStream(
@@ -143,7 +147,11 @@ class MemberServices:
         """Return the coordinator's connections to other nodes' servers of a kind; `close` it."""
         endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
         return ClientPool(
-            endpoint, _CLIENTS[kind], connect_timeout_s=self._connect_s, limits=self.limits
+            endpoint,
+            _CLIENTS[kind],
+            connect_timeout_s=self._connect_s,
+            limits=self.limits,
+            greet=self._greeting,
         )
 
     def deps(
@@ -217,7 +225,39 @@ class MemberServices:
 
     def _channel(self, kind: Literal["meta", "data"], peer: NodeId) -> RpcChannel:
         endpoint = self._book.meta_endpoint if kind == "meta" else self._book.data_endpoint
-        return RpcChannel(lambda: endpoint(peer), _CLIENTS[kind], self._connect_s, self.limits)
+        return RpcChannel(
+            lambda: endpoint(peer),
+            _CLIENTS[kind],
+            self._connect_s,
+            self.limits,
+            self._greeting(peer),
+        )
+
+    def _greeting(self, peer: NodeId) -> Greet:
+        """Return what goes first on each connection to a node: is it the one that we know?
+
+        At its address there may be a node of another cluster by now, or one that lost its data and
+        founded a cluster anew. It would take our messages for those of its own group.
+        """
+
+        def greet(ask: Ask) -> None:
+            known = self._book.get(peer)
+            if known is None or not known.incarnation:
+                return  # not met yet
+            answer = ask("sendHeartbeat", heartbeat_batch(self._book.own, (), self._process))
+            found = node_info_from_wire(answer.receiver, NodeInfo)
+            if (found.node_id, found.incarnation) == (peer, known.incarnation):
+                return
+            problem = (
+                f"node {found.node_id} with another data folder is at {found.internal_ip}:"
+                f"{found.meta_port}, in place of node {peer}; nothing is sent to it"
+            )
+            if self._impostors.get(peer) != found.incarnation:
+                self._impostors[peer] = found.incarnation
+                logger.warning("%s", problem)
+            raise ClusterError(StatusCode.NO_CONNECTION, problem)
+
+        return greet
 
 
 _CLIENTS = {"meta": MetaGroupService.Client, "data": DataGroupService.Client}

@@ -23,7 +23,6 @@ from typing import Any
 
 from thrift.Thrift import TApplicationException
 
-from cluster.errors import ClusterError
 from cluster.log.errors import LogCorrupt
 from cluster.member.courier import Sender
 from cluster.member.proposals import Notice
@@ -58,7 +57,7 @@ class PeerStream:
     """To one node; `offer` may be called by any thread, the rest by the loop's.
 
     Args:
-        connect: returns a connected socket, in blocking mode; raises OSError or ClusterError.
+        connect: returns a connected socket, in blocking mode; raises OSError or RpcError.
         spawn: runs a function in a thread that ends with it.
         answer_timeout_s: an append that is not answered for so long ends the connection.
     """
@@ -131,7 +130,7 @@ class PeerStream:
         """Body of the thread that connects."""
         try:
             sock = self._connect()
-        except (OSError, ClusterError) as error:
+        except (OSError, RpcError) as error:
             logger.debug("stream to node %d: %s", self._peer, error)
         else:
             if not self._loop.call(partial(self._begin, sock)):

@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 _IDLE_PER_NODE = 16
 
+Ask = Callable[..., Any]
+"""`ask(method, *args)` returns the answer of who is at the other end of a new connection."""
+
+Greet = Callable[[Ask], None]
+"""Raises a ClusterError when somebody else answers than was meant."""
+
 
 class RpcError(Exception):
     """A call got no answer.
@@ -58,6 +64,8 @@ class RpcChannel:
         client_factory: generated client class, for instance DataGroupService.Client.
         connect_timeout_s: bound on connecting, within the time-out of the call.
         limits: bounds on answers.
+        greet: goes first on each new connection, within `connect_timeout_s`; after its refusal
+            nothing is sent.
     """
 
     def __init__(
@@ -66,8 +74,10 @@ class RpcChannel:
         client_factory: Callable[..., Any],
         connect_timeout_s: float,
         limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen
+        greet: Greet | None = None,
     ) -> None:
         self._address = address
+        self._greet = greet
         self._connect_timeout_s = connect_timeout_s
         self._limits = limits
         self._lock = threading.Lock()
@@ -150,6 +160,21 @@ class RpcChannel:
         finally:
             self._end_call()
 
+    def detach(self, timeout_s: float) -> socket.socket:
+        """Connect, greet, and hand the connection over, which is the caller's from then on.
+
+        Raises:
+            RpcError: as `call`.
+        """
+        self._begin_call("connect")
+        try:
+            sock = self._connected("connect", Deadline.after(timeout_s))
+            with self._lock:
+                self._sock = self._reader = None
+            return sock
+        finally:
+            self._end_call()
+
     def close(self) -> None:
         """Close for good; a call under way ends with an RpcError."""
         with self._lock:
@@ -218,10 +243,25 @@ class RpcChannel:
             raise RpcError(error.message, definitely_not_sent=True) from error
         self._where = f"{host}:{port}"
         try:
-            return self._connect(host, port, deadline.earlier(self._connect_timeout_s))
+            sock = self._connect(host, port, deadline.earlier(self._connect_timeout_s))
         except OSError as error:
             self._drop()
             raise self._error(method, error, not_sent=True) from error
+        if self._greet is not None:
+            self._meet(self._greet, sock, deadline.earlier(self._connect_timeout_s))
+        return sock
+
+    def _meet(self, greet: Greet, sock: socket.socket, deadline: Deadline) -> None:
+        def ask(method: str, *args: Any) -> Any:  # noqa: ANN401
+            send_frame(sock, self._encode(method, args), deadline)
+            return self._receive(method, deadline)
+
+        try:
+            greet(ask)
+        except (ClusterError, OSError, RpcError, ValueError) as error:
+            self._drop()
+            text = error.message if isinstance(error, ClusterError) else error
+            raise RpcError(f"{self._where}: {text}", definitely_not_sent=True) from error
 
     def _connect(self, host: str, port: int, deadline: Deadline) -> socket.socket:
         def begun(sock: socket.socket) -> None:
@@ -287,6 +327,7 @@ class ClientPool:
     Args:
         resolve: returns (host, port) of a node now, or raises ClusterError when it is unknown.
         client_factory, connect_timeout_s, limits: see RpcChannel.
+        greet: makes the greeting of a node's channels.
     """
 
     def __init__(
@@ -297,7 +338,9 @@ class ClientPool:
         connect_timeout_s: float = 2.0,
         limits: ServerLimits = ServerLimits(),  # noqa: B008 - frozen
         max_idle: int = _IDLE_PER_NODE,
+        greet: Callable[[NodeId], Greet] | None = None,
     ) -> None:
+        self._greet = greet
         self._resolve = resolve
         self._client_factory = client_factory
         self._connect_timeout_s = connect_timeout_s
@@ -385,6 +428,7 @@ class ClientPool:
                     self._client_factory,
                     self._connect_timeout_s,
                     self._limits,
+                    self._greet(node_id) if self._greet is not None else None,
                 )
             self._busy.add(channel)
             return channel

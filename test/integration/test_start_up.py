@@ -7,6 +7,7 @@ another order, and a node that disagrees) of the cluster's design are here.
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,29 @@ def test_a_known_identity_with_a_lost_data_folder_is_refused(tmp_path: Path) -> 
         lost.start()
         assert lost.wait_exit() == 1
         assert "another data folder" in lost.log()
+
+
+def test_a_node_of_another_cluster_at_a_lost_nodes_address_is_left_alone(tmp_path: Path) -> None:
+    """It has the id of the lost node, since ids are those of addresses, and its groups' ids."""
+    with process_cluster(tmp_path, 3) as cluster:
+        with WireClient(cluster.nodes[0].rpc_port) as client:
+            client.execute("insert into root.sg.d(timestamp, s) values(1, 1.5)")
+        lost = cluster.nodes[2]
+        lost.kill()
+        other = ProcessCluster(tmp_path / "other", 1).nodes[0]
+        other.meta_port, other.data_port = lost.meta_port, lost.data_port
+        other.overrides = {"seed_nodes": f"{other.host}:{other.meta_port}"}
+        try:
+            other.start()
+            other.wait_ready()
+            while not any("another data folder" in node.log() for node in cluster.nodes[:2]):
+                time.sleep(0.05)  # until they have tried
+            with WireClient(other.rpc_port) as client:
+                assert client.query("count devices") == [[0]]
+                client.execute("insert into root.sg.d(timestamp, s) values(2, 2.5)")
+            with WireClient(cluster.nodes[0].rpc_port) as client:
+                assert client.query("select s from root.sg.d") == [[1, 1.5]]
+            assert matches(other, COMMON_HEAD + FIRST + FOUNDER + COMMON_TAIL), other.log()
+            assert other.stop() == 0
+        finally:
+            other.kill()

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from thrift.Thrift import TApplicationException, TMessageType
 
-from cluster.errors import ClusterError, StatusCode
 from cluster.member.courier import Sender
 from cluster.member.proposals import Notice
 from cluster.member.stream import PeerStream
@@ -87,7 +86,7 @@ class Peer:
     def _connect(self) -> socket.socket:
         self.connects += 1
         if not self.is_reachable:
-            raise ClusterError(StatusCode.NO_CONNECTION, "where is it?")
+            raise RpcError("where is it?", definitely_not_sent=True)
         return self.theirs
 
     def _spawn(self, run: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -64,6 +65,67 @@ def test_calls_share_a_connection(serve, channels):
         assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "a"
     assert len(set(server.handler.peers)) == 1
     assert channel.call("startElection", VOTE, timeout_s=5) == c.VoteResponse(4, True, False, True)
+
+
+def test_a_greeting_goes_first_on_each_connection(serve, channels):
+    server = serve("meta")
+    met = []
+
+    def greet(ask):
+        met.append(ask("queryNodeStatus").node.internalIp)
+
+    channel = channels(server.port, greet=greet)
+    for _ in range(3):
+        assert channel.call("startElection", VOTE, timeout_s=5).term == 4
+    assert met == ["a"]
+    channel.post("startElection", VOTE, timeout_s=5)
+    assert channel.answer("startElection", timeout_s=5).term == 4
+
+
+def test_nothing_is_sent_to_who_is_not_meant(serve, channels):
+    server = serve("meta")
+    answers = iter(["a", "b"])
+
+    def greet(ask):
+        if ask("queryNodeStatus").node.internalIp != next(answers):
+            raise ClusterError(StatusCode.NO_CONNECTION, "somebody else is there")
+
+    channel = channels(server.port, greet=greet)
+    assert channel.call("startElection", VOTE, timeout_s=5).term == 4
+    server.handler.entered.clear()
+    channel._drop()
+    with pytest.raises(RpcError, match="somebody else is there") as caught:
+        channel.call("startElection", VOTE, timeout_s=5)
+    assert caught.value.definitely_not_sent
+    assert not server.handler.entered.is_set()
+
+
+def test_a_connection_is_handed_over_after_the_greeting(serve, channels):
+    server = serve("meta")
+    met = []
+    channel = channels(server.port, greet=lambda ask: met.append(ask("queryNodeStatus")))
+    sock = channel.detach(5)
+    with sock:
+        assert len(met) == 1
+        channel.close()
+        assert sock.getpeername() == ("127.0.0.1", server.port)
+        assert not select.select([sock], [], [], 0)[0]  # still open, and nothing unasked came
+
+    def refuse(ask):
+        raise ClusterError(StatusCode.NO_CONNECTION, "somebody else is there")
+
+    with pytest.raises(RpcError, match="somebody else is there"):
+        channels(server.port, greet=refuse).detach(5)
+
+
+def test_a_greeting_without_an_answer_is_not_sent_either(mute, channels):
+    """However long the call may take, it is bounded as connecting is."""
+    channel = channels(mute.getsockname()[1], greet=lambda ask: ask("queryNodeStatus"))
+    begin = time.monotonic()
+    with pytest.raises(RpcError, match="in time") as caught:
+        channel.call("startElection", VOTE, timeout_s=60)
+    assert caught.value.definitely_not_sent
+    assert time.monotonic() - begin < 30
 
 
 def test_dead_peer_is_found_out_quickly(channels):
