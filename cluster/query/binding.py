@@ -449,7 +449,11 @@ def _bound_call(call: FunctionCall, bind: Bind, arguments: Sequence[Bound]) -> C
     except FunctionError as error:
         raise query_error(f"{call.name}: {error}") from error
     texts = [argument.name for argument in arguments]
-    texts += [attribute_name(key, value) for key, value in call.attributes]
+    if call.words:
+        written = zip(call.words, call.attributes, strict=True)
+        texts = [" ".join([texts[0], *(f"{word} {value}" for word, (_, value) in written)])]
+    else:
+        texts += [attribute_name(key, value) for key, value in call.attributes]
     if call.name.lower() == "cast" and call.as_type:
         texts = [f"{texts[0]} AS {call.attributes[0][1]}"]
     return Call(

@@ -13,6 +13,7 @@ from cluster.query.context import QueryContext
 from cluster.query.explain import explain
 from cluster.query.group_by import WindowSeries
 from cluster.query.last import select_last
+from cluster.query.level_having import having_over_levels
 from cluster.query.modern_by_device import ModernDeviceSelection
 from cluster.query.modern_selection import ModernSelection, is_modern
 from cluster.query.point_fill import select_filled
@@ -60,6 +61,10 @@ def execute_select(select: Select, backend: QueryBackend, context: QueryContext)
         return select_last(select, backend, context)
     if select.tags:
         return TagSelection(select, kind, backend, context).result()
+    if select.levels and select.having is not None and kind is ItemKind.AGGREGATE:
+        return having_over_levels(
+            select, lambda base: execute_select(base, backend, context), backend, context
+        )
     if is_modern(select) or (select.modern and _by_device_of_functions(select, kind)):
         if select.alignment is Alignment.DEVICE:
             return ModernDeviceSelection(select, kind, backend, context).result()

@@ -36,6 +36,15 @@ from cluster.sql.statements.select import Alignment, Select, SelectItem, SortBy,
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 
+def matching_devices(prefixes: Sequence[str], backend: QueryBackend) -> list[str]:
+    """Return the devices of FROM, in the order of an answer's rows."""
+    found: dict[str, None] = {}
+    for prefix in prefixes:
+        for info in backend.match_devices(PathPattern.parse(prefix)):
+            found.setdefault(info.path)
+    return list(found)
+
+
 class _Planned(NamedTuple):
     """One device: its query, and which items its columns belong to."""
 
@@ -85,11 +94,7 @@ class ModernDeviceSelection:
         )
 
     def _devices(self) -> list[str]:
-        found: dict[str, None] = {}
-        for prefix in self._select.prefixes:
-            for info in self._backend.match_devices(PathPattern.parse(prefix)):
-                found.setdefault(info.path)
-        return list(found)
+        return matching_devices(self._select.prefixes, self._backend)
 
     def _items(self, devices: Sequence[str]) -> list[SelectItem]:
         """Return the items, those with a wildcard once for each measurement of the devices."""

@@ -87,8 +87,8 @@ class ModernSelection(Selection):
         select = self._select
         if select.levels or select.alignment is Alignment.NONE:
             raise query_error(
-                "HAVING, FILL, ORDER BY expressions and conditions other than comparisons of "
-                "series with constants do not go with GROUP BY LEVEL and DISABLE ALIGN"
+                "FILL, ORDER BY expressions and conditions other than comparisons of series with "
+                "constants do not go with GROUP BY LEVEL; they, and HAVING, not with DISABLE ALIGN"
             )
         self._resolver.prefetch(select)
         outputs = self._outputs()

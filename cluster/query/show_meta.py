@@ -282,9 +282,10 @@ def _role_privileges(statement: ListRolePrivileges, auth: AuthState, *, modern: 
 def _modern_privileges(grants: list[tuple[str, PathPrivileges]]) -> ResultSet:
     """Rows of 1.3 and later: one for each privilege and path."""
     rows: list[list[Cell]] = [
-        [role, f"{path}.**" if path == "root" else path, Privilege(number).name, "false"]
+        [role, f"{path}.**" if path == "root" else path, Privilege(number).name, 0]
         for role, privileges in grants
         for path, numbers in privileges.items()
         for number in sorted(numbers)
     ]
-    return _texts(["Role", "Path", "Privileges", "GrantOption"], rows)
+    header = [(name, _TEXT) for name in ("Role", "Path", "Privileges")]
+    return table([*header, ("GrantOption", DataType.BOOLEAN)], rows)

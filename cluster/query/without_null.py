@@ -102,6 +102,10 @@ def listed_text(column: Expression | str) -> str:
             texts = [listed_text(argument) for argument in column.arguments]
             if column.as_type:
                 return f"{column.name}({texts[0]} AS {column.attributes[0][1]})"
+            if column.words:
+                written = zip(column.words, column.attributes, strict=True)
+                texts = [" ".join([texts[0], *(f"{word} {value}" for word, (_, value) in written)])]
+                return f"{column.name}({texts[0]})"
             texts += [
                 value if key.isdigit() else f'"{key}"="{value}"' for key, value in column.attributes
             ]

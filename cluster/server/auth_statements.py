@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.auth.auth_state import auth_error, check_name, check_password
-from cluster.auth.privileges import Privilege, privilege_by_name
+from cluster.auth.privileges import ADMINISTRATOR, Privilege, privilege_by_name
 from cluster.auth.users import hash_password
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
@@ -74,6 +74,8 @@ def run_auth_statement(
         case auth.DropRole():
             plan = AuthorPlan(AuthorAction.DROP_ROLE, role=statement.name)
         case auth.ChangeRoleOfUser():
+            if statement.user == ADMINISTRATOR:
+                raise auth_error("Invalid operation, administrator already has all privileges")
             action = (
                 AuthorAction.GRANT_ROLE_TO_USER
                 if statement.grant

@@ -155,7 +155,10 @@ class Authorizer:
         Raises:
             ClusterError: NO_PERMISSION or READ_ONLY_SYSTEM.
         """
-        if not is_query(statement) and not isinstance(statement, _WHILE_READ_ONLY):
+        writes = not is_query(statement) or (
+            isinstance(statement, Select) and statement.into is not None
+        )
+        if writes and not isinstance(statement, _WHILE_READ_ONLY):
             self.check_writable()
         if user == ADMINISTRATOR:
             return

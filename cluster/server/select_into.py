@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from cluster.coordinator.inserter import InsertItem
-from cluster.errors import OK, Status
+from cluster.errors import OK, ClusterError, Status
+from cluster.query.modern_into import Target
 from cluster.query.result import ResultSet, slice_batch
 from cluster.scan.filters import first_columns
 from cluster.schema.paths import join_path, split_path
@@ -45,6 +46,69 @@ def write_result(
         return OK
     finally:
         result.close()
+
+
+def write_rows(result: ResultSet, targets: Sequence[Target], write: Write) -> list[int]:
+    """Write all rows of a result of 1.x; return how many points each target got.
+
+    Args:
+        result: its columns are those of the targets, behind a column Device where targets are of
+            several devices; it is used up and closed. Rows without times are written to time 0.
+        targets: see `cluster.query.modern_into`; device by device.
+        write: writes tablets.
+
+    Raises:
+        ClusterError: of the query, or of the first tablet that was refused; what was written
+            before it stays.
+    """
+    counts = [0] * len(targets)
+    places: dict[str | None, list[int]] = defaultdict(list)
+    for number, target in enumerate(targets):
+        places[target.source_device].append(number)
+    by_device = None not in places
+    try:
+        for batch in result.batches:
+            for device, rows in _of_devices(batch) if by_device else [(None, batch)]:
+                if result.ignore_time:
+                    rows = ColumnBatch(np.zeros(rows.rows, np.int64), rows.columns)
+                index = result.column_index[1:] if by_device else result.column_index
+                numbers = places[device]
+                for start in range(0, rows.rows, _MAX_ROWS):
+                    part = slice_batch(rows, start, min(start + _MAX_ROWS, rows.rows))
+                    for aligned in (False, True):
+                        used = [
+                            (number, column)
+                            for number, column in zip(numbers, index, strict=True)
+                            if targets[number].aligned is aligned
+                        ]
+                        paths = [targets[number].path for number, _ in used]
+                        _write(write, part, [column for _, column in used], paths, aligned)
+                    for number, column in zip(numbers, index, strict=True):
+                        counts[number] += _count(part.columns[column])
+        return counts
+    finally:
+        result.close()
+
+
+def _write(
+    write: Write, rows: ColumnBatch, index: Sequence[int], paths: Sequence[str], aligned: bool
+) -> None:
+    items = list(_tablets(rows, index, paths, aligned))
+    for status in write(items) if items else ():
+        if not status.ok:
+            raise ClusterError(status.code, status.message)
+
+
+def _count(column: Column) -> int:
+    return len(column.values) if column.valid is None else int(np.count_nonzero(column.valid))
+
+
+def _of_devices(batch: ColumnBatch) -> Iterator[tuple[str, ColumnBatch]]:
+    """Cut rows whose first column is the device where it changes."""
+    devices = batch.columns[0].values
+    starts = [0, *(np.flatnonzero(devices[1:] != devices[:-1]) + 1).tolist()]
+    for start, stop in zip(starts, [*starts[1:], batch.rows], strict=True):
+        yield devices[start].decode(), slice_batch(batch, start, stop)
 
 
 def _tablets(

@@ -12,10 +12,12 @@ from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.inserter import out_of_ttl
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import MergeKind, SystemModePlan
+from cluster.query import modern_into
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query, execute_select
 from cluster.query.functions.function import Bind
 from cluster.query.into import check_columns, into_targets, source_of
+from cluster.query.modern_by_device import matching_devices
 from cluster.query.node_view import NodeView
 from cluster.query.result import ResultSet
 from cluster.query.udf.runtime import UdfRuntime
@@ -30,7 +32,7 @@ from cluster.server.schema_statements import (
     run_schema_statement,
     run_template_statement,
 )
-from cluster.server.select_into import write_result
+from cluster.server.select_into import write_result, write_rows
 from cluster.server.sessions import Session
 from cluster.sql.parser import ParseContext, parse
 from cluster.sql.statements.auth import AuthStatement
@@ -39,7 +41,7 @@ from cluster.sql.statements.families import Statement
 from cluster.sql.statements.literals import Literal
 from cluster.sql.statements.registry import RegistryStatement
 from cluster.sql.statements.schema import SchemaStatement
-from cluster.sql.statements.select import Select
+from cluster.sql.statements.select import Alignment, Select
 from cluster.sql.statements.template import TemplateStatement
 from cluster.sql.statements.utility import (
     ClearCache,
@@ -124,6 +126,8 @@ class StatementExecutor:
             ClusterError: also where the user may not read something.
         """
         self.authorizer.check_statement(session.user, statement, deadline)
+        if isinstance(statement, Select) and statement.into is not None:
+            return self._select_into_rows(statement, session, deadline, cancelled)
         return execute_query(
             statement,
             self._coordinator.query_backend(
@@ -250,6 +254,31 @@ class StatementExecutor:
             lambda items: inserter.insert(items, deadline),
             aligned=select.into.aligned,
         )
+
+    def _select_into_rows(
+        self, select: Select, session: Session, deadline: Deadline, cancelled: Cancelled | None
+    ) -> ResultSet:
+        """Run a SELECT INTO of 1.x; its rows tell how many points each series got."""
+        assert select.into is not None
+        modern_into.check_clauses(select)
+        backend = self._coordinator.backend(
+            deadline, self.authorizer.reader(session.user, deadline)
+        )
+        result = execute_select(
+            source_of(select), backend, self._query_context(session, deadline, cancelled)
+        )
+        groups = select.into.groups
+        devices = None
+        if select.alignment is Alignment.DEVICE:
+            devices = matching_devices(select.prefixes, backend)
+            targets = modern_into.targets_by_device(groups, devices, result.columns[1:])
+        else:
+            targets = modern_into.targets_of_columns(groups, result.columns)
+        paths = [target.path for target in targets]
+        self.authorizer.check(session.user, Privilege.INSERT_TIMESERIES, paths, deadline)
+        inserter = self._coordinator.inserter
+        counts = write_rows(result, targets, lambda items: inserter.insert(items, deadline))
+        return modern_into.written(targets, counts, by_device=devices is not None)
 
     def insert(
         self,

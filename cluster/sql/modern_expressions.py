@@ -98,6 +98,8 @@ class ModernExpressionBuilder(ExpressionBuilder):
                 return FunctionCall(
                     str(name), self._all(subtrees(node), inner), attributes, as_type=True
                 )
+            case "substring_call":
+                return self._substring(node, inner)
             case "function_call":
                 return _with_constants(super().build(node, depth))
             case "case_of":
@@ -124,8 +126,22 @@ class ModernExpressionBuilder(ExpressionBuilder):
         operands = self._all(subtrees(node), depth)
         pattern = ""
         if node.data in _MATCHES:
-            pattern = unquote(str(node.children[-1]))
+            pattern, *escape = [
+                unquote(str(token)) for token in tokens_of(node) if token.type == "STRING"
+            ]
+            if escape:
+                pattern = _with_backslashes(pattern, escape[0])
         return Operation(_TESTS[str(node.data)], operands, pattern, negated)
+
+    def _substring(self, node: Node, depth: int) -> Expression:
+        name, *numbers = map(str, tokens_of(node))
+        if name.lower() != "substring":
+            raise semantic_error(f"{name} takes no FROM: its arguments stand behind commas")
+        attributes = tuple((str(place), text) for place, text in enumerate(numbers, 1))
+        words = ("FROM", "FOR")[: len(numbers)]
+        return FunctionCall(
+            name, self._all(subtrees(node), depth), attributes, modern=True, words=words
+        )
 
     def _case(self, node: Node, depth: int) -> Expression:
         subjects = [self.build(subtrees(s)[0], depth) for s in parts(node, "case_subject")]
@@ -137,6 +153,25 @@ class ModernExpressionBuilder(ExpressionBuilder):
             operands += [condition, value]
         operands += [self.build(subtrees(e)[0], depth) for e in parts(node, "case_else")]
         return Operation(Operator.CASE, tuple(operands))
+
+
+def _with_backslashes(pattern: str, escape: str) -> str:
+    """Return a pattern of LIKE whose escape character is another one with the usual one."""
+    if len(escape) != 1:
+        raise semantic_error(f"ESCAPE is one character, not {escape!r}")
+    if escape == "\\":
+        return pattern
+    found = []
+    characters = iter(pattern)
+    for character in characters:
+        literal = character == escape
+        if literal:
+            character = next(characters, "")
+        if character == "\\":
+            found.append("\\" * 4)  # see LikePattern
+        else:
+            found.append(f"\\{character}" if literal and character in ("%", "_") else character)
+    return "".join(found)
 
 
 def comparison_of(node: Node) -> Operator:

@@ -20,10 +20,10 @@ from cluster.sql.statements.expressions import (
 from cluster.sql.statements.select import (
     Alignment,
     Into,
+    IntoGroup,
     SegmentKind,
     Segments,
     Select,
-    SelectItem,
     SortBy,
     SortKey,
 )
@@ -82,7 +82,7 @@ class ModernSelectBuilder(SelectBuilder):
             fill=self._fill(node),
             without_null=self._without_null(part(node, "without_null")),
             alignment=alignment,
-            into=_into(part(node, "into"), items),
+            into=_into(part(node, "into")),
             order_given=by_time is not None,
             tracing=has_token(node, "TRACING"),
             modern=True,
@@ -192,25 +192,24 @@ def _count(node: Node, rule: str, clause: str, symbol: str, *, zero: bool = True
     return None if found is None else count_of(subtrees(found)[0], clause, symbol, zero=zero)
 
 
-def _into(node: Node | None, items: tuple[SelectItem, ...]) -> Into | None:
-    """Return the targets of INTO; `::` as a name stands for the measurement that is selected."""
+def _into(node: Node | None) -> Into | None:
+    """Return the targets of INTO: devices with names, or full paths as in 0.13."""
     if node is None:
         return None
-    targets: list[str] = []
+    groups = []
+    targets = []
     for group in parts(node, "into_group"):
         path = path_text(tokens_of(parts(group, "into_target")[0]))
         names = part(group, "into_names")
         if names is None:
             targets.append(path)
             continue
-        for token in tokens_of(names):
-            name = identifier_text(token) if token.type == "BACKQUOTED" else str(token)
-            targets.append(f"{path}.{_measurement(items, len(targets)) if name == '::' else name}")
-    return Into(tuple(targets), any(has_token(g, "ALIGNED") for g in parts(node, "into_group")))
-
-
-def _measurement(items: tuple[SelectItem, ...], number: int) -> str:
-    expression = items[number].expression if number < len(items) else None
-    if not isinstance(expression, PathExpression) or "*" in expression.path:
-        raise semantic_error("select into: `::` stands for the name of one series that is selected")
-    return expression.path.rpartition(".")[2]
+        texts = [
+            identifier_text(token) if token.type == "BACKQUOTED" else str(token)
+            for token in tokens_of(names)
+        ]
+        groups.append(IntoGroup(path, tuple(texts), has_token(group, "ALIGNED")))
+    if targets and groups:
+        raise semantic_error("select into: give each target names in brackets, or none of them")
+    aligned = any(has_token(group, "ALIGNED") for group in parts(node, "into_group"))
+    return Into(tuple(targets), aligned, tuple(groups))

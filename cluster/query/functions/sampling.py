@@ -23,6 +23,7 @@ from cluster.query.functions.function import (
     over_points,
     single_argument,
 )
+from cluster.query.functions.outliers import FAR, outliers
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 Groups = npt.NDArray[np.int64]
@@ -159,6 +160,18 @@ def _bucket_aggregate(types: Sequence[DataType], attributes: Attributes) -> Boun
     return DelayedFunction(result, lambda: _Grouped(data_type, _by_size(size), pick))
 
 
+def _bucket_outliers(types: Sequence[DataType], attributes: Attributes) -> BoundFunction:
+    data_type = single_argument(types, NUMERIC)
+    count = integer(attributes, "number", 3)
+    if count < 1:
+        raise FunctionError(f"number should be above 0, it is {count}")
+    name = attributes.get("type", "avg").lower()
+    if name not in FAR:
+        raise FunctionError(f"type should be one of {', '.join(FAR)}, it is {name}")
+    size, pick = _bucket_size(attributes, count), outliers(FAR[name], count)
+    return DelayedFunction(data_type, lambda: _Grouped(data_type, _by_size(size), pick))
+
+
 def _m4_windows(types: Sequence[DataType], attributes: Attributes) -> BoundFunction:
     data_type = single_argument(types, NUMERIC)
     by_size = "windowSize" in attributes
@@ -218,6 +231,7 @@ SAMPLING: dict[str, Bind] = {
     "equal_size_bucket_random_sample": _bucket(1, _random),
     "equal_size_bucket_m4_sample": _bucket(4, _m4),
     "equal_size_bucket_agg_sample": _bucket_aggregate,
+    "equal_size_bucket_outlier_sample": _bucket_outliers,
     "m4": _m4_windows,
     "change_points": _change_points,
 }

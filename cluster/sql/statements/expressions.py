@@ -44,6 +44,8 @@ class FunctionCall:
     """Written as CAST(… AS type)."""
     modern: bool = False
     """In a statement of 1.x, which has more aggregates."""
+    words: tuple[str, ...] = ()
+    """Before each attribute, where it was written so: SUBSTRING(… FROM … FOR …)."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _QUERIES = get_args(Query)
 
 
 def is_query(statement: Statement) -> bool:
-    """Return whether the statement answers with rows: SELECT INTO does not."""
+    """Return whether the statement answers with rows: SELECT INTO does in 1.x only."""
     if isinstance(statement, Select):
-        return statement.into is None
+        return statement.into is None or bool(statement.into.groups)
     return isinstance(statement, _QUERIES)

@@ -245,11 +245,24 @@ class Alignment(Enum):
 
 
 @dataclass(frozen=True)
+class IntoGroup:
+    """A target of 1.x: series of one device, which may have `::` and `${i}` in it."""
+
+    device: str
+    names: tuple[str, ...]
+    aligned: bool
+
+
+@dataclass(frozen=True)
 class Into:
-    """INTO: targets parallel to the items; not starting with root: below the FROM prefix."""
+    """INTO: targets parallel to the items; not starting with root: below the FROM prefix.
+
+    Of 1.x: `groups` in place of targets; the answer has rows then.
+    """
 
     targets: tuple[str, ...]
     aligned: bool = False
+    groups: tuple[IntoGroup, ...] = ()
 
 
 @dataclass(frozen=True)
