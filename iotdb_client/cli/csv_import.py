@@ -169,6 +169,11 @@ class CsvImport:
         options = self._options
         others = [number for number in range(len(header)) if number != time_position]
         names = [header[number] for number in others]
+        if not others:
+            raise ImportProblem(
+                f"line 1 is one column only: is {options.delimiter!r} between the columns? If not, "
+                "say so with --delimiter"
+            )
         if options.measurements is not None:
             names = [name.strip() for name in options.measurements]
             if len(names) != len(others):

@@ -17,7 +17,7 @@ from harness.process_cluster import ROOT, ProcessCluster, process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
-SOURCES = Path(__file__).with_name("java")
+SOURCE = Path(__file__).with_name("java") / "Life.java.txt"
 RELEASES = {"0.13": "0.13.4", "2.0": "2.0.5"}
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>compat</groupId><artifactId>compat</artifactId><version>1</version><dependencies>{}</dependencies>
@@ -26,17 +26,6 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0<
 DEPENDENCY = """<dependency><groupId>org.apache.iotdb</groupId><artifactId>{}</artifactId>
 <version>{}</version></dependency>"""
 QUIET = """<configuration><root level="WARN"/></configuration>"""
-
-
-def classes_of_0_13(source: str) -> str:
-    """The Session of 0.13 has its classes in other packages, and counts rows itself."""
-    return (
-        source.replace("org.apache.tsfile.enums", "org.apache.iotdb.tsfile.file.metadata.enums")
-        .replace("org.apache.tsfile.", "org.apache.iotdb.tsfile.")
-        .replace("org.apache.iotdb.isession", "org.apache.iotdb.session")
-        .replace("IMeasurementSchema", "MeasurementSchema")
-        .replace("// 0.13: ", "")
-    )
 
 
 def libraries(release: str) -> Path:
@@ -72,35 +61,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster
         started.stop()
 
 
-@pytest.mark.parametrize("life", ["JdbcLife", "SessionLife"])
-@pytest.mark.parametrize("line", sorted(RELEASES))
-def test_java_client_lives_its_whole_life(
-    line: str, life: str, cluster: ProcessCluster, tmp_path: Path
-) -> None:
-    jars = libraries(RELEASES[line])
-    source = (SOURCES / f"{life}.java").read_text(encoding="utf-8")
-    (tmp_path / f"{life}.java").write_text(
-        classes_of_0_13(source) if line == "0.13" else source, encoding="utf-8"
-    )
-    (tmp_path / "logback.xml").write_text(QUIET)
-    class_path = f"{tmp_path}:{jars}/*"
-    arguments = [str(cluster.nodes[0].rpc_port), f"root.{life.lower()}{line.replace('.', '_')}"]
-    for command in (
-        ["javac", "-nowarn", "-encoding", "UTF-8", "-cp", class_path, f"{life}.java"],
-        ["java", "-Dfile.encoding=UTF-8", "-cp", class_path, life, *arguments],
-    ):
-        result = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "life complete" in result.stdout
-    print(result.stdout)
-
-
-# ---- more of both, step by step, in both protocols ----
-
 ROWS = "1000"
-STEPS = ["Session, binary", "Session, compact", "JDBC, binary", "JDBC, compact"]
+STEPS = ["Session, binary", "Session, compact", "JDBC, binary", "JDBC, compact", "end"]
 
 OF_0_13 = {
     "@NUMBER@": "13",
@@ -113,6 +75,7 @@ import org.apache.iotdb.tsfile.write.schema.MeasurementSchema;
 """,
     "@SCHEMA@": "MeasurementSchema",
     "@SIZE@": "tablet.rowSize = CELLS.length;",
+    "@STEP_SIZE@": "tablet.rowSize = step;",
     "@ALIASES@": "null",
     # its prepared statements take texts as they are to stand in the statement
     "@PREPARED_TEXT@": "'it is'",
@@ -132,6 +95,7 @@ import org.apache.tsfile.write.schema.*;
 """,
     "@SCHEMA@": "IMeasurementSchema",
     "@SIZE@": "tablet.setRowSize(CELLS.length);",
+    "@STEP_SIZE@": "tablet.setRowSize(step);",
     "@ALIASES@": "null, null, null",
     "@PREPARED_TEXT@": "it is",
     "@SERIES@": "Timeseries",
@@ -149,12 +113,12 @@ import org.apache.tsfile.write.schema.*;
 
 
 @pytest.mark.parametrize(("line", "differences"), [("0.13", OF_0_13), ("2.0", OF_2_0)])
-def test_java_client_step_by_step(
+def test_java_client_lives_its_whole_life(
     line: str, differences: dict[str, str], cluster: ProcessCluster, tmp_path: Path
 ) -> None:
-    """Nulls, templates, queries by paths, prepared statements and batches, binary and compact."""
+    """Inserts, nulls, pages, templates, queries by paths, prepared statements, both protocols."""
     jars = libraries(RELEASES[line])
-    source = (SOURCES / "Life.java.txt").read_text(encoding="utf-8")
+    source = SOURCE.read_text(encoding="utf-8")
     for placeholder, text in differences.items():
         source = source.replace(placeholder, text)
     (tmp_path / "Life.java").write_text(source, encoding="utf-8")

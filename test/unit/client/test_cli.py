@@ -204,6 +204,14 @@ def test_batches_and_given_types(database, run, csv_file):
     assert {tuple(sent.types) for sent in database.tablets} == {(3,)}
 
 
+def test_another_delimiter_is_guessed_at(database, run, csv_file):
+    path = csv_file("time;v\n1;1\n")
+    result = run("import-csv", path, "--device", "root.d")
+    assert result.exit_code == 1
+    assert "one column only: is ',' between" in result.stderr
+    assert run("import-csv", path, "--device", "root.d", "--delimiter", ";").exit_code == 0
+
+
 @pytest.mark.parametrize("batch", ["2", "100"])
 def test_rows_of_one_time_are_told(database, run, csv_file, batch):
     path = csv_file("time,v\n1,1\n2,2\n1,3\n1,4\n3,5\n")
