@@ -65,12 +65,23 @@ class _Resolved(NamedTuple):
     measurements: tuple[str, ...]
 
 
-class _Fired:
-    """The items of one call that their triggers have seen, with the rows and statuses by then."""
+class _Call:
+    """What is special about a call, and how far it is.
 
-    def __init__(self) -> None:
+    Attributes:
+        fires: whether triggers are started.
+        whole: whether an item of which a part does not fit its series is not written at all.
+        before: the items that their triggers have seen,
+        to_write: and the rows and statuses by then.
+        unfit: the items that were not written for that.
+    """
+
+    def __init__(self, *, fires: bool, whole: bool = False) -> None:
+        self.fires = fires
+        self.whole = whole
         self.before: set[int] = set()
         self.to_write: dict[int, tuple[InsertedRows, Status]] = {}
+        self.unfit: set[int] = set()
 
 
 class Inserter:
@@ -105,22 +116,42 @@ class Inserter:
         """
         if not self._triggers.any_started():
             return self._insert(items, None, deadline)
-        fired = _Fired()
-        statuses = self._insert(items, fired, deadline)
-        for number, (rows, expected) in fired.to_write.items():
-            if statuses[number] == expected:
-                self._triggers.after(rows, deadline)
+        call = _Call(fires=True)
+        statuses = self._insert(items, call, deadline)
+        self._fire_after(call, statuses, deadline)
         return statuses
 
+    def insert_made(
+        self, item: InsertItem, again: Callable[[], InsertItem | None], deadline: Deadline
+    ) -> Status:
+        """Write an item whose types follow what is remembered of the schema.
+
+        Where they don't fit the schema as it is, nothing is written of it: `again` makes it anew,
+        once, by the schema as it is (None: nothing is left of it). Its triggers fire once.
+        """
+        call = _Call(fires=self._triggers.any_started(), whole=True)
+        statuses = self._insert([item], call, deadline)
+        if call.unfit:
+            call.whole = False
+            made = again()
+            statuses = [OK] if made is None else self._insert([made], call, deadline)
+        self._fire_after(call, statuses, deadline)
+        return statuses[0]
+
+    def _fire_after(self, call: _Call, statuses: Sequence[Status], deadline: Deadline) -> None:
+        for number, (rows, expected) in call.to_write.items():
+            if statuses[number] == expected:
+                self._triggers.after(rows, deadline)
+
     def _insert(
-        self, items: Sequence[InsertItem], fired: _Fired | None, deadline: Deadline
+        self, items: Sequence[InsertItem], call: _Call | None, deadline: Deadline
     ) -> list[Status]:
         statuses = [OK] * len(items)
         todo = list(range(len(items)))
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._access.sync_meta(deadline)
-            by_group = self._route(items, todo, statuses, fired, deadline)
+            by_group = self._route(items, todo, statuses, call, deadline)
             todo = self._write(by_group, statuses, deadline)
             if not todo:
                 return statuses
@@ -282,7 +313,7 @@ class Inserter:
         items: Sequence[InsertItem],
         todo: list[int],
         statuses: list[Status],
-        fired: _Fired | None,
+        call: _Call | None,
         deadline: Deadline,
     ) -> dict[GroupId, list[tuple[int, Fragment]]]:
         by_group: dict[GroupId, list[tuple[int, Fragment]]] = defaultdict(list)
@@ -292,15 +323,20 @@ class Inserter:
                 resolved = self._resolve(items[number], deadline)
             except ClusterError as error:
                 statuses[number] = Status(error.status, error.message)
+                if call is not None and error.status is StatusCode.ALIGNED_TIMESERIES_ERROR:
+                    call.unfit.add(number)
                 continue
             statuses[number] = resolved.status
+            if call is not None and call.whole and not resolved.status.ok:
+                call.unfit.add(number)
+                continue
             fragment = resolved.fragment
             first = self._storage_groups.first_alive(resolved.storage_group.path, now)
             if fragment is not None and first != T_MIN:
                 fragment, statuses[number] = _alive_rows(fragment, first, resolved.status)
-            if fragment is not None and fired is not None:
+            if fragment is not None and call is not None and call.fires:
                 rows = InsertedRows(items[number].device, resolved.measurements, fragment)
-                refused = self._fire_before(number, rows, fired, statuses[number], deadline)
+                refused = self._fire_before(number, rows, call, statuses[number], deadline)
                 if refused is not None:
                     statuses[number] = refused
                     continue
@@ -310,16 +346,16 @@ class Inserter:
         return by_group
 
     def _fire_before(
-        self, number: int, rows: InsertedRows, fired: _Fired, status: Status, deadline: Deadline
+        self, number: int, rows: InsertedRows, call: _Call, status: Status, deadline: Deadline
     ) -> Status | None:
         """Fire an item's triggers once, however often it is routed; what refuses it, or None."""
-        if number not in fired.before:
-            fired.before.add(number)
+        if number not in call.before:
+            call.before.add(number)
             try:
                 self._triggers.before(rows, deadline)
             except ClusterError as error:
                 return Status(error.status, error.message)
-        fired.to_write[number] = rows, status
+        call.to_write[number] = rows, status
         return None
 
     def _write(

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.auth.privileges import Privilege
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
-from cluster.coordinator.inserter import out_of_ttl
+from cluster.coordinator.inserter import InsertItem, out_of_ttl
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import MergeKind, SystemModePlan
 from cluster.query import modern_into
@@ -342,22 +342,21 @@ class StatementExecutor:
 
         # types follow the schema, and what is remembered of it may be out of date: a failure is
         # reported only if it stands with the schema as it is now, and nothing is written before
-        found = converted(fresh=False)
-        fresh = any(map(_of_schema, found.row_statuses))
+        made = [converted(fresh=False)]
+        fresh = any(map(_of_schema, made[0].row_statuses))
         if fresh:
-            found = converted(fresh=True)
-        statuses = self._written(found, deadline)
-        if not fresh and any(map(_of_schema, statuses)):
-            statuses = self._written(converted(fresh=True), deadline)
-        return statuses
+            made.append(converted(fresh=True))
 
-    def _written(self, converted: LiteralRows, deadline: Deadline) -> list[Status]:
-        if converted.item is None:
-            return converted.row_statuses
-        (status,) = self._coordinator.inserter.insert([converted.item], deadline)
-        if status.ok:
-            return converted.row_statuses
-        return [status if row.ok else row for row in converted.row_statuses]
+        def again() -> InsertItem | None:
+            if not fresh:
+                made.append(converted(fresh=True))
+            return made[-1].item
+
+        status = OK
+        if made[-1].item is not None:
+            status = inserter.insert_made(made[-1].item, again, deadline)
+        statuses = made[-1].row_statuses
+        return statuses if status.ok else [status if row.ok else row for row in statuses]
 
 
 def _of_schema(status: Status) -> bool:

@@ -195,6 +195,37 @@ def test_what_can_not_be_written_does_not_fire(database, told):
     ]
 
 
+@pytest.mark.parametrize("event", ["BEFORE", "AFTER"])
+def test_an_insert_of_which_a_part_is_written_fires_once(folder, told, event):
+    with LocalDatabase(udf_dir=str(folder), enable_auto_create_schema="false") as database:
+        database.execute("SET STORAGE GROUP TO root.sg")
+        database.execute("CREATE TIMESERIES root.sg.d.s WITH DATATYPE=DOUBLE")
+        create(database, told, "a", event, "root.sg.d")
+        with pytest.raises(ClusterError, match="none"):
+            database.execute("INSERT INTO root.sg.d(time, s, none) VALUES (1, 2.5, 3)")
+        database.coordinator.triggers.close()
+        assert [line[2:] for line in told.lines()] == [["root.sg.d", [1], {"s": [2.5]}]]
+        assert rows_of(database) == [[1, 2.5]]
+
+
+@pytest.mark.parametrize("event", ["BEFORE", "AFTER"])
+def test_an_insert_that_meets_a_type_changed_elsewhere_fires_once(database, told, event):
+    create(database, told, "a", event, "root.sg.d")
+    database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (1, 1, 'x')")
+    cache = database.coordinator.inserter._cache
+    # as another node would: what is remembered here stays as it was
+    remembered = cache.device("root.sg.d")
+    key = LayoutKey("root.sg.d", ("s", "t"), (DataType.DOUBLE, DataType.TEXT), False)
+    layout = cache.layout(key)
+    database.execute("DELETE TIMESERIES root.sg.d.s")
+    database.execute("CREATE TIMESERIES root.sg.d.s WITH DATATYPE=INT32")
+    cache.remember_device("root.sg.d", remembered)
+    cache.remember_layout(key, layout)
+    database.execute("INSERT INTO root.sg.d(time, s, t) VALUES (2, 2, 'y')")
+    assert [line[2:4] for line in told.lines()] == [["root.sg.d", [1]], ["root.sg.d", [2]]]
+    assert database.execute("SELECT s, t FROM root.sg.d")[1] == [[1, None, b"x"], [2, 2, b"y"]]
+
+
 def test_results_of_queries_fire_too(database, told):
     database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
     database.execute("CREATE TIMESERIES root.sg.copy.s WITH DATATYPE=DOUBLE")
