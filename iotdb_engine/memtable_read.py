@@ -22,7 +22,7 @@ from iotdb_engine.cache import ByteCache
 from iotdb_engine.fragment import Decoded
 from iotdb_engine.memtable import MemDelete, Memtable, Rows
 from iotdb_engine.memtable_pages import PageSize
-from iotdb_engine.memtable_view import Numbers, Spans, View, joined_cells
+from iotdb_engine.memtable_view import Numbers, Source, Spans, View, joined_cells
 from iotdb_engine.merge import Run, last_wins, order_rows, slice_run
 from iotdb_engine.types import T_MAX, T_MIN
 
@@ -96,7 +96,7 @@ class MemSnapshot:
         if view is None:
             if self._columns is None:
                 self._columns = self._wanted_columns()
-            view = View(rows, length, cache, self._page, self._columns[rows.uid])
+            view = View(Source(rows, length, cache, self._page, self._columns[rows.uid]))
             self._views[rows.uid] = view
         return view
 

@@ -104,7 +104,7 @@ def row_ordinals(rows: Rows, start: int, end: int) -> Numbers:
     return np.repeat(ordinals, row_counts(rows.fragments[start:end]))
 
 
-class _Source:
+class Source:
     """The pages of one layout in one slot that a snapshot sees, decoded on demand."""
 
     def __init__(
@@ -115,7 +115,9 @@ class _Source:
         size: PageSize,
         wanted: Sequence[int],
     ) -> None:
+        """Look at the first `length` fragments; `wanted`: columns that may be asked for."""
         self.rows = rows
+        self.page_rows = size.rows
         self.pages = pages_of(rows, length, size)
         self.wanted = wanted
         self._cache = cache
@@ -168,30 +170,23 @@ class _Source:
 class View:
     """The fragments of one layout in one slot that a snapshot sees, by ranges of time."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        length: int,
-        cache: ByteCache | None,
-        size: PageSize,
-        wanted: Sequence[int],
-    ) -> None:
-        """Look at the first `length` fragments; `wanted`: columns that may be asked for."""
-        self.rows = rows
-        self.source = _Source(rows, length, cache, size, wanted)
-        self.pages = pages = self.source.pages
-        self._page_rows = size.rows
+    def __init__(self, source: Source) -> None:
+        """Look at all of the source's pages."""
+        self.rows = source.rows
+        self.source = source
+        self.pages = pages = source.pages
+        self._page_rows = source.page_rows
         self._part: Part | None = None
         self._block: Part | None = None
         self._borders: Numbers | None = None
         self._spans: Spans | None = None
         if len(pages.lows) == 1:
             self.low, self.high = int(pages.lows[0]), int(pages.highs[0])
-            self._cells = int(pages.counts[0]) * (1 + len(wanted))
+            self._cells = int(pages.counts[0]) * (1 + len(source.wanted))
             self._in_order = True
         else:
             self.low, self.high = int(pages.lows.min()), int(pages.highs.max())
-            self._cells = int(pages.counts.sum()) * (1 + len(wanted))
+            self._cells = int(pages.counts.sum()) * (1 + len(source.wanted))
             self._in_order = _overlap(pages.lows, pages.highs) <= _MILD_OVERLAP
 
     def touches(self, t_min: int, t_max: int) -> bool:
@@ -280,7 +275,7 @@ class Part:
     """Rows of one layout within a range of time: found when asked for, shared by its columns."""
 
     def __init__(
-        self, source: _Source, t_min: int, t_max: int, *, large: bool, is_block: bool
+        self, source: Source, t_min: int, t_max: int, *, large: bool, is_block: bool
     ) -> None:
         self.t_min = t_min
         self.t_max = t_max
