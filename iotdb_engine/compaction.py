@@ -43,9 +43,9 @@ from iotdb_engine.key_format import (
     series_range,
     split_chunk_key,
 )
+from iotdb_engine.open_read import OpenRead
 from iotdb_engine.page import TimesHead, unpack_times
 from iotdb_engine.reader import Reader
-from iotdb_engine.region_read import RegionRead
 from iotdb_engine.region_state import RegionState
 from iotdb_engine.types import T_MAX, T_MIN
 
@@ -64,7 +64,7 @@ class TimesRecord(NamedTuple):
 class Compactor:
     """Merges the chunks of one region. `run` is called by one thread at a time."""
 
-    def __init__(self, state: RegionState, open_read: Callable[[], RegionRead]) -> None:
+    def __init__(self, state: RegionState, open_read: Callable[[], OpenRead]) -> None:
         """Look at nothing yet.
 
         Args:
@@ -142,7 +142,7 @@ class Compactor:
         with self._lock:
             return [(slot, (one,)) for (slot, one), new in self._touched.items() if new > 1]
 
-    def _owners(self, read: RegionRead, slot: int) -> Iterator[int]:
+    def _owners(self, read: OpenRead, slot: int) -> Iterator[int]:
         """Yield the owners of TIMES records in a slot: one seek each."""
         lo, hi = series_range(self._state.id, Kind.TIMES, slot, 0, 1 << 64)
         while (key := read.snapshot.view.first_key(lo, hi)) is not None:
@@ -152,7 +152,7 @@ class Compactor:
                 return
             lo, _ = series_range(self._state.id, Kind.TIMES, slot, owner + 1, 1 << 64)
 
-    def _families(self, read: RegionRead, slot: int) -> list[tuple[int, ...]]:
+    def _families(self, read: OpenRead, slot: int) -> list[tuple[int, ...]]:
         """Return owners that have series in common, ascending; series in several layouts do that.
 
         Only together can they be rid of chunks that overlap.
@@ -211,7 +211,7 @@ class Compactor:
                     return False
                 pace(time.thread_time() - began)
 
-    def _spans(self, read: RegionRead, records: Sequence[TimesRecord], *, full: bool) -> list[Span]:
+    def _spans(self, read: OpenRead, records: Sequence[TimesRecord], *, full: bool) -> list[Span]:
         layers = [
             Layer(record.key.first_time, record.head.last, record.head.rows, record.head.best)
             for record in records
@@ -233,7 +233,7 @@ class Compactor:
             return [Span(min(layer.first for layer in expired), floor - 1, best=True)]
         return pick(layers, self._state.options.chunk_points, full=full, deleted=gone)
 
-    def _records(self, read: RegionRead, slot: int, owner: int) -> list[TimesRecord]:
+    def _records(self, read: OpenRead, slot: int, owner: int) -> list[TimesRecord]:
         found = []
         snapshot = read.snapshot
         lo, hi = series_range(self._state.id, Kind.TIMES, slot, owner, owner + 1)
@@ -249,7 +249,7 @@ class Compactor:
         except ValueError as error:
             raise Corruption(self._state.store.path, key, "a times record", error) from error
 
-    def _open(self) -> RegionRead:
+    def _open(self) -> OpenRead:
         """Open a read of what is stored; its pages do not push others' out of the shared cache."""
         read = self._open_read()
         read.snapshot = read.snapshot._replace(cache=ByteCache(_CACHE_BYTES))
@@ -314,7 +314,7 @@ class Compactor:
         self._state.retire_tombstones(idle)
 
     def _is_hit(
-        self, read: RegionRead, series_id: int, sequence: int, times: tuple[int, int]
+        self, read: OpenRead, series_id: int, sequence: int, times: tuple[int, int]
     ) -> bool:
         for slot in read.slots:
             lo, hi = series_range(self._state.id, Kind.CHUNK, slot, series_id, series_id + 1)

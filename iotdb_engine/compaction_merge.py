@@ -20,9 +20,9 @@ from iotdb_engine.key_format import (
 )
 from iotdb_engine.memtable_flush import Block
 from iotdb_engine.merge import Run, compact, cut_windows
+from iotdb_engine.open_read import OpenRead
 from iotdb_engine.page import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.reader import Reader
-from iotdb_engine.region_read import RegionRead
 from iotdb_engine.region_state import RegionState
 from iotdb_engine.sources import Series
 from iotdb_engine.types import BATCH_DTYPES, DataType
@@ -101,7 +101,7 @@ class Merge:
     def __init__(
         self,
         state: RegionState,
-        read: RegionRead,
+        read: OpenRead,
         slot: int,
         members: Sequence[int],
         span: Span,

@@ -11,7 +11,7 @@ from iotdb_engine.cache import ByteCache
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.memtable_pages import PageSize
 from iotdb_engine.memtable_read import MemSnapshot, capture
-from iotdb_engine.region_read import Cuts, RegionRead, SeriesList
+from iotdb_engine.open_read import Cuts, OpenRead, SeriesList
 from iotdb_engine.region_state import RegionState
 from iotdb_engine.sources import ACTIVE_SEQUENCE, Snapshot, no_check
 from iotdb_engine.types import Aggregate, ColumnBatch
@@ -159,7 +159,7 @@ class RegionReads:
         *,
         stored_only: bool = False,
         check: Callable[[], None] = no_check,
-    ) -> RegionRead:
+    ) -> OpenRead:
         """Take the state of now, to be read by one thread; `close` it.
 
         Args:
@@ -208,4 +208,4 @@ class RegionReads:
             )
             rules = state.ttl
             where = state.slot_map() if slots is None else sorted(slots)
-        return RegionRead(snapshot, cuts, where, rules, options.now() if rules else 0, check)
+        return OpenRead(snapshot, cuts, where, rules, options.now() if rules else 0, check)

@@ -20,8 +20,8 @@ from cluster.scan.filters import (
     tests_values,
 )
 from cluster.scan.windows import NUMERIC_TYPES, AggregateTable, Needs, Windows
+from iotdb_engine.open_read import OpenRead
 from iotdb_engine.region import Region
-from iotdb_engine.region_read import RegionRead
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 MAX_PAGE_BYTES = 16 << 20
@@ -138,7 +138,7 @@ def _may_be_needless(row_filter: RowFilter | None, series: SeriesKeys) -> TypeGu
     return isinstance(row_filter, (ValueFilter, AllOf))
 
 
-def _is_needless(read: RegionRead, row_filter: RowFilter, series: SeriesKeys) -> bool:
+def _is_needless(read: OpenRead, row_filter: RowFilter, series: SeriesKeys) -> bool:
     """Return whether statistics tell that every row of a single series passes a filter."""
     span = read.value_span(series[0])
     return span is not None and are_all_passing(row_filter, span)

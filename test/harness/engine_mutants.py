@@ -14,7 +14,7 @@ import pytest
 from iotdb_engine import compaction_merge, flush, memtable_view, reader, region_flush, region_state
 from iotdb_engine.engine import Engine
 from iotdb_engine.flush import BatchWriter, ChunkWriter
-from iotdb_engine.region_read import Cuts, RegionRead
+from iotdb_engine.open_read import Cuts, OpenRead
 from iotdb_engine.series_index import Epochs
 from iotdb_engine.store import Batch, MemoryStore
 from iotdb_engine.tombstones import make_tombstone
@@ -143,7 +143,7 @@ def _dirty_statistics(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("points do not expire")
 def _no_expiry(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RegionRead, "floor_of", lambda self, series_id: -(1 << 63))
+    patch.setattr(OpenRead, "floor_of", lambda self, series_id: -(1 << 63))
 
 
 @mutant("deletes of the table that is being stored are passed over")

@@ -13,8 +13,8 @@ from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment, Layout
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, WrongType
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
+from iotdb_engine.open_read import OpenRead
 from iotdb_engine.reader import Reader
-from iotdb_engine.region_read import RegionRead
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
 from iotdb_engine.types import BATCH_DTYPES
 
@@ -564,9 +564,9 @@ def test_statistics_serve_where_deletes_and_rules_do_not_concern_a_series(
             region.set_ttl(2, 3, 949, 3)
         region.flush()
         loaded = []
-        original = RegionRead.load
+        original = OpenRead.load
         monkeypatch.setattr(
-            RegionRead,
+            OpenRead,
             "load",
             lambda self, *more, **named: loaded.append(more[1]) or original(self, *more, **named),
         )

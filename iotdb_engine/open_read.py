@@ -31,7 +31,7 @@ _FEW_DELETES = 8
 """Up to so many it takes less to ask each whether it concerns a series than to heed them all."""
 
 
-class RegionRead:
+class OpenRead:
     """A region's state at one moment; made by `Region.open_read`. One thread; close it.
 
     While it is open, RocksDB keeps the files that it reads.
@@ -303,7 +303,7 @@ class RegionRead:
         """Let go of the state; may be repeated."""
         self.snapshot.view.release()
 
-    def __enter__(self) -> RegionRead:
+    def __enter__(self) -> OpenRead:
         return self
 
     def __exit__(
