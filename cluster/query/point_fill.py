@@ -89,7 +89,7 @@ def _value(
     if mode.method is FillMethod.PREVIOUS_UNTIL_LAST:
         (last,) = backend.last([info])
         return before[1] if last is not None and last[0] >= time else None
-    if info.data_type not in NUMERIC_TYPES or time == T_MAX:
+    if info.data_type not in NUMERIC_TYPES:
         return None
     latest = T_MAX if reach.after is None else min(T_MAX, time + reach.after)
     after = _point(backend, info, time + 1, latest, descending=False)

@@ -193,3 +193,19 @@ def test_distances_of_fill_in_descending_order(modern):
 def test_a_text_fills_without_its_quotes_in_1_x(modern):
     _, rows = modern.execute("SELECT i, t FROM root.sg.d FILL('it''s')")
     assert rows == [[1, INT32_MIN, b"x"], [5, INT32_MAX, b"it's"]]
+
+
+def test_the_ends_of_the_distances_of_lines(database):
+    for time in (100, 110):
+        database.execute(f"INSERT INTO root.sg.f(time, i) VALUES ({time}, {time})")
+    point = "SELECT i FROM root.sg.f WHERE time = 104 FILL(LINEAR, {}ms, {}ms)"
+    for before, after, value in ((4, 6, 104.0), (3, 6, None), (4, 5, None)):
+        assert database.execute(point.format(before, after))[1] == [[104, value]]
+    windows = "SELECT sum(i) FROM root.sg.f GROUP BY ([100, 111), 1ms) FILL(LINEAR, {}ms, {}ms)"
+    for before, after, value in ((4, 7, 104.0), (3, 7, None), (4, 6, None)):
+        assert database.execute(windows.format(before, after))[1][4] == [104, value]
+
+
+def test_a_column_of_levels_may_have_one_name_twice(database):
+    sql = "SELECT count(i) AS n, count(i) AS n FROM root.sg.d, root.sg.e GROUP BY LEVEL=1"
+    assert database.execute(sql) == (["n"], [[3]])

@@ -276,3 +276,25 @@ def test_last_points(engine, table, flush):
         for n in range(2)
     ]
     assert last_points(region, KEYS, None, no_check) == expected
+
+
+def test_rows_are_read_once_where_the_filter_looks_at_every_column(engine, monkeypatch):
+    region = filled(engine, {time: (time, time) for time in range(6)}, flush=True)
+    reads = []
+    read = region.read
+
+    def counted(series, *arguments, **options):
+        reads.append(len(series))
+        return read(series, *arguments, **options)
+
+    monkeypatch.setattr(region, "read", counted)
+    first, second = (
+        ValueFilter(n, CompareTest(DataType.INT32, Operator.GE, 3), False) for n in range(2)
+    )
+    query = RowsQuery(KEYS, 2, T_MIN, T_MAX, False, AllOf((first, second)))
+    assert len(rows_of(stream_rows(region, query, None, None, no_check))) == 3
+    assert reads == [2]
+    reads.clear()
+    query = RowsQuery(KEYS, 2, T_MIN, T_MAX, False, first)
+    assert len(rows_of(stream_rows(region, query, None, None, no_check))) == 3
+    assert reads == [1, 2]  # the filter's column, then the rows that pass
