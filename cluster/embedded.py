@@ -188,7 +188,9 @@ class EmbeddedNode:
         self.engine = Engine(
             MEMORY_PATH if in_memory else self.folder / "engine",
             EngineOptions(
-                memtable_bytes=node.memtable_bytes, now=lambda: time.time_ns() // unit_ns
+                memtable_bytes=node.memtable_bytes,
+                now=lambda: time.time_ns() // unit_ns,
+                unit_ns=unit_ns,
             ),
         )
         self._closers.add(lambda: self.engine.close(flush=not in_memory))

@@ -271,6 +271,7 @@ class ClusterMain:
                 memtable_bytes=node.memtable_bytes,
                 read_cache_bytes=node.read_cache_bytes,
                 now=lambda: time.time_ns() // unit_ns,
+                unit_ns=unit_ns,
             ),
         )
         self._closers.add(self.engine.close)

@@ -44,6 +44,7 @@ class EngineOptions:
         wal_interval_s: longest time between two syncs of a log whose mode is "periodic", in
             seconds: what a power cut may cost.
         now: the present, in the units of time stamps; for time to live.
+        unit_ns: such a unit in nanoseconds.
     """
 
     memtable_bytes: int = 256 << 20
@@ -64,6 +65,7 @@ class EngineOptions:
     wal_segment_bytes: int = 64 << 20
     wal_interval_s: float = 0.1
     now: Callable[[], int] = wall_clock_ms
+    unit_ns: int = 1_000_000
 
     def __post_init__(self) -> None:
         for name in ("memtable_bytes", "page_points", "chunk_points", "page_text_bytes"):

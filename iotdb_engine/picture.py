@@ -34,8 +34,13 @@ class RegionPicture:
     it is open, RocksDB keeps the files that it reads.
     """
 
-    def __init__(self, region: Region) -> None:
-        """Take the picture of now: from the applier, it is that of the entry applied last."""
+    def __init__(self, region: Region, now_ns: int = 0) -> None:
+        """Take the picture of now: from the applier, it is that of the entry applied last.
+
+        Args:
+            region: of which.
+            now_ns: the time by which points are expired, since 1970; 0: this machine's.
+        """
         self._region = region
         with region.state.lock:
             state = region.state
@@ -48,7 +53,8 @@ class RegionPicture:
                 for series_id, holders in table.by_series.items():
                     layout = holders[0].layout
                     self._in_memory[series_id] = layout.types[holders[0].columns[series_id]]
-            self._read = region.open_read(list(self._in_memory.items()))
+            now = now_ns // state.options.unit_ns if now_ns else None
+            self._read = region.open_read(list(self._in_memory.items()), now=now)
 
     def key_values(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the key-value state, by key."""

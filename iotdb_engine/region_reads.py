@@ -158,6 +158,7 @@ class RegionReads:
         slots: Collection[int] | None = None,
         *,
         stored_only: bool = False,
+        now: int | None = None,
         check: Callable[[], None] = no_check,
     ) -> OpenRead:
         """Take the state of now, to be read by one thread; `close` it.
@@ -166,6 +167,7 @@ class RegionReads:
             series: those of which memory tables are captured.
             slots: where to look; None: in every slot.
             stored_only: the state of the last durable flush, without what was applied since.
+            now: the time by which points are expired; None: the present.
             check: see `read`.
         """
         state = self.state  # a read of a few rows pays for each look-up here
@@ -208,4 +210,6 @@ class RegionReads:
             )
             rules = state.ttl
             where = state.slot_map() if slots is None else sorted(slots)
-        return OpenRead(snapshot, cuts, where, rules, options.now() if rules else 0, check)
+        if now is None:
+            now = options.now() if rules else 0
+        return OpenRead(snapshot, cuts, where, rules, now, check)

@@ -120,7 +120,7 @@ class GroupMachine:
                 self._requests.note(request, outcome, entry.index)
         self._applied = entry.index
         if type(plan) is DigestPlan:
-            self.digests.mark(RegionPicture(self._region), self._requests.digest())
+            self.digests.mark(RegionPicture(self._region, plan.now_ns), self._requests.digest())
         else:
             self._after(plan)
         return outcome

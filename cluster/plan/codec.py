@@ -275,6 +275,8 @@ def decode_plan(data: bytes | memoryview) -> Plan:
     try:
         cls, fields = PLAN_FIELDS[PlanType(number)]
         values = _load(bytes(data[2:]), "plan")
+        if number == PlanType.DIGEST and values == {}:
+            values = {"now_ns": 0}  # as it was written before it had a time
         if type(values) is not dict or values.keys() != fields.keys():
             raise ValueError(f"malformed plan: {cls.__name__} has other fields")
         plan: Plan = cls(**{name: check(values[name]) for name, check in fields.items()})

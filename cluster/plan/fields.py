@@ -257,7 +257,7 @@ PLAN_FIELDS: dict[PlanType, tuple[type[Any], dict[str, Callable[[Any], Any]]]] =
         {"series_ids": ids_field, "t_min": time_field, "t_max": time_field},
     ),
     PlanType.FLUSH: (FlushPlan, {"merge": _enum_field(MergeKind)}),
-    PlanType.DIGEST: (DigestPlan, {}),
+    PlanType.DIGEST: (DigestPlan, {"now_ns": length_field}),
     PlanType.ALTER_SERIES: (
         AlterSeriesPlan,
         {

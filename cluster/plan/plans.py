@@ -313,8 +313,11 @@ class FlushPlan:
 class DigestPlan:
     """Have every replica remember its state as of this entry, to be compared with the others.
 
-    No effect on the state. Its outcome is the index of the entry.
+    No effect on the state. Its outcome is the index of the entry. `now_ns`: the time since 1970 by
+    which points are expired, so that replicas do not go by their clocks; 0: they do.
     """
+
+    now_ns: int = 0
 
 
 MetaPlan: TypeAlias = (

@@ -7,6 +7,7 @@ the first that differs is found.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ from cluster.rpc.gen.cluster.ttypes import DigestAnswer, DigestLeaf, ExecuteRequ
 from cluster.threads import ThreadRegistry
 
 _LEAVES_A_CALL = 1000
+_AHEAD_NS = 60 * 1_000_000_000
+"""Points that are expired by then do not count: a node whose clock is ahead may have removed them,
+and no query returns them, since nodes keep what is expired for some minutes."""
 _META_GROUP_ID = 0
 
 
@@ -108,7 +112,7 @@ class DigestAsker:
 
     def _mark(self, group: int, members: list[int], leader: int) -> int:
         """Have the replicas mark their state; return the index of the entry."""
-        payload = encode_plan(DigestPlan())
+        payload = encode_plan(DigestPlan(time.time_ns() + _AHEAD_NS))
         request = ExecuteRequest(group, payload, max(1, int(self._timeout_s * 1000)))
         todo = [leader] if leader else []
         todo += [node for node in members if node != leader]

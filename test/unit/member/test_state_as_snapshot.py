@@ -307,3 +307,30 @@ def test_layouts_that_are_known_to_be_live_are_bounded_by_their_columns(
     plans_of_rows: list[plans.Plan] = [insert(t, t + 1, *them) for t, them in enumerate(subsets)]
     apply_all(machine, entries([*DATA_SCRIPT[:2], *plans_of_rows]))
     assert 0 < sum(len(layout.series_ids) for layout in machine._live_layouts) <= 10
+
+
+@pytest.mark.parametrize(("now_ns", "counts"), [(0, [2, 1]), (9_500_000_000, [1, 1])])
+def test_points_expire_by_the_time_of_the_plan(now_ns: int, counts: list[int]) -> None:
+    """Of points at 1000 and 5000 that live 6 s, one replica's clock says 5 s, another's 9 s."""
+    found = []
+    for clock in (5_000, 9_000):
+        options = EngineOptions(compaction=False, now=lambda now=clock: now)  # type: ignore[misc]
+        with Engine(":memory:", options) as engine:
+            machine = DataMachine(engine.region(1))
+            layout = make_layout({SERIES[1]: DataType.INT32})
+            rows = [(1_000, [1]), (5_000, [5])]
+            script: list[plans.Plan] = [
+                plans.InsertPlan((make_fragment(layout, rows, 0),)),
+                plans.SetDataTtlPlan((SG,), 6_000),
+                plans.DigestPlan(now_ns),
+            ]
+            apply_all(machine, entries(script))
+            marked = machine.digests.get(LogIndex(len(script)), Deadline.after(0))
+            assert marked is not None
+            found.append(sum(leaf.count for leaf in marked.leaves if leaf.label[:1] == b"s"))
+    assert found == counts
+
+
+def test_a_digest_plan_of_before_goes_by_the_clock() -> None:
+    data = bytes((PlanType.DIGEST, encode_plan(plans.DigestPlan())[1])) + b"{}"
+    assert decode_plan(data) == plans.DigestPlan(0)
