@@ -63,6 +63,12 @@ class QueryContext:
     partition_interval: int = 0
     functions: Callable[[str], Bind | None] | None = None
 
+    def at(self, deadline: HasRemaining, cancelled: Flag | None) -> QueryContext:
+        """Return the same for a query of its own; a fraction of the cost of `replace`."""
+        changed = object.__new__(QueryContext)
+        changed.__dict__.update(self.__dict__, deadline=deadline, cancelled=cancelled)
+        return changed
+
     def check(self) -> None:
         """Raise ClusterError if the query must end."""
         if self.deadline.remaining_s() <= 0:

@@ -92,6 +92,5 @@ def _batches(rows: Sequence[tuple[Any, ...]]) -> list[ColumnBatch]:
 
 
 def _text_column(texts: Sequence[str]) -> Column:
-    values = np.empty(len(texts), dtype=object)
-    values[:] = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return Column(DataType.TEXT, values)
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return Column(DataType.TEXT, np.array(encoded, dtype=object))

@@ -63,6 +63,7 @@ logger = logging.getLogger(__name__)
 VERSION = "0.13.5"
 """What SHOW VERSION and getProperties say: the release whose behaviour this follows."""
 
+_MAX_CONTEXTS = 64
 _SCHEMA_PROBLEMS = (StatusCode.STORAGE_ENGINE_ERROR, StatusCode.ALIGNED_TIMESERIES_ERROR)
 
 
@@ -82,6 +83,7 @@ class StatementExecutor:
         folder = Path(settings.node.udf_dir) if settings.node.udf_dir else None
         self.functions = UdfRuntime(folder, settings.node.udf_timeout_ms / 1000)
         self._node = node(self.running) if node is not None else None
+        self._contexts: dict[tuple[Generation, str], QueryContext] = {}
         self._inference = InferenceSettings(
             boolean=DataType[settings.node.boolean_string_infer_type],
             integer=DataType[settings.node.integer_string_infer_type],
@@ -141,12 +143,20 @@ class StatementExecutor:
     def _query_context(
         self, session: Session, deadline: Deadline, cancelled: Cancelled | None
     ) -> QueryContext:
+        key = session.generation, session.zone
+        kept = self._contexts.get(key)
+        if kept is None:
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts = {}
+            kept = self._contexts[key] = self._new_context(session, deadline)
+        return kept.at(deadline, cancelled)
+
+    def _new_context(self, session: Session, deadline: Deadline) -> QueryContext:
         cluster = self._settings.cluster
         return QueryContext(
             deadline=deadline,
             version=VERSION,
             prefix_dialect=session.prefix_dialect,
-            cancelled=cancelled,
             zone=parse_zone(session.zone),
             precision=cluster.timestamp_precision,
             aligned_functions=session.generation is Generation.V1,
