@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,7 @@ from cluster.sql.parser import parse, parse_with_grammar
 from cluster.sql.shapes import ShapeCache
 from cluster.sql.statements.select import And, Comparison, TimeCompare
 from cluster.sql.templates import SelectTemplates
+from cluster.sql.tokens import PLAIN_TOKEN, TOKEN
 
 CONTEXT = ParseContext(zone="+08:00", now=1_700_000_000_000)
 
@@ -66,6 +69,33 @@ def test_same_as_without(text, fillings):
         fresh.append(outcome(sql))
     parser_module._GRAMMAR.shapes = ShapeCache()
     assert [outcome(sql) for sql in texts] == fresh
+
+
+SIGNS = "0.-:/'`\"\\*+,;=<>() \tsmeETZz_#"
+WORDS = ["ms", "mo", "from", "and", "now()", "0e", "e0", "T0:0:0", "'0"]
+PIECES = st.sampled_from([*SIGNS, *WORDS])
+
+
+@given(st.lists(PIECES, max_size=12).map("".join), st.lists(NUMBER, min_size=1, max_size=5))
+@settings(max_examples=500, deadline=None)
+def test_tokens_do_not_depend_on_digits(text, numbers):
+    runs = itertools.cycle(numbers)
+    other = re.sub("0+", lambda _: next(runs), text)
+    text = re.sub("0+", "0", text)
+    for pattern in (TOKEN, PLAIN_TOKEN):
+        assert kinds_of(pattern, text) == kinds_of(pattern, other)
+
+
+def kinds_of(pattern, text):
+    """Kinds of the tokens, and where they begin and end among what is no digit."""
+    found = []
+    at = 0
+    while (match := pattern.match(text, at)) is not None and match.lastgroup != "END":
+        assert not re.fullmatch("[0-9]{2}", text[match.end() - 1 : match.end() + 1])
+        start, end = (re.sub("[0-9]+", "0", text[:n]) for n in match.span(match.lastgroup))
+        found.append((match.lastgroup, start, end))
+        at = match.end()
+    return found
 
 
 def test_known_shapes_do_not_reach_the_parser(cache, monkeypatch):
