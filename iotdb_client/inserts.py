@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from iotdb_client.errors import DataError, Error
+from iotdb_client.errors import DataError, Error, ProgrammingError
 from iotdb_client.literals import literal, named_values, render
-from iotdb_client.types import DataType, timestamp_value
+from iotdb_client.types import DataType, plain_value, timestamp_value
 
 if TYPE_CHECKING:
     from iotdb_client.connection import Connection
@@ -105,32 +105,46 @@ class InsertMany:
         """Cut into tablets of bounded size; rows have the order of the columns."""
         count = max(1, min(_ROWS, _BYTES // (16 * len(self._order))))
         source = iter(rows)
-        while batch := [self._ordered(row) for row in islice(source, count)]:
+        numbered = enumerate(source, start=1)
+        while batch := [self._ordered(number, row) for number, row in islice(numbered, count)]:
             yield batch
 
-    def _ordered(self, row: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-        if isinstance(self._order[0], str):
-            return named_values(row, self._order)
-        if isinstance(row, (str, bytes, Mapping)) or len(row) != len(self._order):
-            # the usual error for wrong parameters
-            render(self._sql, row, self._connection.zone, self._connection.timestamp_precision)
+    def _ordered(self, number: int, row: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        try:
+            if isinstance(self._order[0], str):
+                return named_values(row, self._order)
+            if isinstance(row, (str, bytes, Mapping)) or len(row) != len(self._order):
+                # the usual error for wrong parameters
+                render(self._sql, row, self._connection.zone, self._connection.timestamp_precision)
+        except ProgrammingError as error:
+            raise ProgrammingError(f"row {number}: {error}") from error
         return list(row)
 
-    def _as_tablet(self, batch: list[list[Any]]) -> bool:
-        """Write rows as a tablet; False when that would not do what the SQL does."""
+    def _as_tablet(self, batch: list[list[Any]], *, plain: bool = False) -> bool:
+        """Write rows as a tablet; False when that would not do what the SQL does.
+
+        Args:
+            batch: rows.
+            plain: they are free of NumPy's and pandas' scalars, which cost a look at each value.
+        """
         types = self._connection.series_types(self._device, self._measurements)
         if types is None:
             return False
         connection = self._connection
-        times: list[int] = []
-        for row in batch:
-            time = timestamp_value(row[0], connection.zone, connection.timestamp_precision)
-            if time is None:
-                return False
-            times.append(time)
+        zone, precision = connection.zone, connection.timestamp_precision
+        stamps = [timestamp_value(row[0], zone, precision) for row in batch]
+        times = [time for time in stamps if time is not None]
         columns = list(zip(*batch, strict=True))[1:]
-        if not all(_fits(kind, column) for kind, column in zip(types, columns, strict=True)):
-            return False
+        fitting = all(_fits(kind, column) for kind, column in zip(types, columns, strict=True))
+        if len(times) < len(batch) or not fitting:
+            if plain:
+                return False
+            kinds = [None, *types]
+            rows = [
+                [_plain(value, kind, precision) for value, kind in zip(row, kinds, strict=True)]
+                for row in batch
+            ]
+            return self._as_tablet(rows, plain=True)
         try:
             connection.session.insert_tablet(
                 self._device,
@@ -172,6 +186,14 @@ _FITTING: dict[DataType, tuple[type, ...]] = {
     DataType.DOUBLE: (int, float),
     DataType.TEXT: (str, bytes),
 }
+
+
+def _plain(value: Any, kind: DataType | None, precision: str) -> Any:  # noqa: ANN401
+    """Return a value without NumPy and pandas; the latter's texts are NaN where they are null."""
+    found = plain_value(value, precision)
+    if kind is DataType.TEXT and isinstance(found, float) and found != found:
+        return None
+    return found
 
 
 def _fits(kind: DataType, column: Sequence[Any]) -> bool:

@@ -14,10 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from iotdb_client.errors import DataError, InterfaceError, ProgrammingError
-from iotdb_client.types import timestamp_of
+from iotdb_client.types import plain_value, timestamp_of
 
 _PIECE = re.compile(
     r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`(?:[^`\\]|\\.|``)*`|(?P<mark>\?)|(?P<end>;)",
@@ -38,8 +36,8 @@ def render(sql: str, parameters: Parameters, zone: dt.tzinfo, precision: str) ->
     Args:
         sql: one statement; a `?` or `:name` inside quotes stays.
         parameters: a sequence, or a mapping; unused entries of a mapping are ignored. Values:
-            None, bool, int, float, Decimal, str, bytes (UTF-8), date, datetime, and NumPy scalars
-            of these.
+            None, bool, int, float, Decimal, str, bytes (UTF-8), date, datetime, and NumPy's and
+            pandas' scalars of these.
         zone: where naive datetimes are.
         precision: unit of timestamps of the server.
 
@@ -94,8 +92,7 @@ def named_values(parameters: Any, names: Sequence[Any]) -> list[Any]:  # noqa: A
 
 def literal(value: Any, zone: dt.tzinfo, precision: str) -> str:  # noqa: ANN401
     """Return one value as a literal; see `render`."""
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = plain_value(value, precision)
     if value is None:
         return "null"
     if isinstance(value, bool):

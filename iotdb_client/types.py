@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class DataType(IntEnum):
@@ -99,11 +102,35 @@ def timestamp_of(moment: dt.datetime, zone: dt.tzinfo, precision: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
     microseconds = (moment - _EPOCH) // dt.timedelta(microseconds=1)
+    if precision == "ns":  # pandas' moments have these, too
+        return microseconds * 1000 + getattr(moment, "nanosecond", 0)
     return microseconds * UNITS_PER_SECOND[precision] // 1_000_000
+
+
+def plain_value(value: Any, precision: str) -> Any:  # noqa: ANN401
+    """Return what a value of NumPy or pandas is in Python; others as they are.
+
+    Args:
+        value: a parameter; what those libraries have for null is None.
+        precision: moments of NumPy become counts of that unit since 1970 UTC.
+    """
+    if isinstance(value, np.datetime64):
+        if np.isnat(value):
+            return None
+        return int(value.astype(f"datetime64[{precision}]").astype(np.int64))
+    if isinstance(value, np.generic):
+        return value if isinstance(value, np.timedelta64) else value.item()
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and (value is pandas.NaT or value is pandas.NA):
+        return None
+    return value
 
 
 def timestamp_value(value: object, zone: dt.tzinfo, precision: str) -> int | None:
     """Return what a parameter means as a time, or None when it is no int, date or datetime."""
+    if type(value) is int:
+        return value
+    value = plain_value(value, precision)
     if isinstance(value, bool):
         return None
     if isinstance(value, int):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import iotdb_client
@@ -116,8 +118,8 @@ def test_other_statements_go_as_text(local, sent, sql):
 
 
 def test_wrong_numbers_of_parameters(local):
-    with pytest.raises(iotdb_client.ProgrammingError, match="3 placeholders, 2"):
-        local.cursor().executemany(SQL, [(1, 2)])
+    with pytest.raises(iotdb_client.ProgrammingError, match=r"row 2: .*3 placeholders, 2"):
+        local.cursor().executemany(SQL, [(1, 2, "x"), (1, 2)])
     with pytest.raises(iotdb_client.ProgrammingError, match="sequence"):
         local.cursor().executemany(SQL, [{"a": 1}])
 
@@ -152,3 +154,23 @@ def test_a_series_that_was_made_anew_with_another_type(local):
 )
 def test_what_is_repeatable(sql, expected):
     assert is_repeatable(sql) is expected
+
+
+def test_rows_of_numpy_and_pandas_go_as_tablets(local, monkeypatch):
+    local.execute("create timeseries root.a.d.i INT32")
+    local.execute("create timeseries root.a.d.t TEXT")
+    monkeypatch.setattr(local.session, "execute_batch", None)
+    frame = pd.DataFrame(
+        {
+            "time": pd.date_range("2024-01-01", periods=3, freq="1ms"),
+            "i": pd.array([1, None, 3], dtype="Int32"),
+            "t": ["a", None, "c"],
+        }
+    )
+    local.cursor().executemany(SQL, frame.itertuples(index=False, name=None))
+    start = 1704067200000
+    expected = [(start, 1, "a"), (start + 2, 3, "c")]
+    assert rows_of(local) == expected
+    rows = [(np.int64(5), np.int32(6), np.str_("x"))]
+    local.cursor().executemany(SQL, rows)
+    assert rows_of(local) == [(5, 6, "x"), *expected]

@@ -5,6 +5,7 @@ import decimal
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.sql.tokens import PLAIN_TOKEN, unquote
 from iotdb_client.errors import DataError, InterfaceError, ProgrammingError
 from iotdb_client.literals import literal, render, split_statements
+from iotdb_client.types import UNITS_PER_SECOND, timestamp_value
 
 UTC = dt.timezone.utc
 PLUS8 = dt.timezone(dt.timedelta(hours=8))
@@ -103,3 +105,32 @@ def test_statements_are_split_outside_quotes():
     assert split_statements("a ';' ; b \";\";;  `;` c\n;") == ["a ';'", 'b ";"', "`;` c"]
     assert split_statements("") == []
     assert split_statements("it's; one") == ["it's", "one"]  # an open quote hides nothing
+
+
+MOMENT = "2024-01-01T00:00:00.123456789"
+UNITS = {"ms": 1704067200123, "us": 1704067200123456, "ns": 1704067200123456789}
+
+
+@pytest.mark.parametrize("precision", ["ms", "us", "ns"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_moments_of_numpy_and_pandas_are_moments(precision, unit):
+    coarse = min(precision, unit, key=["ms", "us", "ns"].index)
+    factor = UNITS_PER_SECOND[precision] // UNITS_PER_SECOND[coarse]
+    expected = UNITS[coarse] * factor
+    moment = np.datetime64(MOMENT).astype(f"datetime64[{unit}]")
+    for value in (moment, pd.Timestamp(moment), pd.Timestamp(moment, tz="UTC")):
+        assert literal(value, UTC, precision) == str(expected)
+        assert timestamp_value(value, UTC, precision) == expected
+
+
+def test_what_pandas_and_numpy_have_for_null_is_null():
+    for value in (pd.NaT, pd.NA, np.datetime64("NaT")):
+        assert literal(value, UTC, "ms") == "null"
+        assert timestamp_value(value, UTC, "ms") is None
+
+
+def test_numbers_of_numpy_are_times():
+    assert timestamp_value(np.int64(7), UTC, "ms") == 7
+    assert timestamp_value(np.bool_(True), UTC, "ms") is None
+    with pytest.raises(InterfaceError, match="timedelta64"):
+        literal(np.timedelta64(5, "ns"), UTC, "ms")
