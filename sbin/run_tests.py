@@ -101,6 +101,10 @@ LANES = (
 LAST = Part("quiet", _tests("quiet"))
 
 
+class Terminated(KeyboardInterrupt):
+    """Only this process was told to end: those that it runs were not."""
+
+
 def run_here(parts: Sequence[Part]) -> list[Outcome]:
     """Run parts one after the other, with our own input and output."""
     outcomes = []
@@ -110,8 +114,10 @@ def run_here(parts: Sequence[Part]) -> list[Outcome]:
         process = subprocess.Popen(part.command, cwd=ROOT)
         try:
             _, status, usage = os.wait4(process.pid, 0)
-        except KeyboardInterrupt:
-            # the terminal has told it, too: it ends what it started
+        except KeyboardInterrupt as interrupt:
+            # it ends what it started; the terminal has told it as well
+            if isinstance(interrupt, Terminated):
+                process.send_signal(signal.SIGINT)
             process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -209,17 +215,24 @@ def _say(text: str) -> None:
     print(text, end="", flush=True)  # noqa: T201
 
 
+def _terminated(_signal: int, _frame: object) -> None:
+    raise Terminated
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run everything, print the summary, and return the exit code."""
-    # told to end, we end as if interrupted: nodes that tests have started are stopped
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if arguments:
-        outcomes = run_here([*CHECKS, Part("pytest", _pytest(*arguments))])
-    else:
-        parts = SideBySide(_say)
-        parts.run(LANES)
-        parts.run([[LAST]])
-        outcomes = parts.outcomes
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        if arguments:
+            outcomes = run_here([*CHECKS, Part("pytest", _pytest(*arguments))])
+        else:
+            parts = SideBySide(_say)
+            parts.run(LANES)
+            parts.run([[LAST]])
+            outcomes = parts.outcomes
+    except KeyboardInterrupt:
+        _say("\ninterrupted\n")
+        return 130
     _say(summary(outcomes))
     return 0 if all(outcome.ok for outcome in outcomes) else 1
 

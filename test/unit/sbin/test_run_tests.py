@@ -110,7 +110,8 @@ def test_a_processors_time_counts_descendants():
     assert outcome.processor_s > 0
 
 
-def test_told_to_end_it_interrupts_what_runs(tmp_path):
+@pytest.mark.parametrize("arguments", [[], ["-x"]], ids=["side by side", "here"])
+def test_told_to_end_it_interrupts_what_runs(tmp_path, arguments):
     """As by Ctrl-C, so that fixtures stop their nodes; what has not begun never does."""
     trap = (
         f"trap 'touch {tmp_path}/trapped; exit 1' INT; touch {tmp_path}/begun; "
@@ -124,15 +125,16 @@ r.CHECKS = ()
 r.LANES = ((r.Part("waits", ["bash", "-c", {trap!r}]),
             r.Part("never", ["touch", {str(tmp_path / "never")!r}])),)
 r.LAST = r.Part("last", ["touch", {str(tmp_path / "never")!r}])
-r.main([])
+r._pytest = lambda *_: ["bash", "-c", {trap!r}]
+sys.exit(r.main(sys.argv[1:]))
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments])
     try:
         while not (tmp_path / "begun").exists():
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) != 0
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()
