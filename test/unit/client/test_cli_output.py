@@ -23,7 +23,7 @@ from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.cli.main import main
 from iotdb_client.cli.plot import plot_lines
 from iotdb_client.cli.shell import Cancelled, Shell
-from iotdb_client.cli.transfer import whole_records
+from iotdb_client.cli.transfer import Place, whole_records
 from iotdb_client.errors import ProgrammingError
 
 ROWS = Table(
@@ -399,3 +399,25 @@ def test_files_that_cannot_be_written_or_read_are_told(folder, tmp_path):
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert "in.parquet" in result.stderr
+
+
+@pytest.mark.parametrize("before", [3, 10_000, 10_001])
+def test_an_import_of_parquet_goes_on_where_it_was_ended(folder, tmp_path, monkeypatch, before):
+    path = tmp_path / "in.parquet"
+    count = 12_000
+    pq.write_table(pa.table({"Time": list(range(count)), "s": list(range(count))}), path)
+    Place(path, "root.p.d", keep=True).note(before)
+    sizes = []
+    insert = iotdb_client.Connection.insert_arrow
+
+    def counted(self, device, table, **options):
+        sizes.append(table.num_rows)
+        return insert(self, device, table, **options)
+
+    monkeypatch.setattr(iotdb_client.Connection, "insert_arrow", counted)
+    done = folder("import-parquet", str(path), "--device", "root.p.d", "--resume")
+    assert done.exit_code == 0, done.output
+    assert all(sizes)
+    assert sum(sizes) == count - before
+    first = folder("--format", "csv", "-disableISO8601", "-e", "select s from root.p.d limit 1")
+    assert first.stdout.splitlines()[1].startswith(f"{before},")

@@ -337,3 +337,39 @@ def test_a_series_dropped_after_a_merge_has_read_it_does_not_come_back(region: R
     stored = {split_chunk_key(key).series_id for key, _ in view.scan(prefix, prefix_end(prefix))}
     view.release()
     assert stored == {1, 2, 3}
+
+
+def stored_rows(region: Region) -> int:
+    view = region.store.view()
+    prefix = kind_prefix(region.id, Kind.TIMES)
+    rows = sum(unpack_times(value).rows for _, value in view.scan(prefix, prefix_end(prefix)))
+    view.release()
+    return rows
+
+
+def test_what_expires_of_a_chunk_that_is_settled_goes_from_the_disk(region: Region) -> None:
+    fill(region, 0, 100, 1)
+    region.compact(full=True)
+    NOW[0] = 1000
+    region.set_ttl(1, 5, 950, 2)
+    region.flush()
+    region.compact(full=True)
+    assert stored_rows(region) == 50
+    NOW[0] = 1010
+    region.compact(full=True)
+    assert stored_rows(region) == 40
+    assert [time for time, *_ in read(region)] == list(range(60, 100))
+
+
+@pytest.mark.parametrize(("first", "hit"), [(98, True), (99, True), (100, False)])
+def test_a_tombstone_that_hides_the_last_row_of_a_chunk_is_not_idle(
+    region: Region, first: int, hit: bool
+) -> None:
+    fill(region, 0, 100, 1)
+    region.delete([1], first, 200, 2)
+    region.flush()
+    (tombstone,) = region.state.tombstones
+    compactor = region.compactor
+    with compactor._open() as one:
+        assert compactor._is_hit(one, 1, tombstone.sequence, (first, 200)) is hit
+        assert not compactor._is_hit(one, 1, 0, (first, 200))
