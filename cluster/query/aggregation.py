@@ -14,6 +14,7 @@ from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.expressions import AggregateLeaf, Leaf
 from cluster.query.group_by import WindowRows, WindowSeries
+from cluster.query.result import held_cells
 from cluster.query.rows import RowSource, readable
 from cluster.query.where import PlannedWhere
 from cluster.scan.windows import AggregateTable, Needs, Windows
@@ -25,8 +26,8 @@ _MAX_CELLS = 1 << 19
 
 _MAX_WINDOWS = 8192
 
-_MAX_REVERSED_ROWS = 4_000_000
-"""Rows of functions that are turned around in memory for ORDER BY TIME DESC."""
+_MAX_REVERSED_CELLS = 32_000_000
+"""Of rows of functions that are turned around in memory for ORDER BY TIME DESC."""
 
 
 class AggregateSource:
@@ -145,14 +146,14 @@ def reversed_rows(batches: Iterator[ColumnBatch]) -> Iterator[ColumnBatch]:
         ClusterError: QUERY_PROCESS_ERROR: there are too many.
     """
     held: list[ColumnBatch] = []
-    count = 0
+    cells = 0
     for batch in batches:
         held.append(batch)
-        count += len(batch.times)
-        if count > _MAX_REVERSED_ROWS:
+        cells += held_cells(batch)
+        if cells > _MAX_REVERSED_CELLS:
             raise query_error(
-                f"more than {_MAX_REVERSED_ROWS} rows of functions can't be put in descending "
-                "order; narrow the time range"
+                f"more than {_MAX_REVERSED_CELLS} cells of functions can't be put in descending "
+                "order; narrow the time range, or select less"
             )
     for batch in reversed(held):
         yield ColumnBatch(batch.times[::-1], tuple(map(reversed_column, batch.columns)))

@@ -12,7 +12,7 @@ from cluster.query.align import joined
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
-from cluster.query.result import slice_batch
+from cluster.query.result import held_cells, slice_batch
 from cluster.scan.filters import kept
 from cluster.sql.statements.select import Fill, FillMethod
 from iotdb_engine.types import Column, ColumnBatch, DataType
@@ -127,7 +127,7 @@ def _all_rows(
     for batch in batches:
         context.check()
         held.append(batch)
-        cells += len(batch.times) * max(1, len(batch.columns))
+        cells += held_cells(batch)
         if cells > MAX_CELLS:
             raise query_error(f"more than {MAX_CELLS} cells can't be {what} at once; select fewer")
     return joined(held) if held else None

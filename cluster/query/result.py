@@ -48,6 +48,25 @@ class ResultSet:
             self.column_streams = [iter(()) for _ in self.column_streams]
 
 
+_TEXT_BYTES_OF_A_CELL = 16
+
+
+def held_cells(batch: ColumnBatch) -> int:
+    """Return how much of a limit of cells a batch takes that is held in memory.
+
+    A long text takes more than one.
+    """
+    texts = sum(
+        len(value)
+        for column in batch.columns
+        if column.type is DataType.TEXT
+        for value in column.values.tolist()
+        if type(value) is bytes
+    )
+    cells = len(batch.times) * max(1, len(batch.columns))
+    return cells + texts // _TEXT_BYTES_OF_A_CELL
+
+
 def slice_batch(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:
     """Return rows [start, stop) as views."""
     if start == 0 and stop >= batch.rows:

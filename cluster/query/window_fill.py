@@ -9,7 +9,7 @@ from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
 from cluster.query.group_by import WindowSeries
-from cluster.query.result import slice_batch
+from cluster.query.result import held_cells, slice_batch
 from cluster.sql.statements.select import Fill
 from iotdb_engine.types import ColumnBatch, DataType
 
@@ -49,9 +49,9 @@ def filled_windows(
     reaches = [reach_of(mode, context.precision) for mode in modes]
     earlier = windows.before(max((reach.before or 0 for reach in reaches), default=0))
     later = windows.after(max((reach.after or 0 for reach in reaches), default=0))
-    head = _all_rows(read(earlier), len(types)) if earlier is not None else None
-    body = _all_rows(read(windows), len(types))
-    tail = _all_rows(read(later), len(types)) if later is not None else None
+    head = _all_rows(read(earlier)) if earlier is not None else None
+    body = _all_rows(read(windows))
+    tail = _all_rows(read(later)) if later is not None else None
     if body is None:
         return
     first = 0 if head is None else len(head.times)
@@ -65,12 +65,12 @@ def filled_windows(
     yield slice_batch(ColumnBatch(rows.times, columns), first, last + 1)
 
 
-def _all_rows(batches: Iterator[ColumnBatch], width: int) -> ColumnBatch | None:
+def _all_rows(batches: Iterator[ColumnBatch]) -> ColumnBatch | None:
     held: list[ColumnBatch] = []
     cells = 0
     for batch in batches:
         held.append(batch)
-        cells += len(batch.times) * width
+        cells += held_cells(batch)
         if cells > _MAX_CELLS:
             raise query_error(
                 f"more than {_MAX_CELLS} cells can't be filled at once; "

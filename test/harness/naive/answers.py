@@ -52,6 +52,12 @@ def evaluate(data: Data, query: Query) -> Answer:
         _check_windows(query.windows, modern=query.modern)
     if (query.windows or query.levels or query.having) and not aggregated:
         raise RefusedError("windows of series")
+    if query.by_device and query.modern:
+        try:
+            return _by_device(data, query, aggregated)
+        except RefusedError as refused:
+            # a device that lacks what WHERE looks at is left out before its types are looked at
+            raise UndefinedError("errors of devices that are left out") from refused
     if query.by_device:
         return _by_device(data, query, aggregated)
     if query.levels:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.query import aggregation
 from cluster.query.fill import FilledRows, Reach, fill_column, on_line
+from cluster.query.result import held_cells
 from cluster.query.segments import find_segments
 from cluster.rpc.status import Generation
 from cluster.sql.statements.select import FillMethod, FillMode, SegmentKind, Segments
 from harness.local_database import LocalDatabase
-from iotdb_engine.types import T_MAX, T_MIN, Column, DataType
+from iotdb_engine.types import T_MAX, T_MIN, Column, ColumnBatch, DataType
 
 INT32_MAX, INT32_MIN = 2**31 - 1, -(2**31)
 MANY_NINES = "9" * 5000
@@ -209,3 +211,23 @@ def test_the_ends_of_the_distances_of_lines(database):
 def test_a_column_of_levels_may_have_one_name_twice(database):
     sql = "SELECT count(i) AS n, count(i) AS n FROM root.sg.d, root.sg.e GROUP BY LEVEL=1"
     assert database.execute(sql) == (["n"], [[3]])
+
+
+# ---- what is held in memory ----
+
+
+def test_long_texts_count_for_more_than_a_cell():
+    texts = Column(DataType.TEXT, np.array([b"x" * 160, b"", 0], object))
+    numbers = Column(DataType.INT32, np.zeros(3, np.int32))
+    batch = ColumnBatch(np.arange(3, dtype=np.int64), (texts, numbers))
+    assert held_cells(batch) == 6 + 10
+
+
+@pytest.mark.parametrize("items", ["i + 1, l + 1, i - l", "upper(t), t"])
+def test_wide_rows_are_put_in_descending_order_up_to_a_limit_of_cells(database, monkeypatch, items):
+    database.execute(f"INSERT INTO root.sg.d(time, t) VALUES (5, '{'x' * 200}')")
+    sql = f"SELECT {items} FROM root.sg.d ORDER BY TIME DESC"
+    assert len(database.execute(sql)[1]) == 2
+    monkeypatch.setattr(aggregation, "_MAX_REVERSED_CELLS", 5)
+    with pytest.raises(ClusterError, match=r"more than 5 cells .* descending order"):
+        database.execute(sql)
