@@ -355,7 +355,7 @@ MUTATIONS: dict[str, Mutation] = {
         400,
     ),
     "lease counted from the answer": Mutation(
-        lambda: _patch(leader, "_note_confirmed", _confirmed_when_answered), 400
+        lambda: _patch(leader, "_note_confirmed", _confirmed_when_answered), 400, "lease"
     ),
     "lease goes on during a transfer": Mutation(
         lambda: _patch(leader, "holds_lease", _lease_through_transfers), 400, "lease"
