@@ -113,13 +113,14 @@ class PlanRouter:
             (time,) = _I64.unpack(fragment.times)
             slot = slot_of(storage_group, partition_id(time, self._interval, enabled=True))
             return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
-        times = np.frombuffer(fragment.times, _TIME)
-        first = partition_id(int(times[0]), self._interval, enabled=True)
-        # truncating division, as partition_id does
-        ids = np.where(times >= 0, times // self._interval, -((-times) // self._interval))
-        if bool((ids == first).all()):
+        times = np.frombuffer(fragment.times, _TIME).astype(np.int64)
+        first = partition_id(int(np.minimum.reduce(times)), self._interval, enabled=True)
+        # partitions ascend with the times
+        if first == partition_id(int(np.maximum.reduce(times)), self._interval, enabled=True):
             slot = slot_of(storage_group, first)
             return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
+        # truncating division, as partition_id does
+        ids = np.where(times >= 0, times // self._interval, -((-times) // self._interval))
         pieces = []
         for partition in np.unique(ids).tolist():
             slot = slot_of(storage_group, partition)

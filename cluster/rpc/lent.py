@@ -18,8 +18,11 @@ from cluster.rpc.loop import FrameLoop
 logger = logging.getLogger(__name__)
 
 MAX_QUICK_BYTES = 32 << 10
-"""Larger frames are a thread's."""
+"""Where a service does not say otherwise, larger frames are a thread's."""
 _READ_BYTES = 64 << 10
+_PIECES_FROM_BYTES = 16 << 10
+"""A frame of this size may come in pieces, and is received where it stays."""
+_HEAD_BYTES = 4
 _IDLE_S = 1.0
 
 
@@ -28,6 +31,8 @@ class LoopService(Protocol):
 
     in_order: bool
     """Whether a connection's requests are taken one after another, as its client may expect."""
+    most_bytes: int
+    """Larger frames are a thread's."""
 
     def wants(self, payload: bytes) -> bool:
         """Whether a request is of a kind that may be taken; by the connection's thread."""
@@ -74,6 +79,10 @@ class LentConnection:
         self._loop = loop
         self._sock = sock
         self._service = service
+        # of a large frame: what has come of it, in two parts at least, the first being its head
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        self._expects_large = False
         self._pending = 0
         self._out: list[bytes] = []
         self._leaving = False
@@ -144,38 +153,78 @@ class LentConnection:
     # ---- inside ----
 
     def _readable(self, _mask: int) -> None:
-        try:
-            chunk = self._sock.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):
+        if self._missing:
+            self._read_pieces()
             return
+        # a large frame is received behind its head: a copy of it costs more than another call
+        head_only = self._expects_large and not self.rest
+        chunk = self._receive(_HEAD_BYTES if head_only else _READ_BYTES)
+        if chunk is not None:
+            self.rest = self.rest + chunk if self.rest else chunk
+            self._take_frames()
+
+    def _read_pieces(self) -> None:
+        chunk = self._receive(self._missing)
+        if chunk is None:
+            return
+        self._pieces.append(chunk)
+        self._missing -= len(chunk)
+        if self._missing:
+            return
+        pieces, self._pieces = self._pieces, []
+        payload = pieces[1] if len(pieces) == 2 else b"".join(pieces[1:])
+        self._taking = True
+        if not self._take(payload):
+            self.rest = pieces[0] + payload
+            self.leave()
+        self._taking = False
+        if self._leaving:
+            self._maybe_return()
+
+    def _receive(self, size: int) -> bytes | None:
+        """Return what has come, or None where nothing has; at the end of the stream it leaves."""
+        try:
+            chunk = self._sock.recv(size, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return None
         except OSError:
             chunk = b""
         if not chunk:  # the thread will see the same
             self.leave()
-            return
+            return None
         self.used_at = self._loop.now
-        self.rest = self.rest + chunk if self.rest else chunk
-        self._take_frames()
+        return chunk
 
     def _take_frames(self) -> None:
         data, at = self.rest, 0
         total = len(data)
-        in_order = self._service.in_order
+        service = self._service
+        in_order = service.in_order
+        large = 0
         self._taking = True
-        while not self._leaving and not (in_order and self._pending) and total - at >= 4:
-            size = int.from_bytes(data[at : at + 4], "big")
-            end = at + 4 + size
-            if not 0 < size <= MAX_QUICK_BYTES:
+        while not self._leaving and not (in_order and self._pending) and total - at >= _HEAD_BYTES:
+            size = int.from_bytes(data[at : at + _HEAD_BYTES], "big")
+            end = at + _HEAD_BYTES + size
+            self._expects_large = size > _PIECES_FROM_BYTES
+            if not 0 < size <= service.most_bytes:
                 self.leave()
             elif end > total:
+                large = size if self._expects_large and not self._pending else 0
                 break
-            elif self._take(data[at + 4 : end]):
+            elif self._take(data[at + _HEAD_BYTES : end]):
                 at = end
             else:
                 self.leave()
         self._taking = False
         self.rest = data[at:] if at else data
-        if self._leaving:
+        if large:
+            self._pieces = [self.rest[:_HEAD_BYTES]]
+            if len(self.rest) > _HEAD_BYTES:
+                self._pieces.append(self.rest[_HEAD_BYTES:])
+            self._missing = _HEAD_BYTES + large - len(self.rest)
+            self.rest = b""
+            self._read_pieces()
+        elif self._leaving:
             self._maybe_return()
         elif self.rest and (not (in_order and self._pending) or len(self.rest) > _READ_BYTES):
             self.leave()  # a frame that comes in pieces, or a peer that does not wait
@@ -206,5 +255,7 @@ class LentConnection:
     def _maybe_return(self) -> None:
         if self._leaving and not (self._pending or self._taking or self.is_back):
             self.is_back = True
+            if self._pieces:
+                self.rest = b"".join(self._pieces)
             self.unsent, self._out = b"".join(self._out), []
             self._returned.release()

@@ -57,6 +57,7 @@ class LoopRaft:
     """
 
     in_order = False
+    most_bytes = MAX_QUICK_BYTES
 
     def __init__(
         self,

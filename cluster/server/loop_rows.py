@@ -1,6 +1,7 @@
-"""insertRecord in the loop: rows that look like earlier ones of their connection.
+"""Inserts in the loop: rows, and tablets of a node that is alone, which look like earlier ones.
 
-Everything else, and every row about which there is something special, is the connection's thread's.
+Everything else, and every insert about which there is something special, is for the connection's
+thread.
 """
 
 from __future__ import annotations
@@ -22,26 +23,27 @@ class LoopRows:
     """A `LoopService`; only used by the loop's thread, but for `wants`."""
 
     in_order = True
+    most_bytes = 1 << 20
 
     def __init__(self, quick: QuickInserts, writer: RowWriter) -> None:
         self._quick = quick
         self._writer = writer
 
     def wants(self, payload: bytes) -> bool:
-        """Whether this is a row."""
-        return self._quick.is_row(payload)
+        """Whether this is such an insert."""
+        return len(payload) <= self.most_bytes and self._quick.is_quick(payload)
 
     def take(self, lent: LentConnection, payload: bytes) -> bool:
         """See LoopService."""
         connection = lent.owner
         assert isinstance(connection, Connection)
-        if not self._quick.is_row(payload):
+        if not self._quick.is_quick(payload):
             return False
         with calls_of(connection):
-            row = self._quick.row(connection, payload)
-            if row is None:
+            found = self._quick.item(connection, payload)
+            if found is None:
                 return False
-            item, deadline = row
+            item, deadline = found
 
             def ended(better: NodeId) -> None:
                 with calls_of(connection):

@@ -52,7 +52,7 @@ class QuickInserts:
             method: _reply(method, _FIRST, TSStatus(code=int(StatusCode.SUCCESS)))
             for method in (TABLET, RECORD)
         }
-        self._hinting: dict[tuple[NodeId, str, Generation], bytes] = {}
+        self._hinting: dict[tuple[bytes, NodeId, str, Generation], bytes] = {}
 
     def answer(self, connection: Connection, payload: bytes) -> bytes | None:
         """Carry out a request and return the whole answer; None: it has to be decoded."""
@@ -77,24 +77,28 @@ class QuickInserts:
 
     # ---- for the loop ----
 
-    @staticmethod
-    def is_row(payload: bytes) -> bool:
-        """Whether this is an insertRecord in the binary protocol."""
-        return payload.startswith(RECORD)
+    def is_quick(self, payload: bytes) -> bool:
+        """Whether this is a row, or a tablet on a node that is alone, in the binary protocol."""
+        if payload.startswith(RECORD):
+            return True
+        return payload.startswith(TABLET) and self._handler.coordinator.router.is_one_group
 
     @property
     def inserter(self) -> Inserter:
         """Writes the rows."""
         return self._handler.coordinator.inserter
 
-    def row(self, connection: Connection, payload: bytes) -> tuple[InsertItem, Deadline] | None:
+    def item(self, connection: Connection, payload: bytes) -> tuple[InsertItem, Deadline] | None:
         """Return what a request of this connection wants written, and until when.
 
         Returns:
             None: it has to be looked at by `answer`; nothing was done.
         """
         shapes = connection.state.get(_STATE)
-        parts = None if shapes is None else shapes.record(payload)
+        if shapes is None:
+            return None
+        parts: TabletParts | RecordParts | None
+        parts = (shapes.record if payload.startswith(RECORD) else shapes.tablet)(payload)
         if parts is None:
             return None
         handler = self._handler
@@ -106,16 +110,17 @@ class QuickInserts:
                 user, Privilege.INSERT_TIMESERIES, plain_paths(parts.shape.paths())
             ):
                 return None
-            item = _record(parts)
+            item = _tablet(parts) if isinstance(parts, TabletParts) else _record(parts)
         except ClusterError:
             return None
         return None if item is None else (item, handler.write_deadline())
 
     def success(self, payload: bytes, better: NodeId) -> bytes:
-        """Return the answer to a row that was written; `better` as `Inserter.insert_one` says."""
+        """Return the answer to what was written; `better` as `Inserter.insert_one` says."""
+        method = payload[:METHOD_BYTES]
         if not better:
-            return _numbered(self._success[RECORD], payload)
-        key = better, current_connection().peer[0], self._handler.generation()
+            return _numbered(self._success[method], payload)
+        key = method, better, current_connection().peer[0], self._handler.generation()
         answer = self._hinting.get(key)
         if answer is None:
             if len(self._hinting) >= _MOST_HINTS:

@@ -27,8 +27,9 @@ byte tells its protocol.)"""
 class Service:
     """Answers in the loop what the test wants; `take` says what it was given."""
 
-    def __init__(self, *, in_order: bool = True) -> None:
+    def __init__(self, *, in_order: bool = True, most_bytes: int = MAX_QUICK_BYTES) -> None:
         self.in_order = in_order
+        self.most_bytes = most_bytes
         self.taken: queue.SimpleQueue[tuple[LentConnection, bytes]] = queue.SimpleQueue()
         self.answers_at_once = True
 
