@@ -42,7 +42,8 @@ class RowWriter:
 
     Args:
         streams: to the other nodes.
-        propose: has a member of this node append a plan, without waiting; raises as `propose_for`.
+        propose: has a member of this node append a plan, without waiting; raises as
+            `LoopSide.propose`.
     """
 
     def __init__(

@@ -27,6 +27,7 @@ from cluster.member.courier import Couriers
 from cluster.member.dispatchers import Dispatchers
 from cluster.member.group_machine import GroupMachine
 from cluster.member.inbox import Appender
+from cluster.member.loop_side import LoopSide
 from cluster.member.news import News
 from cluster.member.peer_link import HeartbeatCargo, PeerLinks
 from cluster.member.proposals import Proposals, Waiter
@@ -220,6 +221,13 @@ class RaftMember:
             self._fail,
             lambda run: deps.threads.spawn(f"applier-{name}", run),
         )
+        self.loop_side = LoopSide(
+            lock=self._lock,
+            replies=self._replies,
+            appender=self._appender,
+            applier=self._applier,
+            check_leads=self._check_leads,
+        )
         self.awake = threading.Event()
         """Cleared while the group sleeps: then it needs no ticks."""
         self.awake.set()
@@ -347,7 +355,8 @@ class RaftMember:
         """The first half of `handle`: step. `finish` must follow, with whatever this returned.
 
         Several groups' requests may be begun before any is finished: they share a write. Where the
-        answer goes to a `notice`, the caller has the log written and calls `catch_up` instead.
+        answer goes to a `notice`, the caller has the log written and calls `LoopSide.catch_up`
+        instead.
         """
         with self._lock:
             if self._stopped:
@@ -375,15 +384,6 @@ class RaftMember:
             return None
         answer: Message | None = begun.waiter.result()
         return answer
-
-    def catch_up(self) -> None:
-        """Apply here what is committed and quick to apply."""
-        self._applier.catch_up()
-
-    def forget(self, begun: Begun) -> None:
-        """Expect no answer to a request any more."""
-        with self._lock:
-            self._replies.forget(begun.request_id)
 
     def check_plan(self, plan: object) -> None:
         """Raise ValueError unless this kind of group can apply `plan`."""
@@ -413,33 +413,16 @@ class RaftMember:
         Raises:
             NotLeader, Overloaded: as in `propose`.
         """
-        if self._stopped or self._core.role is not Role.LEADER:
-            raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
+        self._check_leads()
         return self._appender.put(payload, plan)
 
-    def propose_for(
-        self, notice: Waiter, payload: bytes, plan: object | None = None
-    ) -> float | None:
-        """Have a plan appended without waiting; see `Appender.put_for`.
-
-        Raises:
-            NotLeader, Overloaded: as in `propose`; the notice is not told.
-        """
+    def _check_leads(self) -> None:
         if self._stopped or self._core.role is not Role.LEADER:
             raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
-        return self._appender.put_for(notice, payload, plan)
-
-    def append_soon(self) -> bool:
-        """Have proposals that wait for others appended; False: none does."""
-        return self._appender.append_soon()
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Wait for a proposal of `propose_async`; see `propose` for the errors."""
         return self._appender.await_outcome(waiter, deadline)
-
-    def give_up(self, notice: Waiter) -> ClusterError:
-        """Return what became of a proposal whose time is up, as far as can be said."""
-        return self._appender.give_up(notice)
 
     def read_barrier(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
         """Return once a read of the applied state gives what the level promises.

@@ -156,9 +156,11 @@ class LoopRaft:
         for notice, item in late:
             del self._under_way[notice]
             if isinstance(item, _Append):
-                item.member.forget(item.begun)
+                item.member.loop_side.forget(item.begun.request_id)
                 nothing = append_response_to_wire(None)
                 item.lent.answer(self._codec.answer(_APPEND, item.number, nothing))
             else:
-                self._refuse(item.lent, item.number, item.member, item.member.give_up(notice))
+                self._refuse(
+                    item.lent, item.number, item.member, item.member.loop_side.give_up(notice)
+                )
         return bool(self._under_way)

@@ -41,8 +41,8 @@ class LogTurn:
     def propose(
         self, member: RaftMember, notice: Notice, payload: bytes, plan: object | None
     ) -> None:
-        """Have a plan appended, in this round or soon, together with others; see `propose_for`."""
-        wait_s = member.propose_for(notice, payload, plan)
+        """Have a plan appended, in this round or soon, together with others; see `LoopSide`."""
+        wait_s = member.loop_side.propose(notice, payload, plan)
         if wait_s is None:
             return
         if wait_s:
@@ -51,7 +51,7 @@ class LogTurn:
             self._is_due = True
 
     def _release(self, member: RaftMember) -> None:
-        if member.append_soon():
+        if member.loop_side.append_soon():
             self._is_due = True
 
     def _turn(self) -> None:
@@ -65,7 +65,7 @@ class LogTurn:
         if self._loop.now < self._spared_until:
             log.wake()
             for member in stepped:
-                member.catch_up()
+                member.loop_side.catch_up()
         else:
             try:
                 self._loop.away(log.write_here)
@@ -73,4 +73,4 @@ class LogTurn:
                 if log.last_write_s > _SLOW_S:
                     self._spared_until = time.monotonic() + _SPARE_S
                 for member in stepped:
-                    member.catch_up()
+                    member.loop_side.catch_up()

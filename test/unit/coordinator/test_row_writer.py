@@ -79,8 +79,8 @@ class Rows:
 
     @staticmethod
     def _propose(member: Any, notice: Notice, payload: bytes, plan: object) -> None:
-        if member.propose_for(notice, payload, plan):
-            member.append_soon()
+        if member.loop_side.propose(notice, payload, plan):
+            member.loop_side.append_soon()
 
     def begin(self, name: str, seconds: float = WAIT_S) -> bool:
         begun: queue.SimpleQueue[bool] = queue.SimpleQueue()

@@ -119,24 +119,24 @@ def test_a_plan_that_nobody_waits_for_in_a_thread_waits_for_others_all_the_same(
         told = threading.Semaphore(0)
         notices = [Notice(lambda _: told.release()) for _ in range(6)]
         payloads = [encode_plan(insert(number, number + 1)) for number in range(6)]
-        assert member.propose_for(notices[0], payloads[0]) == 0.0  # alone
+        assert member.loop_side.propose(notices[0], payloads[0]) == 0.0  # alone
         node.log.write_here()
         assert told.acquire(timeout=WAIT_S)
         member._appender._peak = 3.2
-        asked = [member.propose_for(notices[n], payloads[n]) for n in (1, 2, 3)]
+        asked = [member.loop_side.propose(notices[n], payloads[n]) for n in (1, 2, 3)]
         assert asked[0] > 0
         assert asked[1:] == [None, 0.0]
         node.log.write_here()
         assert all(told.acquire(timeout=WAIT_S) for _ in range(3))
         # those that don't become as many are appended when the time is up
         member._appender._peak = 3.2
-        assert member.propose_for(notices[4], payloads[4]) > 0
-        assert member.propose_for(notices[5], payloads[5]) is None
+        assert member.loop_side.propose(notices[4], payloads[4]) > 0
+        assert member.loop_side.propose(notices[5], payloads[5]) is None
         node.log.write_here()
-        assert member.append_soon()
+        assert member.loop_side.append_soon()
         node.log.write_here()
         assert all(told.acquire(timeout=WAIT_S) for _ in range(2))
-        assert not member.append_soon()
+        assert not member.loop_side.append_soon()
         assert seen == [1, 3, 2]
         assert [notice.result().refused for notice in notices] == [()] * 6
 

@@ -1,0 +1,62 @@
+"""What the row loop asks of a member: proposals and answers that nobody waits for in a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from cluster.errors import ClusterError
+from cluster.member.applier import Applier
+from cluster.member.inbox import Appender
+from cluster.member.proposals import Waiter
+from cluster.member.waiting import Replies
+
+
+class LoopSide:
+    """Of one member; nothing here waits for more than its lock.
+
+    Args:
+        lock: the member's.
+        check_leads: raises NotLeader unless the member leads.
+    """
+
+    def __init__(
+        self,
+        *,
+        lock: threading.Lock,
+        replies: Replies,
+        appender: Appender,
+        applier: Applier,
+        check_leads: Callable[[], None],
+    ) -> None:
+        self._lock = lock
+        self._replies = replies
+        self._appender = appender
+        self._applier = applier
+        self._check_leads = check_leads
+
+    def propose(self, notice: Waiter, payload: bytes, plan: object | None = None) -> float | None:
+        """Have a plan appended; see `Appender.put_for`.
+
+        Raises:
+            NotLeader, Overloaded: as by `RaftMember.propose`; the notice is not told.
+        """
+        self._check_leads()
+        return self._appender.put_for(notice, payload, plan)
+
+    def append_soon(self) -> bool:
+        """Have proposals that wait for others appended; False: none does."""
+        return self._appender.append_soon()
+
+    def give_up(self, notice: Waiter) -> ClusterError:
+        """Return what became of a proposal whose time is up, as far as can be said."""
+        return self._appender.give_up(notice)
+
+    def catch_up(self) -> None:
+        """Apply here what is committed and quick to apply."""
+        self._applier.catch_up()
+
+    def forget(self, request_id: int) -> None:
+        """Expect no answer to a peer's request any more."""
+        with self._lock:
+            self._replies.forget(request_id)
