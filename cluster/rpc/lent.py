@@ -82,6 +82,7 @@ class LentConnection:
         # of a large frame: what has come of it, in two parts at least, the first being its head
         self._pieces: list[bytes] = []
         self._missing = 0
+        self._missing_since = 0.0
         self._expects_large = False
         self._pending = 0
         self._out: list[bytes] = []
@@ -146,8 +147,9 @@ class LentConnection:
         self.leave()
 
     def leave_if_idle(self, now: float) -> None:
-        """Give it back when nothing has come for a while: its thread knows how to wait."""
-        if not self._pending and now - self.used_at > _IDLE_S:
+        """Give it back when no frame has come for a while: its thread knows how to wait."""
+        since = self._missing_since if self._missing else self.used_at
+        if not self._pending and now - since > _IDLE_S:
             self.leave()
 
     # ---- inside ----
@@ -209,7 +211,8 @@ class LentConnection:
             if not 0 < size <= service.most_bytes:
                 self.leave()
             elif end > total:
-                large = size if self._expects_large and not self._pending else 0
+                by_pieces = self._expects_large or total - at == _HEAD_BYTES
+                large = size if by_pieces and not self._pending else 0
                 break
             elif self._take(data[at + _HEAD_BYTES : end]):
                 at = end
@@ -222,6 +225,7 @@ class LentConnection:
             if len(self.rest) > _HEAD_BYTES:
                 self._pieces.append(self.rest[_HEAD_BYTES:])
             self._missing = _HEAD_BYTES + large - len(self.rest)
+            self._missing_since = self._loop.now
             self.rest = b""
             self._read_pieces()
         elif self._leaving:

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from cluster.rpc import lent
 from cluster.rpc.gen.client import ttypes as t
 from cluster.server.loop_rows import LoopRows
 from harness.looped_server import LoopedServer
@@ -114,6 +115,23 @@ def test_a_large_frame_may_come_in_pieces(server):
             client.insert_tablet("root.sg.d", names(LARGE), *block(LARGE, count))
             count += 1
         assert client.query("SELECT count(s7) FROM root.sg.d") == [[count * 100]]
+
+
+def test_small_and_large_frames_may_alternate(server, monkeypatch):
+    monkeypatch.setattr(lent, "_IDLE_S", 60)
+    with server.client() as client:
+        count = lend(server, client)
+        client.insert_row("root.sg.r", ["a"], 0, [0.0])
+        for turn in range(4):  # until its shape is known, and the connection is lent anew
+            client.insert_row("root.sg.r", ["a"], turn, [0.0])
+            client.insert_tablet("root.sg.d", names(LARGE), *block(LARGE, count))
+        before = len(server.share.service.sizes)
+        for turn in range(10):
+            client.insert_row("root.sg.r", ["a"], turn, [1.0])
+            client.insert_tablet("root.sg.d", names(LARGE), *block(LARGE, count + turn))
+        assert len(server.share.service.sizes) == before + 20
+        assert client.query("SELECT count(s7) FROM root.sg.d") == [[(count + 10) * 100]]
+        assert client.query("SELECT count(a), sum(a) FROM root.sg.r") == [[10, 10]]
 
 
 def test_half_a_frame_is_waited_for_by_the_thread(server):
