@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
@@ -24,6 +24,27 @@ logger = logging.getLogger(__name__)
 
 def _no_wait(cpu_s: float) -> None:
     """Go on at once."""
+
+
+class _Entry:
+    """What `Region.entry` returns; every entry of a log passes through one, so no generator."""
+
+    __slots__ = ("_region",)
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+
+    def __enter__(self) -> None:
+        region = self._region
+        if region._budget.over:
+            region._make_room(region.state.applied_index + 1)
+        region.state.lock.acquire()
+        region._entry_depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        region = self._region
+        region._entry_depth -= 1
+        region.state.lock.release()
 
 
 class Region(RegionReads):
@@ -179,21 +200,13 @@ class Region(RegionReads):
         with self.state.lock:
             self._begin_locked(index)
 
-    @contextmanager
-    def entry(self) -> Iterator[None]:
+    def entry(self) -> AbstractContextManager[None]:
         """Make the calls inside one step: for readers, and for flushes.
 
         For entries that need several calls with one index. Holds the region's lock: no waiting, and
         no callbacks, inside.
         """
-        if self._budget.over:
-            self._make_room(self.state.applied_index + 1)
-        with self.state.lock:
-            self._entry_depth += 1
-            try:
-                yield
-            finally:
-                self._entry_depth -= 1
+        return _Entry(self)
 
     def _begin_locked(self, index: int) -> None:
         state = self.state

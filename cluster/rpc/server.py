@@ -17,8 +17,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,15 +149,20 @@ def current_connection() -> Connection:
     return connection
 
 
-@contextmanager
-def calls_of(connection: Connection) -> Iterator[None]:
+class calls_of:  # noqa: N801 - used like a function
     """Let the calling thread call a handler's methods itself, as requests of `connection`."""
-    before = getattr(_current, "connection", None)
-    _current.connection = connection
-    try:
-        yield
-    finally:
-        _current.connection = before
+
+    __slots__ = ("_before", "_connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._before = getattr(_current, "connection", None)
+        _current.connection = self._connection
+
+    def __exit__(self, *_: object) -> None:
+        _current.connection = self._before
 
 
 class LoopShare:

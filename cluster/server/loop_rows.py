@@ -46,6 +46,9 @@ class LoopRows:
             item, deadline = found
 
             def ended(better: NodeId) -> None:
+                if not better:  # as a rule, and then it is the same for everybody
+                    lent.answer([self._quick.success(payload, better)])
+                    return
                 with calls_of(connection):
                     lent.answer([self._quick.success(payload, better)])
 

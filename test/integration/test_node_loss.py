@@ -215,9 +215,15 @@ def test_kill_leaders_in_turn_under_load(tmp_path: Path, rows: int) -> None:
         cluster.stop()
 
 
-@pytest.mark.parametrize("rows", [1, ROWS], ids=["rows", "tablets"])
-def test_all_nodes_killed_at_once_lose_nothing_acknowledged(tmp_path: Path, rows: int) -> None:
-    with process_cluster(tmp_path, 3) as cluster:
+@pytest.mark.parametrize(
+    ("nodes", "rows"),
+    [(3, 1), (3, ROWS), (1, ROWS)],
+    ids=["rows", "tablets", "tablets of a node that is alone"],
+)
+def test_all_nodes_killed_at_once_lose_nothing_acknowledged(
+    tmp_path: Path, nodes: int, rows: int
+) -> None:
+    with process_cluster(tmp_path, nodes) as cluster:
         for _ in range(3):
             with Workload(cluster, rows) as load:
                 load.wait_for_progress(20)
