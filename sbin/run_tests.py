@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,7 +75,13 @@ def _pytest(*arguments: str) -> list[str]:
 def _tests(part: str) -> list[str]:
     """The tests of a part; tells why any were skipped, and which took long."""
     options = ["-m", MARKS[part], "-rfEs", "--durations=10", "--durations-min=5"]
+    # not where pytest keeps those of its last runs: another one that ends tidies up there, too
+    options.append(f"--basetemp={_folder_of_tests(part)}")
     return _pytest(*options, *FOLDERS.get(part, ()))
+
+
+def _folder_of_tests(part: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"run-tests-{os.getpid()}-{part}"
 
 
 CHECKS = (
@@ -211,6 +218,16 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(["", "==> summary", *lines, ""])
 
 
+def _tidy(outcomes: Sequence[Outcome]) -> None:
+    """Remove what tests have written, but for those of a part that failed."""
+    for outcome in outcomes:
+        folder = _folder_of_tests(outcome.name)
+        if outcome.ok:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.exists():
+            _say(f"\nfiles of {outcome.name}: {folder}\n")
+
+
 def _say(text: str) -> None:
     print(text, end="", flush=True)  # noqa: T201
 
@@ -230,6 +247,7 @@ def main(arguments: Sequence[str]) -> int:
             parts.run(LANES)
             parts.run([[LAST]])
             outcomes = parts.outcomes
+            _tidy(outcomes)
     except KeyboardInterrupt:
         _say("\ninterrupted\n")
         return 130
