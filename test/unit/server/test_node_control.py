@@ -240,3 +240,17 @@ def test_the_command_that_starts_a_daemon_imports_nothing_of_a_node():
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert answer.stdout == "set()\n"
+
+
+def test_what_a_start_made_is_left_out_of_garbage_collections():
+    code = (
+        "import gc, cluster.node_command, cluster.main\n"
+        "kept = len(gc.get_objects())\n"
+        "cluster.node_command.spare_the_collector()\n"
+        "print(len(gc.get_objects()) < kept / 10, gc.get_freeze_count() > kept / 2, gc.isenabled())"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "True True True\n"
