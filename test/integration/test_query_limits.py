@@ -189,6 +189,7 @@ class Request:
         self.ended = time.monotonic()
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("place", ["at the leader", "at another node"])
 @pytest.mark.parametrize("what", SLOW)
 def test_a_query_that_is_being_computed_ends_at_once(
