@@ -32,10 +32,9 @@ from cluster.plan.reads import (
 from cluster.query.result import limited, slice_batch
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
-from cluster.scan.filters import RowFilter
+from cluster.scan.filters import Check, RowFilter
 from cluster.scan.region_reads import (
     AggregatesQuery,
-    Check,
     RowsQuery,
     aggregates,
     last_points,

@@ -90,7 +90,9 @@ class RowSource:
         order = [number for numbers in groups.values() for number in numbers]
         if order != sorted(order):
             merged = reordered(merged, np.argsort(order).tolist())
-        return merged if plain else passing(merged, self._filter, self._selected)
+        if plain:
+            return merged
+        return passing(merged, self._filter, self._selected, self._context.check)
 
 
 def readable(where: PlannedWhere) -> tuple[TimeSet, RowFilter | None]:

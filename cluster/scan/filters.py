@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,13 @@ from iotdb_engine.types import Column, ColumnBatch
 
 Mask = npt.NDArray[np.bool_]
 
+Check = Callable[[], None]
+"""Called now and then by what takes long; raises to end it."""
+
+
+def go_on() -> None:
+    """Be the check of what nobody ends."""
+
 
 @dataclass(frozen=True)
 class TimeFilter:
@@ -21,7 +28,7 @@ class TimeFilter:
 
     times: TimeSet
 
-    def mask(self, batch: ColumnBatch) -> Mask:
+    def mask(self, batch: ColumnBatch, _check: Check = go_on) -> Mask:
         """Return which rows pass."""
         return self.times.mask(batch.times)
 
@@ -37,8 +44,10 @@ class ValueFilter:
     test: ValueTest
     negated: bool = False
 
-    def mask(self, batch: ColumnBatch) -> Mask:
+    def mask(self, batch: ColumnBatch, check: Check = go_on) -> Mask:
         """Return which rows pass."""
+        # a regular expression takes a microsecond a row, and a statement may have many
+        check()
         column = batch.columns[self.column]
         passed = compiled(self.test)(column.values)
         if self.negated:
@@ -52,11 +61,11 @@ class AllOf:
 
     parts: tuple[RowFilter, ...]
 
-    def mask(self, batch: ColumnBatch) -> Mask:
+    def mask(self, batch: ColumnBatch, check: Check = go_on) -> Mask:
         """Return which rows pass."""
-        result = self.parts[0].mask(batch)
+        result = self.parts[0].mask(batch, check)
         for part in self.parts[1:]:
-            result = result & part.mask(batch)
+            result = result & part.mask(batch, check)
         return result
 
 
@@ -66,11 +75,11 @@ class AnyOf:
 
     parts: tuple[RowFilter, ...]
 
-    def mask(self, batch: ColumnBatch) -> Mask:
+    def mask(self, batch: ColumnBatch, check: Check = go_on) -> Mask:
         """Return which rows pass."""
-        result = self.parts[0].mask(batch)
+        result = self.parts[0].mask(batch, check)
         for part in self.parts[1:]:
-            result = result | part.mask(batch)
+            result = result | part.mask(batch, check)
         return result
 
 
@@ -183,7 +192,10 @@ def first_columns(batch: ColumnBatch, count: int) -> ColumnBatch | None:
 
 
 def passing(
-    batches: Iterator[ColumnBatch], row_filter: RowFilter | None, selected: int
+    batches: Iterator[ColumnBatch],
+    row_filter: RowFilter | None,
+    selected: int,
+    check: Check = go_on,
 ) -> Iterator[ColumnBatch]:
     """Yield the rows that pass, cut down to the first `selected` columns.
 
@@ -192,7 +204,7 @@ def passing(
     for batch in batches:
         found: ColumnBatch | None = batch
         if row_filter is not None:
-            found = kept(batch, row_filter.mask(batch))
+            found = kept(batch, row_filter.mask(batch, check))
         if found is not None and selected < len(batch.columns):
             found = first_columns(found, selected)
         if found is not None and len(found.times):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeGuard
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cluster.scan.bounds import are_all_passing, value_bounds
 from cluster.scan.filters import (
     AllOf,
+    Check,
     RowFilter,
     ValueFilter,
     filter_columns,
@@ -81,10 +82,6 @@ class _Stretch(NamedTuple):
     found: list[ColumnBatch]
     scanned: int
     last: int
-
-
-Check = Callable[[], None]
-"""Called now and then by what takes long; raises to end it."""
 
 
 def stream_rows(
@@ -173,14 +170,14 @@ def _stretches(
     )
     try:
         for batch in rows:
-            found = list(passing(iter((batch,)), row_filter, selected))
+            found = list(passing(iter((batch,)), row_filter, selected, check))
             if leading is not None and found:
                 times = found[0].times
                 low, high = sorted((int(times[0]), int(times[-1])))
                 whole = region.read(
                     query.series, low, high, slots=slots, descending=query.descending, check=check
                 )
-                found = list(passing(whole, query.row_filter, query.selected))
+                found = list(passing(whole, query.row_filter, query.selected, check))
             yield _Stretch(found, len(batch.times), int(batch.times[-1]))
     finally:
         close_rows(rows)
