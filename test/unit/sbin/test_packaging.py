@@ -37,7 +37,7 @@ def test_data_files_of_packages_are_declared(setup_cfg: configparser.ConfigParse
     }
     for top in PACKAGES:
         for path in (ROOT / top).rglob("*"):
-            if path.is_dir() or path.suffix in (".py", ".pyc"):
+            if path.is_dir() or path.suffix == ".py" or "__pycache__" in path.parts:
                 continue
             owner = next(
                 name
