@@ -314,7 +314,9 @@ MUTATIONS: dict[str, Mutation] = {
     "election timer never fires": Mutation(lambda: _patch(follower, "tick", lambda s: False), 5),
     # logs
     "old terms counted for commit": Mutation(
-        lambda: _patch(leader, "maybe_commit", _counts_old_terms), 1200, "harsh"
+        lambda: _patch(leader, "maybe_commit", _counts_old_terms),
+        1,
+        plan="a_leader_with_entries_of_an_old_term",
     ),
     "acknowledged before durable": Mutation(lambda: _classes(_AcksEarly), 40),
     "own copy counted before durable": Mutation(lambda: _classes(_CountsOwnEarly), 40),
