@@ -101,9 +101,10 @@ def test_a_script_says_all_that_a_plan_says():
 
 @pytest.mark.parametrize("path", _PLANS, ids=lambda path: path.stem)
 def test_what_once_went_wrong_goes_well(path):
-    result = SimCluster(Plan.from_text(path.read_text(encoding="utf-8"))).run()
+    text = path.read_text(encoding="utf-8")
+    result = SimCluster(Plan.from_text(text)).run()
     assert result.crashes > 0
-    assert result.flips == 1
+    assert result.flips == text.count(" flip ")
 
 
 def test_a_failing_plan_is_shrunk_to_a_short_script_that_fails_alike():
