@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config.settings import Settings
 from cluster.main import ClusterMain
 from cluster.rpc.gen.client import ttypes as t
 from cluster.server.loop_rows import LoopRows
-from harness.ports import free_ports
+from harness.node_here import node_here
 from harness.wire import StatusError, WireClient
 
 pytestmark = pytest.mark.integration
@@ -23,18 +22,7 @@ NAMES = ["a", "b"]
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[ClusterMain]:
-    meta, data, rpc = free_ports(3)
-    made = ClusterMain(
-        Settings.load(
-            None,
-            {
-                "data_dir": str(tmp_path / "data"),
-                "internal_meta_port": str(meta),
-                "internal_data_port": str(data),
-                "rpc_port": str(rpc),
-            },
-        )
-    )
+    made = node_here(tmp_path / "data")
     made.start()
     try:
         yield made

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config.settings import Settings
-from cluster.main import ClusterMain
-from harness.ports import free_ports
+from harness.node_here import node_here
 from harness.process_cluster import ROOT
 
 pytestmark = pytest.mark.integration
@@ -28,18 +26,7 @@ def documented_patterns() -> list[str]:
 
 
 def test_every_thread_is_documented_and_ends(tmp_path: Path) -> None:
-    meta, data, rpc = free_ports(3)
-    node = ClusterMain(
-        Settings.load(
-            None,
-            {
-                "data_dir": str(tmp_path / "data"),
-                "internal_meta_port": str(meta),
-                "internal_data_port": str(data),
-                "rpc_port": str(rpc),
-            },
-        )
-    )
+    node = node_here(tmp_path / "data")
     node.start()
     try:
         names = node.threads.names()
