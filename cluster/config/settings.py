@@ -297,6 +297,12 @@ class NodeLocal:
     long_string_infer_type: str = _key("DOUBLE", _INFER, "type", "Type of large whole numbers.")
     floating_string_infer_type: str = _key("FLOAT", _INFER, "type", "Type of decimal numbers.")
     nan_string_infer_type: str = _key("DOUBLE", _INFER, "type", "Type of NaN.")
+    float_precision: int = _key(
+        2,
+        _int(0, 16),
+        "decimals",
+        "What RLE and TS_2DIFF keep of FLOAT and DOUBLE where no MAX_POINT_NUMBER says it.",
+    )
     udf_dir: str = _key(
         "",
         _text,

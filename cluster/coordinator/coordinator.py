@@ -113,6 +113,7 @@ class Coordinator:
             templates=self.templates,
             triggers=self._insert_triggers,
             auto_create=node.enable_auto_create_schema,
+            float_precision=node.float_precision,
             now=self.now,
         )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cluster.coordinator.decimals import RoundedColumn, digits_of, rounded
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.insert_triggers import InsertedRows, InsertTriggers
 from cluster.coordinator.plan_router import PlanRouter, take_columns, take_rows
@@ -97,6 +98,7 @@ class Inserter:
         templates: TemplateOperations,
         triggers: InsertTriggers,
         auto_create: bool,
+        float_precision: int,
         now: Callable[[], int],
     ) -> None:
         self._access = access
@@ -106,6 +108,7 @@ class Inserter:
         self._templates = templates
         self._triggers = triggers
         self._auto_create = auto_create
+        self._float_precision = float_precision
         self._now = now
 
     def insert(self, items: Sequence[InsertItem], deadline: Deadline) -> list[Status]:
@@ -239,7 +242,7 @@ class Inserter:
         path, sg_id = known.storage_group
         if self._storage_groups.may_expire(sg_id):
             return None
-        pieces = self._router.split(path, _fragment(item, known.layout))
+        pieces = self._router.split(path, _fragment(item, known.layout, known.rounded))
         return pieces[0] if len(pieces) == 1 else None
 
     def _written(self, group_id: GroupId, fragment: Fragment, deadline: Deadline) -> Status | None:
@@ -402,7 +405,7 @@ class Inserter:
             cached = prepared.resolved = self._cache.layout(key)
             prepared.epoch = epoch if cached is not None else -1
         if cached is not None:
-            fragment = _fragment(item, cached.layout)
+            fragment = _fragment(item, cached.layout, cached.rounded)
             return _Resolved(cached.storage_group, fragment, OK, cached.measurements)
         if any("`" in name for name in item.measurements):
             item = item._replace(measurements=tuple(map(parse_node, item.measurements)))
@@ -450,22 +453,27 @@ class Inserter:
         )
         if len({layout.series_ids[number] for number in keep}) < len(keep):
             raise _named_twice(item, schema)
-        measurements = tuple(
-            schema.series[item.measurements[number]].measurement for number in keep
+        kept = [(number, schema.series[item.measurements[number]]) for number in keep]
+        measurements = tuple(info.measurement for _, info in kept)
+        columns = tuple(
+            RoundedColumn(number, digits)
+            for number, info in kept
+            if (digits := digits_of(info, self._float_precision)) is not None
         )
+        fragment = _fragment(item, layout, columns)
         if not problems:
             self._cache.remember_layout(
-                key, ResolvedLayout(schema.storage_group, layout, measurements)
+                key, ResolvedLayout(schema.storage_group, layout, measurements, columns)
             )
-            return _Resolved(schema.storage_group, _fragment(item, layout), OK, measurements)
+            return _Resolved(schema.storage_group, fragment, OK, measurements)
         names = [name for name in item.measurements if name in problems]
         status = Status(
             StatusCode.STORAGE_ENGINE_ERROR,
             f"failed to insert measurements [{', '.join(names)}] caused by "
             + ",".join(problems[name] for name in names),
         )
-        fragment = take_columns(_fragment(item, layout), keep) if keep else None
-        return _Resolved(schema.storage_group, fragment, status, measurements)
+        part = take_columns(fragment, keep) if keep else None
+        return _Resolved(schema.storage_group, part, status, measurements)
 
     def _create_missing(
         self,
@@ -550,8 +558,11 @@ def _alive_rows(fragment: Fragment, first: int, status: Status) -> tuple[Fragmen
     return (take_rows(fragment, keep) if len(keep) else None), refused
 
 
-def _fragment(item: InsertItem, layout: Layout) -> Fragment:
-    return Fragment(0, layout, item.row_count, item.times, item.values, item.nulls)
+def _fragment(item: InsertItem, layout: Layout, columns: tuple[RoundedColumn, ...]) -> Fragment:
+    values = item.values
+    if columns:
+        values = rounded(values, item.row_count, item.types, columns)
+    return Fragment(0, layout, item.row_count, item.times, values, item.nulls)
 
 
 def _in_plans(pieces: list[tuple[int, Fragment]]) -> list[tuple[list[int], InsertPlan]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
+from cluster.coordinator.decimals import RoundedColumn
 from cluster.schema.series import SeriesInfo
 from iotdb_engine import DataType, Layout
 
@@ -49,6 +50,7 @@ class ResolvedLayout(NamedTuple):
     storage_group: StorageGroupRef
     layout: Layout
     measurements: tuple[str, ...]
+    rounded: tuple[RoundedColumn, ...] = ()
 
 
 class SchemaCache:

@@ -62,9 +62,9 @@ class StorageGroups:
             )
         if len(nodes) <= self._level:
             raise ClusterError(
-                StatusCode.METADATA_ERROR,
-                f"{device} is too short: storage groups are created automatically at level "
-                f"{self._level}",
+                StatusCode.PATH_ILLEGAL,
+                f"{device} is not a legal path, because it has no node for a device: storage "
+                f"groups are created automatically at level {self._level}",
             )
         outcome = self._execute_meta(
             SetStorageGroupPlan(join_path(nodes[: self._level + 1])), deadline
