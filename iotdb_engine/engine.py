@@ -183,9 +183,12 @@ class Engine(SeriesApi):
         """Return what the compaction is doing; None if it is switched off."""
         return None if self._merger is None else self._merger.state()
 
-    def export(self, region_id: int) -> RegionExport:
-        """Flush a region and return its state as of then or later; the caller closes it."""
-        return export_region(self.region(region_id), self._store)
+    def export(self, region_id: int, meanwhile: Callable[[], object] = bool) -> RegionExport:
+        """Flush a region and return its state as of then or later; the caller closes it.
+
+        `meanwhile` is called while it is flushed.
+        """
+        return export_region(self.region(region_id), self._store, meanwhile)
 
     def begin_import(self, region_id: int, source: str) -> RegionImport:
         """Begin to take over a region's state from elsewhere, or go on with it after a restart.
@@ -221,8 +224,8 @@ class Engine(SeriesApi):
             sequence: of the export.
             origin: what the new region's `origin` is to say.
         """
-        transfer.ingest()
-        sealed = seal(transfer.space, index, sequence, origin)
+        transfer.ingest(origin)
+        sealed = seal(transfer.space, index, sequence)
         region_id = transfer.region_id
         old = self.region(region_id)
 

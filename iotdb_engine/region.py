@@ -246,17 +246,18 @@ class Region(RegionReads):
 
     # Flushing
 
-    def flush(self, *, wait: bool = True) -> None:
+    def flush(self, *, wait: bool = True, meanwhile: Callable[[], object] = bool) -> None:
         """Make everything applied so far durable.
 
         Args:
             wait: return only when `durable_index` has reached the present `applied_index`;
                 otherwise only ask for it. Not to be True inside `entry()` or a callback.
+            meanwhile: called when it has been asked for, before the wait.
 
         Raises:
             EngineError: storing failed; what was applied is still readable.
         """
-        self.flushing.run(wait=wait, in_entry=self._entry_depth > 0)
+        self.flushing.run(wait=wait, in_entry=self._entry_depth > 0, meanwhile=meanwhile)
 
     def on_durable(self, callback: Callable[[int], None]) -> None:
         """Have a function called from the flush thread with each new durable index."""

@@ -105,23 +105,24 @@ class RegionFlush:
         self._budget.freeze(table.bytes)
         state.changed.notify_all()
 
-    def run(self, *, wait: bool, in_entry: bool) -> None:
+    def run(self, *, wait: bool, in_entry: bool, meanwhile: Callable[[], object] = bool) -> None:
         """Ask for a flush of everything applied so far; see `Region.flush`."""
         state = self._state
+        by_applier = self.applier in (None, threading.get_ident())
         with state.lock:
             state.check_open()
             if state.is_dirty():
                 target = state.next_sequence
             else:
                 target = state.frozen.sequence if state.frozen else state.committed
-            if target <= state.committed:
-                return
-            self._target = max(self._target, target)
-            by_applier = self.applier in (None, threading.get_ident())
-            if by_applier and not in_entry:
-                self.freeze()
-            self._request()
-            if wait:
+            if target > state.committed:
+                self._target = max(self._target, target)
+                if by_applier and not in_entry:
+                    self.freeze()
+                self._request()
+        meanwhile()
+        if wait:
+            with state.lock:
                 self._wait(target, by_applier=by_applier)
 
     def _wait(self, target: int, *, by_applier: bool) -> None:

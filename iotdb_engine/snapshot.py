@@ -25,7 +25,7 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
@@ -60,6 +60,9 @@ DIRECTORY = 0xFFFF
 
 _HELD_BYTES = 1 << 20
 """Through memory tables a megabyte takes a millisecond more of the processor than in files."""
+_HELD_OF_MORE_BYTES = 256 << 10
+"""With so much there and more to come it will not stay below that."""
+_DENSE_RECORD_BYTES = 4 << 10
 _ALL_HELD_BYTES = 16 << 20
 _HELD_BATCH_BYTES = 256 << 10
 """`Store.write` keeps every other thread waiting for a third of a millisecond with this."""
@@ -83,7 +86,7 @@ class Held:
         """Tell that so much of a transfer is to be held; False: it must go to files now."""
         with self._lock:
             others = sum(self._sizes.values()) - self._sizes.pop(region_id, 0)
-            if size_bytes > _HELD_BYTES or others + size_bytes > _ALL_HELD_BYTES:
+            if others + size_bytes > _ALL_HELD_BYTES:
                 return False
             self._sizes[region_id] = size_bytes
             return True
@@ -284,6 +287,7 @@ class RegionExport:
 
     Attributes:
         index: applied index of the state.
+        is_at_end: the last piece was the last there is.
     """
 
     def __init__(self, space: int, store: Store) -> None:
@@ -294,6 +298,7 @@ class RegionExport:
         self._scan: Iterator[tuple[bytes, bytes]] | None = None
         self._next: tuple[bytes, bytes] | None = None
         self._last_key = b""
+        self.is_at_end = False
         self._path = store.path
         try:
             data = self._view.get(commit_key(space))
@@ -326,6 +331,7 @@ class RegionExport:
                 found.append((key[head:], value))
             record = next(self._scan, None)
         self._next = record
+        self.is_at_end = record is None
         self._last_key = found[-1][0] if found else after
         return found
 
@@ -419,11 +425,15 @@ class RegionImport:
         self._held: list[tuple[bytes, bytes]] | None = None if progress.records else []
         self._held_bytes = 0
 
-    def write(self, records: Records) -> None:
+    def write(self, records: Records, *, is_last: bool = False) -> None:
         """Add records, which follow those that are there, in key order.
 
         Each file of the staging brings its note of progress. After an EngineError this object is of
         no use any more: `Engine.begin_import` tells what is there.
+
+        Args:
+            records: one at least.
+            is_last: it is known that no more will come.
 
         Raises:
             ValueError: out of order; nothing was written.
@@ -439,7 +449,8 @@ class RegionImport:
         self._held += records
         self._held_bytes += sum([len(key) + len(value) for key, value in records])
         size = self._held_bytes
-        if size <= self._file_bytes and self._all_held.grow(self.region_id, size):
+        most = _HELD_BYTES if is_last else _HELD_OF_MORE_BYTES
+        if size <= min(most, self._file_bytes) and self._all_held.grow(self.region_id, size):
             self.progress = self.progress.with_records(records)
         else:
             self._all_held.forget(self.region_id)
@@ -450,6 +461,8 @@ class RegionImport:
     def _stage(self, records: Records) -> None:
         head = region_range(self.space)[0]
         start = 0
+        sizes = sum([len(value) for _, value in records])
+        self._staging.is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
         for stop, (key, value) in enumerate(records, 1):
             self._staging.add(head + key, value)
             if self._staging.size >= self._file_bytes:
@@ -461,13 +474,20 @@ class RegionImport:
     def _complete(self) -> None:
         self._staging.complete(_encode_stage(self.region_id, self.progress))
 
-    def ingest(self) -> None:
-        """Have the store take in the records, not yet switched in; durable with its next flush."""
+    def ingest(self, origin: bytes) -> None:
+        """Have the store take in the records, not yet switched in; durable with its next flush.
+
+        Args:
+            origin: what the region's ORIGIN record says; the last of its keys.
+        """
+        last = kind_prefix(self.space, Kind.ORIGIN), origin
         if self._held is None:
+            self._staging.add(*last)
             self._staging.ingest(*region_range(self.space))
             return
         head = region_range(self.space)[0]
         batch = Batch()
+        batch.put(*last)
         for key, value in self._held:
             batch.put(head + key, value)
             if batch.size >= _HELD_BATCH_BYTES:
@@ -480,16 +500,17 @@ class RegionImport:
         self._staging.discard()
 
 
-def seal(space: int, index: int, sequence: int, origin: bytes) -> Batch:
+def seal(space: int, index: int, sequence: int) -> Batch:
     """Return what makes a region of the records in a space."""
     batch = Batch()
-    batch.put(kind_prefix(space, Kind.ORIGIN), origin)
     batch.put(intent_key(space), encode_intent(sequence, ()))
     batch.put(commit_key(space), encode_commit(sequence, index))
     return batch
 
 
-def export_region(region: Region, store: Store) -> RegionExport:
+def export_region(
+    region: Region, store: Store, meanwhile: Callable[[], object] = bool
+) -> RegionExport:
     """Flush a region and return its state as of then, or later."""
-    region.flush()
+    region.flush(meanwhile=meanwhile)
     return RegionExport(region.id, store)

@@ -38,6 +38,8 @@ from iotdb_engine.staging import (
 )
 
 _INCOMING = "incoming"
+_BLOCK_BYTES = 16 << 10
+_DENSE_BLOCK_BYTES = 4 << 10
 
 
 class Batch:
@@ -489,7 +491,8 @@ class RocksStore:
         self._db.compact_range(None, None)
 
 
-def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
+def _rocks_options(block_cache_bytes: int, *, is_dense: bool = False) -> rocksdict.Options:
+    """Return RocksDB's settings; `is_dense`: of a file of large records (`Staging.is_dense`)."""
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(16 << 20)
@@ -505,13 +508,14 @@ def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
     # Pages are compressed already; what LZ4 gains is the keys and statistics of small chunks, and
     # only for data old enough to have moved down.
     none, lz4 = rocksdict.DBCompressionType.none(), rocksdict.DBCompressionType.lz4()
-    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])
+    lower = none if is_dense else lz4
+    options.set_compression_per_level([none, none, lower, lower, lower, lower, lower])
     options.set_level_compaction_dynamic_level_bytes(False)
     options.set_keep_log_file_num(3)
     options.set_max_log_file_size(4 << 20)
     table = rocksdict.BlockBasedOptions()
     table.set_bloom_filter(10, False)
-    table.set_block_size(16 << 10)
+    table.set_block_size(_DENSE_BLOCK_BYTES if is_dense else _BLOCK_BYTES)
     # What `rocks_files` can walk.
     table.set_format_version(FORMAT_VERSION)
     # rocksdict's CRC-32C does without the processor's instruction: 0.6 ms/MB more, here and there.
@@ -522,8 +526,8 @@ def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
     return options
 
 
-def _open_table(path: str) -> TableWriter:
-    writer = rocksdict.SstFileWriter(_rocks_options(0))
+def _open_table(path: str, is_dense: bool) -> TableWriter:
+    writer = rocksdict.SstFileWriter(_rocks_options(0, is_dense=is_dense))
     writer.open(path)
     return writer
 

@@ -1,9 +1,10 @@
 """One state on its way to one follower, in pieces over one connection.
 
-The follower says with the answer to an offer how far it is. From there pieces are posted one after
-the other, `window` of them before the first is answered: so this side reads the next ones while the
-other stores what came, and neither waits for the network. Any answer that is not the expected one,
-and any lost call, ends that: answers under way are awaited, and it begins again with an offer.
+Pieces are posted one after the other, `window` of them before the first is answered: so this side
+reads the next ones while the other stores what came, and neither waits for the network. The last
+one says that it is the last, and its answer that the state is installed. Any answer that is not the
+expected one, and any lost call, ends that: answers under way are awaited, and it begins again with
+an offer, whose answer says how far the follower is. A state that was never sent needs none.
 
 Memory: one piece here, the unanswered ones in the connection's buffers.
 """
@@ -65,11 +66,13 @@ class Export(NamedTuple):
     Attributes:
         source: names it.
         meta: what it covers.
+        is_new: the follower can't have a part of it.
     """
 
     source: str
     meta: SnapshotMeta
     records: RegionExport
+    is_new: bool = False
 
 
 class Transfer:
@@ -126,12 +129,12 @@ class Shipment:
         )
         self._failures = 0
         self._whole_failures = 0
-        self._began = self._streamed = time.monotonic()
+        self._began = time.monotonic()
         self._sent_bytes = 0
         self._pace = Pace(options.rate_bytes_per_s)
         self._under_way: deque[_Posted] = deque()
         # where the next piece begins; None until the follower has said it
-        self._at: Progress | None = None
+        self._at: Progress | None = Progress(export.source) if export.is_new else None
         self._ended = False
         self._known: deque[Progress] = deque([Progress(export.source)], options.window + 2)
 
@@ -159,12 +162,14 @@ class Shipment:
                 case SnapshotVerdict.STALE_TERM:
                     return None
                 case SnapshotVerdict.DAMAGED | SnapshotVerdict.BUSY:
-                    self._whole_failures += posted.is_end
+                    self._whole_failures += posted.is_end and not reply.last_key
                     problem = reply.message
                 case SnapshotVerdict.GOING_ON if posted.last_key is None:
                     self._at = self._read_up_to(reply.last_key)
                     continue
-                case SnapshotVerdict.GOING_ON if posted.last_key == reply.last_key:
+                case SnapshotVerdict.GOING_ON if not posted.is_end and posted.last_key == (
+                    reply.last_key
+                ):
                     self._failures = 0
                     continue
                 case _:
@@ -196,8 +201,6 @@ class Shipment:
                     self._transfer.stopped.wait(rest_s)
                 self._pace.rested()
         posted = self._under_way.popleft()
-        if posted.is_end:
-            self._streamed = time.monotonic()
         return posted, self._answer(posted)
 
     def _answer(self, posted: _Posted) -> SnapshotReply:
@@ -205,20 +208,20 @@ class Shipment:
         return reply_from_wire(self._transfer.channel.answer(_METHOD, timeout_s=timeout_s))
 
     def _next_part(self) -> _Part | None:
-        """Return what is to be posted next: an offer, a piece, the end; None: first an answer."""
+        """Return what is to be posted next, an offer or a piece; None: first an answer."""
         if self._at is None:
             return None if self._under_way else _Part(self._offer, [])
         if self._ended:
             return None
         at = self._at
         records = self._export.records.piece(at.last_key, self._options.piece_bytes)
-        if not records:
+        self._at = reached = at.with_records(records)
+        self._known.append(reached)
+        end = None
+        if self._export.records.is_at_end:
             self._ended = True
-            end = SnapshotEnd(at.records, at.total_bytes, at.crc)
-            return _Part(self._offer._replace(after_key=at.last_key, end=end), [])
-        self._at = at.with_records(records)
-        self._known.append(self._at)
-        return _Part(self._offer._replace(after_key=at.last_key), pack_records(records))
+            end = SnapshotEnd(reached.records, reached.total_bytes, reached.crc)
+        return _Part(self._offer._replace(after_key=at.last_key, end=end), pack_records(records))
 
     def _begin_again(self, problem: str) -> bool:
         """Prepare for another offer, after a while; False when it is given up."""
@@ -263,13 +266,11 @@ class Shipment:
     def _report(self, verdict: SnapshotVerdict) -> None:
         now = time.monotonic()
         logger.info(
-            "group %d: node %d: snapshot at %d %s after %.3f s, %d bytes sent; "
-            "%.3f s of it after the last piece",
+            "group %d: node %d: snapshot at %d %s after %.4f s, %d bytes sent",
             self._offer.group_id,
             self._offer.to,
             self._export.meta.index,
             verdict.name.lower().replace("_", " "),
             now - self._began,
             self._sent_bytes,
-            now - self._streamed,
         )

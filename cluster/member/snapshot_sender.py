@@ -19,7 +19,7 @@ from cluster.member.shipment import Export, Shipment, SnapshotOptions, Transfer
 from cluster.raft.effects import SendSnapshot
 from cluster.raft.events import Event, SnapshotFailed, SnapshotSent
 from cluster.raft.types import GroupId, LogIndex, NodeId, SnapshotMeta
-from cluster.rpc.client_pool import RpcChannel
+from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine
 from iotdb_engine.errors import EngineError
@@ -112,7 +112,7 @@ class SnapshotSenders:
         export = None
         index: int | None = None
         try:
-            export = self._export(order)
+            export = self._export(transfer)
             if export is not None:
                 index = Shipment(
                     transfer, export, self._member.group_id, self._node_id, self._options
@@ -130,23 +130,30 @@ class SnapshotSenders:
                     else SnapshotSent(order.to, order.term, LogIndex(index))
                 )
 
-    def _export(self, order: SendSnapshot) -> Export | None:
+    def _export(self, transfer: Transfer) -> Export | None:
+        order = transfer.order
         with self._lock:
             kept = self._kept.pop(order.to, None)
         if kept is not None:
             export = kept[1]
             still = self._member.meta_of(export.meta.index) == export.meta
             if still and export.meta.index >= order.min_index:
-                return export
+                return export._replace(is_new=False)
             export.records.close()
-        records = self._engine.export(self._member.group_id)
+        records = self._engine.export(self._member.group_id, lambda: self._connect(transfer))
         # the log may have been compacted beyond it while the region was flushed
         meta = self._member.meta_of(LogIndex(records.index))
         if meta is None or meta.index < order.min_index:
             records.close()
             return None
         source = f"{self._node_id}/{order.term}/{meta.index}/{secrets.token_hex(8)}"
-        return Export(source, meta, records)
+        return Export(source, meta, records, is_new=True)
+
+    def _connect(self, transfer: Transfer) -> None:
+        try:
+            transfer.channel.connect(self._options.call_timeout_s)
+        except RpcError as error:  # the first piece will find the same
+            logger.debug("group %d: snapshot: %s", self._member.group_id, error)
 
     def _finish(self, transfer: Transfer, export: Export | None, *, delivered: bool) -> None:
         with self._lock:

@@ -160,6 +160,18 @@ class RpcChannel:
         finally:
             self._end_call()
 
+    def connect(self, timeout_s: float) -> None:
+        """Connect and greet now, where that has not been done: the next call does not wait for it.
+
+        Raises:
+            RpcError: as `call`; the next call tries again.
+        """
+        self._begin_call("connect")
+        try:
+            self._connected("connect", Deadline.after(timeout_s))
+        finally:
+            self._end_call()
+
     def detach(self, timeout_s: float) -> socket.socket:
         """Connect, greet, and hand the connection over, which is the caller's from then on.
 

@@ -108,6 +108,9 @@ class FakeChannel:
             raise RpcError("closed", definitely_not_sent=True)
         return self._network.call(self._frm, self._to, method, args)
 
+    def connect(self, timeout_s: float) -> None:
+        pass
+
     def post(
         self,
         method: str,

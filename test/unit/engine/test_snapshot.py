@@ -259,6 +259,7 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state(
 
 def test_small_states_are_held_in_memory_up_to_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iotdb_engine.snapshot._HELD_BYTES", 1000)
+    monkeypatch.setattr("iotdb_engine.snapshot._HELD_OF_MORE_BYTES", 800)
     monkeypatch.setattr("iotdb_engine.snapshot._ALL_HELD_BYTES", 1500)
     store = MemoryStore()
     with Engine("", store=store) as target:
@@ -267,16 +268,17 @@ def test_small_states_are_held_in_memory_up_to_a_sum(monkeypatch: pytest.MonkeyP
         def in_files(transfer: RegionImport) -> bool:
             return transfer._staging.size > 0
 
-        first.write([(b"\x7fa", bytes(800))])
-        second.write([(b"\x7fa", bytes(800))])  # together they are too many
-        third.write([(b"\x7fa", bytes(600))])
+        first.write([(b"\x7fa", bytes(900))], is_last=True)
+        second.write([(b"\x7fa", bytes(700))])  # together they are too many
+        third.write([(b"\x7fa", bytes(500))])
         assert [in_files(transfer) for transfer in (first, second, third)] == [False, True, False]
-        third.write([(b"\x7fb", bytes(600))])  # too many for one
+        third.write([(b"\x7fb", bytes(400))])  # too many for one, if there may be more
         assert in_files(third)
         assert third.progress.records == 2
         target.cancel_import(first)
         again = target.begin_import(1, "s")
-        again.write([(b"\x7fa", bytes(900))])
+        again.write([(b"\x7fa", bytes(500))])
+        again.write([(b"\x7fb", bytes(400))], is_last=True)
         assert not in_files(again)
 
 

@@ -118,6 +118,24 @@ def test_pieces_that_come_twice_early_or_damaged_are_not_taken(
     assert region.applied_index == META.index
 
 
+def test_the_last_piece_may_bring_the_end(
+    engine: Engine, pieces: list[list[tuple[bytes, bytes]]]
+) -> None:
+    follower = Follower()
+    receiver = SnapshotReceiver(follower, engine)
+    end = end_of(pieces)
+    last = b""
+    for piece in pieces[:-1]:
+        last = receiver.take(part(last, piece)).last_key
+    damaged = receiver.take(part(last, pieces[-1], end=end, is_damaged=True))
+    assert (damaged.verdict, damaged.last_key) == (SnapshotVerdict.DAMAGED, last)
+    early = receiver.take(part(pieces[-1][0][0], pieces[-1], end=end))
+    assert (early.verdict, early.last_key) == (SnapshotVerdict.GOING_ON, last)
+    assert receiver.take(part(last, pieces[-1], end=end)).verdict is SnapshotVerdict.INSTALLED
+    (region,) = follower.regions
+    assert region.applied_index == META.index
+
+
 def test_a_sum_that_differs_at_the_end_installs_nothing(
     engine: Engine, pieces: list[list[tuple[bytes, bytes]]]
 ) -> None:

@@ -118,6 +118,30 @@ def test_7_damage_that_a_piece_does_not_show_is_seen_at_the_end(tmp_path: Path) 
         assert_alike(group)
 
 
+def test_a_new_state_comes_without_an_offer_and_ends_with_its_last_piece(tmp_path: Path) -> None:
+    parts: list[tuple[bytes, bool, bool]] = []
+
+    def tap(_frm: int, _to: int, method: str, request: Any) -> Any:
+        if method == "installSnapshot":
+            parts.append((request.afterKey, bool(request.data), request.done))
+            if [done for _, _, done in parts] == [False] * (len(parts) - 1) + [True]:
+                raise RpcError("lost", definitely_not_sent=False)
+        return request
+
+    with cluster(tmp_path) as group:
+        behind = left_behind(group)
+        group.network.tap = tap
+        back = group.start(behind.node_id)
+        wait_until(lambda: back.count() == 5000)
+        last = next(at for at, (_, _, done) in enumerate(parts) if done)
+        assert last > 3
+        assert parts[0] == (b"", True, False)
+        assert all(with_data for _, with_data, _ in parts[: last + 1])
+        # it was lost: an offer tells how far the follower is, and the last piece comes again
+        assert [part[1:] for part in parts[last + 1 :]] == [(False, False), (True, True)]
+        assert_alike(group)
+
+
 def test_a_transfer_goes_on_after_lost_calls(tmp_path: Path) -> None:
     keys: list[bytes] = []
     lost = []
