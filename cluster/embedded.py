@@ -40,9 +40,10 @@ from cluster.member.address_book import NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
+from cluster.member.member_deps import MemberDeps
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.peer_link import PeerLinks
-from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.events import Tick

@@ -31,11 +31,12 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
+from cluster.member.member_deps import MemberDeps
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.news import News
 from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
-from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.raft_member import RaftMember
 from cluster.member.services import MemberServices
 from cluster.member.stream import PeerStreams
 from cluster.partition.slot_partition_table import SlotPartitionTable

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
 from cluster.log.node_log import NodeLog
 from cluster.member.data_member import DataMember
-from cluster.member.raft_member import MemberDeps
+from cluster.member.member_deps import MemberDeps
 from cluster.partition.partition_group import PartitionGroup
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.raft.types import GroupId, NodeId, RaftConfig

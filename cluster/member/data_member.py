@@ -6,7 +6,8 @@ import random
 
 from cluster.log.node_log import GroupLog
 from cluster.member.data_machine import DataMachine
-from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.member_deps import MemberDeps
+from cluster.member.raft_member import RaftMember
 from cluster.partition.partition_group import PartitionGroup
 from cluster.raft.types import Membership, RaftConfig
 from iotdb_engine import Region

@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 
 from cluster.log.errors import LogCorrupt, LogFailed
 from cluster.log.node_log import NodeLog
-from cluster.member.raft_member import LogKeep, RaftMember
+from cluster.member.member_deps import LogKeep
+from cluster.member.raft_member import RaftMember
 from cluster.raft.types import GroupId
 from iotdb_engine.errors import EngineError
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.log.node_log import GroupLog
+from cluster.member.member_deps import MemberDeps
 from cluster.member.meta_machine import MetaMachine
-from cluster.member.raft_member import MemberDeps, RaftMember
+from cluster.member.raft_member import RaftMember
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.raft.types import GroupId, Membership, NodeId, RaftConfig
 from cluster.schema.meta_state import MetaState

@@ -1,9 +1,13 @@
 """RaftMember: the thread shell around one RaftCore.
 
-One lock per member. Whoever has an event takes the lock, steps the core, and routes the effects to
-queues that never block: the log writer, the dispatchers, the control links, the applier. Nothing
-waits, and nothing calls out to clients, while the lock is held. Lock order: member lock, then the
-locks inside log, links, dispatchers and applier; never the other way round.
+One lock per member. Whoever has an event takes the lock, steps the core, and routes the effects
+(`effect_router.py`) to queues that never block: the log writer, the dispatchers, the control links,
+the applier. Nothing waits, and nothing calls out to clients, while the lock is held. Lock order:
+member lock, then the locks inside log, links, dispatchers and applier; never the other way round.
+
+This module is the member's life and its stepping. What clients wait for is beside it: proposals in
+`inbox.py`, reads in `read_barrier.py`, the row loop's share in `loop_side.py`; snapshots in
+`snapshots.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,18 +26,18 @@ from cluster.errors import (
 )
 from cluster.log.node_log import GroupLog
 from cluster.member.applier import Applier
-from cluster.member.courier import Couriers
 from cluster.member.dispatchers import Dispatchers
+from cluster.member.effect_router import EffectRouter
 from cluster.member.group_machine import GroupMachine
 from cluster.member.inbox import Appender
 from cluster.member.loop_side import LoopSide
+from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.news import News
-from cluster.member.peer_link import HeartbeatCargo, PeerLinks
+from cluster.member.peer_link import HeartbeatCargo
 from cluster.member.proposals import Proposals, Waiter
-from cluster.member.shipment import SnapshotOptions
+from cluster.member.read_barrier import ReadBarrier
 from cluster.member.snapshot_receiver import decode_origin
 from cluster.member.snapshots import MemberSnapshots
-from cluster.member.stream import PeerStreams
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.plan.reads import Consistency
@@ -44,17 +47,11 @@ from cluster.raft.events import (
     Applied,
     Event,
     Persisted,
-    ReadRequest,
     Received,
     Tick,
     Unreachable,
 )
-from cluster.raft.messages import (
-    AppendResponse,
-    HeartbeatResponse,
-    Message,
-    VoteResponse,
-)
+from cluster.raft.messages import Message
 from cluster.raft.types import (
     NO_INDEX,
     NO_NODE,
@@ -68,53 +65,9 @@ from cluster.raft.types import (
     SnapshotMeta,
     Term,
 )
-from cluster.rpc.client_pool import RpcChannel
 from cluster.rpc.deadline import Deadline
-from cluster.threads import ThreadRegistry
-from iotdb_engine import Engine
 
 logger = logging.getLogger(__name__)
-
-_ANSWERS = (AppendResponse, HeartbeatResponse, VoteResponse)
-
-
-class LogKeep(NamedTuple):
-    """How many bytes of applied entries a group's log keeps for members that lack them.
-
-    Attributes:
-        live_bytes: for members that are heard from. One further behind gets a snapshot.
-        absent_bytes: for those that are away.
-    """
-
-    live_bytes: int = 256 << 20
-    absent_bytes: int = 64 << 20
-
-
-class MemberDeps(NamedTuple):
-    """What every member of a node shares.
-
-    Attributes:
-        make_channel: a new connection of this group's service to a peer.
-        links: control links of this group's service.
-        on_failure: a replica can't go on: (group, error); the node stops.
-        tick_s: length of a tick of the cores.
-        log_keep: how much log is kept for members that lack it.
-        snapshots: how snapshots travel.
-        couriers: take small appends of groups with little to send; None: there are none.
-        streams: take small appends before those; None: there are none.
-    """
-
-    threads: ThreadRegistry
-    links: PeerLinks
-    make_channel: Callable[[NodeId], RpcChannel]
-    append_timeout_s: float
-    on_failure: Callable[[GroupId, BaseException], None]
-    engine: Engine
-    tick_s: float
-    log_keep: LogKeep = LogKeep()
-    snapshots: SnapshotOptions = SnapshotOptions()
-    couriers: Couriers | None = None
-    streams: PeerStreams | None = None
 
 
 class Begun(NamedTuple):
@@ -122,17 +75,6 @@ class Begun(NamedTuple):
 
     request_id: int
     waiter: Waiter
-
-
-class _DueReports:
-    """Durable writes of one batch of the log; only for who is writing it."""
-
-    __slots__ = ("last_rewrote", "reports", "writes")
-
-    def __init__(self) -> None:
-        self.writes = 0
-        self.reports: list[tuple[LogIndex, Term]] = []
-        self.last_rewrote = False
 
 
 class RaftMember:
@@ -181,16 +123,11 @@ class RaftMember:
             is_stopped=lambda: self._stopped,
             replicates=lambda: len(self._core.membership.voters) > 1,
             step=self._core_step_locked,
-            route=lambda effects: self._route_locked(effects, wake=False),
+            route=lambda effects: self._router.route(effects, wake=False),
             expect=machine.expect,
         )
         self._reads = Reads(group_id)
         self._replies = Replies()
-        self._submitted = 0
-        self._durable = 0
-        self._due = _DueReports()
-        log.batch_listener = self._batch_durable
-        self._held: deque[tuple[int, list[Message]]] = deque()
         self._dispatchers = Dispatchers(
             name=name,
             group_id=group_id,
@@ -242,6 +179,29 @@ class RaftMember:
             step=self.step,
             deps=deps,
         )
+        self._router = EffectRouter(
+            log=log,
+            post=lambda message: deps.links.post(self, message),
+            replies=self._replies,
+            reads=self._reads,
+            dispatchers=self._dispatchers,
+            applier=self._applier,
+            snapshots=self.snapshots,
+            awake=self.awake,
+            on_role_changed=self._role_changed_locked,
+        )
+        self._barrier = ReadBarrier(
+            group_id=group_id,
+            lock=self._lock,
+            core=self._core,
+            machine=machine,
+            reads=self._reads,
+            ticks=self._ticks,
+            applied_news=self._applied_news,
+            is_stopped=lambda: self._stopped,
+            step=self._step_locked,
+        )
+        log.batch_listener = self._batch_durable
 
     # ---- life ----
 
@@ -434,39 +394,11 @@ class RaftMember:
             NotLeader: only the leader can say, or (MID) it is not heard.
             Unavailable: not confirmed, or not applied, before the deadline.
         """
-        if level is Consistency.WEAK:
-            return
-        with self._lock:
-            if self._stopped:
-                raise NotLeader(self.group_id, 0)
-            late = self._ticks.late()
-            if level is Consistency.MID:
-                if not self._core.hears_leader(late):
-                    raise NotLeader(self.group_id, 0)
-                index: LogIndex | None = self._core.commit
-            else:
-                index = self._core.readable_index(late)  # mostly, without a step
-                if index is None:
-                    read_id, waiter = self._reads.open()
-                    self._step_locked(ReadRequest(read_id, late), 0)
-        if index is None:
-            if not waiter.wait(deadline.remaining_s()):
-                with self._lock:
-                    self._reads.forget(read_id)
-                raise Unavailable(f"group {self.group_id}: leadership not confirmed in time")
-            index = waiter.result()
-        if self.group_machine.applied_index < index:
-            self.await_applied(index, deadline)
+        self._barrier.wait(deadline, level)
 
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""
-        if self.group_machine.applied_index < index:
-            self._applied_news.wait_for(
-                lambda: self.group_machine.applied_index >= index or self._stopped,
-                deadline.remaining_s(),
-            )
-        if self.group_machine.applied_index < index:
-            raise Unavailable(f"group {self.group_id}: entry {index} not applied in time")
+        self._barrier.await_applied(index, deadline)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition` holds, checked at each change of role and each apply."""
@@ -500,21 +432,21 @@ class RaftMember:
                 if isinstance(event, Received):
                     self._make_up_ticks_locked()
                 effects = self._core_step_locked(event)
-                self._route_locked(effects)
+                self._router.route(effects)
         self._applier.catch_up()
         return effects
 
-    def _step_locked(self, event: Event, request_id: int, *, wake: bool = True) -> bool:
+    def _step_locked(self, event: Event, request_id: int = 0, *, wake: bool = True) -> bool:
         """Step and route; True when the answer to `request_id` is held for durability.
 
         The caller lets the applier catch up when it has given the lock back; without `wake` it has
         the log written then, too.
         """
-        return self._route_locked(self._core_step_locked(event), request_id, wake=wake)
+        return self._router.route(self._core_step_locked(event), request_id, wake=wake)
 
     def _tick_locked(self) -> None:
         passed = self._ticks.take()
-        self._step_locked(Tick(passed, counted=min(passed, self._ticks_ahead)), 0)
+        self._step_locked(Tick(passed, counted=min(passed, self._ticks_ahead)))
 
     def _make_up_ticks_locked(self) -> None:
         """Tell of the time that passed before a message, which may start time-outs anew."""
@@ -531,79 +463,14 @@ class RaftMember:
             self._fail(error)
             raise
 
-    def _route_locked(self, effects: Effects, request_id: int = 0, *, wake: bool = True) -> bool:
-        held = False
-        persist = effects.persist
-        if persist is not None:
-            self._submitted += 1
-            last = persist.entries[-1] if persist.entries else persist.snapshot
-            rewrites = bool(persist.truncate_from) or persist.snapshot is not None
-            self._log.submit(
-                persist,
-                lambda: self._note_durable(last and (last.index, last.term), rewrites),
-                wake=wake,
-            )
-        for message in effects.send:
-            self._send_locked(message)
-        if effects.send_after_persist:
-            if self._durable >= self._submitted:
-                for message in effects.send_after_persist:
-                    self._send_locked(message)
-            else:
-                self._held.append((self._submitted, effects.send_after_persist))
-                held = any(message.id == request_id for message in effects.send_after_persist)
-        for append in effects.appends:
-            self._dispatchers.offer(append)
-        if effects.commit is not None:
-            self._applier.advance(effects.commit)
-        if effects.snapshots or effects.cancelled_snapshots:
-            self.snapshots.route(effects)
-        if effects.membership is not None:
-            self._dispatchers.retain(effects.membership.members())
-        if effects.reads or effects.reads_rejected:
-            self._reads.settle(effects.reads, effects.reads_rejected)
-        if effects.role_changed is not None:
-            self._role_changed_locked(effects.role_changed)
-        if effects.asleep is not None:
-            if effects.asleep:
-                self.awake.clear()
-                self._dispatchers.stop()  # nothing is under way
-            else:
-                self.awake.set()
-        return held
-
-    def _send_locked(self, message: Message) -> None:
-        if isinstance(message, _ANSWERS):
-            self._replies.deliver(message)
-        else:
-            self._deps.links.post(self, message)
-
-    def _note_durable(self, last: tuple[LogIndex, Term] | None, rewrites: bool) -> None:
-        """The log writer's call: one submitted write is durable; the batch goes on.
-
-        Of appends in a row the newest says it all. A write that truncated is reported by itself:
-        the core tells reports about replaced entries from those about their successors by it.
-        """
-        due = self._due
-        due.writes += 1
-        if last is not None:
-            if due.reports and not rewrites and not due.last_rewrote:
-                due.reports[-1] = last
-            else:
-                due.reports.append(last)
-            due.last_rewrote = rewrites
-
     def _batch_durable(self) -> None:
         """The log writer's call: all of this group's writes in the batch have been noted."""
-        due, self._due = self._due, _DueReports()
+        due = self._router.take_due()
         with self._lock:
-            self._durable += due.writes
-            while self._held and self._held[0][0] <= self._durable:
-                for message in self._held.popleft()[1]:
-                    self._send_locked(message)
+            self._router.release(due.writes)
             for index, term in due.reports:
                 if not self._stopped:
-                    self._step_locked(Persisted(index, term), 0)
+                    self._step_locked(Persisted(index, term))
         self._applier.catch_up()
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
@@ -612,7 +479,7 @@ class RaftMember:
         with self._lock:
             waiting = self._proposals.take_until(last)
             if not self._stopped:
-                self._step_locked(Applied(last), 0)
+                self._step_locked(Applied(last))
         if waiting:
             by_index = {index: (term, outcome) for index, term, outcome in outcomes}
             for index, term, waiter in waiting:

@@ -14,9 +14,10 @@ from cluster.log.node_log import NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.courier import Couriers
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
+from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
-from cluster.member.raft_member import LogKeep, MemberDeps, RaftMember
+from cluster.member.raft_member import RaftMember
 from cluster.member.shipment import SnapshotOptions
 from cluster.member.stream import PeerStream, PeerStreams
 from cluster.raft.types import GroupId, NodeId, RaftConfig

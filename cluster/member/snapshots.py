@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from cluster.member.applier import Applier
 from cluster.member.group_machine import GroupMachine
+from cluster.member.member_deps import MemberDeps
 from cluster.member.snapshot_receiver import SnapshotReceiver
 from cluster.member.snapshot_sender import SnapshotSenders
 from cluster.raft.core import RaftCore
@@ -17,9 +17,6 @@ from cluster.raft.events import Event, SnapshotInstalled
 from cluster.raft.types import GroupId, LogIndex, NodeId, SnapshotMeta, Term
 from cluster.rpc.convert_snapshot import SnapshotPart, SnapshotReply
 from iotdb_engine import Region
-
-if TYPE_CHECKING:
-    from cluster.member.raft_member import MemberDeps
 
 
 class MemberSnapshots:

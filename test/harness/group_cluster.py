@@ -21,9 +21,9 @@ from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_member import DataMember
 from cluster.member.digest import ReplicaDigest
+from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
-from cluster.member.raft_member import LogKeep, MemberDeps
 from cluster.member.shipment import SnapshotOptions
 from cluster.partition.partition_group import PartitionGroup
 from cluster.plan.codec import encode_plan

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cluster.errors import ClusterError, NotLeader
+from cluster.member.member_deps import LogKeep
 from cluster.member.operations import change_membership, hand_over, transfer_leadership
-from cluster.member.raft_member import LogKeep
 from cluster.raft.types import NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline

@@ -9,7 +9,7 @@ import google_crc32c
 import pytest
 
 from cluster.log.errors import LogFailed
-from cluster.member.raft_member import LogKeep
+from cluster.member.member_deps import LogKeep
 from cluster.member.shipment import SnapshotOptions
 from cluster.plan.plans import FlushPlan
 from cluster.rpc.client_pool import RpcError
