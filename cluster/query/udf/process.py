@@ -74,12 +74,12 @@ class WorkerProcess:
         try:
             self._send(request, end)
             message = wire.decode(lambda count: self._receive(count, end))
-        except UdfError:
-            self.close()
-            raise
         except (OSError, ValueError) as error:
             self.close()
             raise UdfError(f"its process ended: {error}") from error
+        except BaseException:
+            self.close()  # what is left in its pipes would be the answer to the next request
+            raise
         if "error" in message.head:
             raise UdfError(str(message.head["error"]))
         return message

@@ -124,9 +124,9 @@ class UdfRuntime:
                 ]
                 try:
                     answer = process.ask(wire.encode({"op": "run"}, sent), timeout_s)
+                    found = _column_of(answer, result, len(times))
                 except UdfError as error:
                     raise _failed(name, error) from error
-                (found,) = answer.columns
                 values = found.values.astype(BATCH_DTYPES[result], copy=False)
                 return Column(result, values, found.valid)
 
@@ -170,6 +170,14 @@ class UdfRuntime:
                 _, process = self._idle.pop(0)
             self._count -= 1
         process.close()
+
+
+def _column_of(answer: wire.Message, result: DataType, rows: int) -> wire.WireColumn:
+    """Return the column of an answer, which code of a user may have had a hand in."""
+    found = answer.columns[0] if len(answer.columns) == 1 else None
+    if found is None or (found.type, len(found.values)) != (result.name, rows):
+        raise UdfError("its process answered something else than was asked")
+    return found
 
 
 def _failed(name: str, error: UdfError) -> ClusterError:

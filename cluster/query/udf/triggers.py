@@ -31,6 +31,13 @@ class TriggerBatch(NamedTuple):
     columns: Sequence[Column]
 
 
+class _Limits(NamedTuple):
+    """When a batch, and when its insert, has to be done; of the monotonic clock."""
+
+    batch: float
+    insert: float
+
+
 class _Running:
     """A trigger's place: its process, when it has one, is the lock holder's."""
 
@@ -66,7 +73,8 @@ class TriggerRuntime:
 
     Args:
         folder: of modules; None: triggers are switched off.
-        timeout_s: of each batch, waiting for the batches before it included.
+        timeout_s: of each batch, waiting for the batches before it included, but not the start of
+            a process: how long that takes is no doing of the batch.
     """
 
     def __init__(self, folder: Path | None, timeout_s: float) -> None:
@@ -96,34 +104,58 @@ class TriggerRuntime:
     def fire(self, trigger: Trigger, batch: TriggerBatch, timeout_s: float) -> None:
         """Hand a batch to a trigger and wait until it has taken it, or the trigger is stopped.
 
+        Args:
+            trigger: as it is registered now.
+            batch: rows of its concern.
+            timeout_s: what is left of the insert's time; bounds all of this.
+
         Raises:
             UdfError: it failed, took too long, or can't be run here.
         """
         folder = self._known_folder()
-        end = time.monotonic() + min(self._timeout_s, timeout_s)
+        began = time.monotonic()
+        limits = _Limits(batch=began + self._timeout_s, insert=began + timeout_s)
         running = self._place(trigger.name)
-        if not running.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+        if not running.lock.acquire(timeout=max(0.0, min(limits) - began)):
             raise UdfError("it is busy with other inserts (udf_timeout_ms)")
         try:
-            if self._closed:
-                raise UdfError("the server is being stopped")
-            if not running.is_given_up:
-                self._ask(running, trigger, folder, batch, end)
+            if self._is_wanted(running):
+                self._ask(running, trigger, folder, batch, limits)
         finally:
             running.lock.release()
 
     def _ask(
-        self, running: _Running, trigger: Trigger, folder: Path, batch: TriggerBatch, end: float
+        self,
+        running: _Running,
+        trigger: Trigger,
+        folder: Path,
+        batch: TriggerBatch,
+        limits: _Limits,
     ) -> None:
         try:
-            process = self._process(running, trigger, folder)
-            process.ask(_fire(batch), max(0.0, end - time.monotonic()))
+            before = time.monotonic()
+            process = self._process(running, trigger, folder, limits.insert)
+            now = time.monotonic()
+            if self._is_wanted(running):
+                end = min(limits.batch + now - before, limits.insert)
+                process.ask(_fire(batch), max(0.0, end - now))
         except UdfError:
             if self._closed or not running.is_given_up:
                 raise
         finally:
-            if running.is_given_up or running.process is None or not running.process.alive:
+            process_ended = running.process is None or not running.process.alive
+            if running.is_given_up or running.made is None or process_ended:
                 running.end()
+
+    def _is_wanted(self, running: _Running) -> bool:
+        """Whether the trigger is still to be fired.
+
+        Raises:
+            UdfError: nothing is any more, and rows that it could have refused must not be written.
+        """
+        if self._closed:
+            raise UdfError("the server is being stopped")
+        return not running.is_given_up
 
     def keep(self, names: Collection[str]) -> None:
         """End the processes of all triggers but these."""
@@ -147,19 +179,17 @@ class TriggerRuntime:
             return self._running.setdefault(name, _Running())
 
     @staticmethod
-    def _process(running: _Running, trigger: Trigger, folder: Path) -> WorkerProcess:
-        """Return the process that has the trigger's object; a new one where need be."""
+    def _process(running: _Running, trigger: Trigger, folder: Path, last: float) -> WorkerProcess:
+        """Return the process that has the trigger's object; a new one where need be, by `last`."""
         wanted = trigger, code_of(folder, trigger.class_name)
         if running.made == wanted and running.process is not None and running.process.alive:
             return running.process
         running.end()
-        process = WorkerProcess(folder)
-        try:
-            process.ask(_make(trigger), START_S)
-        except BaseException:
-            process.close()
-            raise
-        running.made, running.process = wanted, process
+        # known before it is asked: whoever stops the trigger meanwhile can end it
+        process = running.process = WorkerProcess(folder)
+        if not running.is_given_up:
+            process.ask(_make(trigger), min(START_S, max(0.0, last - time.monotonic())))
+            running.made = wanted
         return process
 
 

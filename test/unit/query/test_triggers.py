@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from cluster.coordinator.inserter import InsertItem
 from cluster.coordinator.prepared import Prepared
 from cluster.coordinator.schema_cache import LayoutKey
 from cluster.errors import ClusterError
+from cluster.query.udf import triggers as triggers_module
+from cluster.query.udf.process import UdfError
 from cluster.query.udf.triggers import TriggerBatch, TriggerRuntime
 from cluster.rpc.deadline import Deadline
 from cluster.schema.registry import Trigger
@@ -24,6 +27,7 @@ from harness.local_database import LocalDatabase
 from iotdb_engine import DataType
 
 MODULES = Path(__file__).parent / "udf_modules"
+NEVER_MS = "600000"
 
 
 @pytest.fixture
@@ -33,7 +37,8 @@ def folder(tmp_path):
 
 @pytest.fixture
 def database(folder):
-    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms="2000") as made:
+    # a machine that has no time for the worker must not fail what works
+    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms=NEVER_MS) as made:
         made.execute("CREATE TIMESERIES root.sg.d.s(alias) WITH DATATYPE=DOUBLE")
         made.execute("CREATE TIMESERIES root.sg.d.t WITH DATATYPE=TEXT")
         yield made
@@ -162,6 +167,8 @@ def test_before_refuses_the_insert_and_nothing_else(database):
     [("FiresTooLong", "took too long (udf_timeout_ms)"), ("FiresAndEnds", "its process ended")],
 )
 def test_a_bad_trigger_fails_its_insert_only(database, kind, text):
+    if kind == "FiresTooLong":
+        database.coordinator.triggers._timeout_s = 0.05
     database.execute(f"CREATE TRIGGER bad BEFORE INSERT ON root.sg.d.s AS 'sample:{kind}'")
     with pytest.raises(ClusterError) as caught:
         database.execute("INSERT INTO root.sg.d(time, s) VALUES (1, 1)")
@@ -262,7 +269,7 @@ def test_stopped_and_started_and_dropped(database, told):
 
 
 def test_stopping_ends_the_wait_for_one_that_hangs(folder):
-    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms="600000") as database:
+    with LocalDatabase(udf_dir=str(folder), udf_timeout_ms=NEVER_MS) as database:
         database.execute("CREATE TIMESERIES root.sg.d.s WITH DATATYPE=DOUBLE")
         database.execute("CREATE TRIGGER bad BEFORE INSERT ON root.sg.d.s AS 'sample:FiresTooLong'")
         triggers = database.coordinator.triggers
@@ -276,6 +283,81 @@ def test_stopping_ends_the_wait_for_one_that_hangs(folder):
         assert not insert.is_alive()
         assert not triggers._running
         assert rows_of(database) == [[1, 1.0]]
+
+
+class FakeProcess:
+    """A worker whose start takes 7 s of a clock of its own, and who notes how long it may take."""
+
+    now = 100.0
+    while_starting = staticmethod(lambda: None)
+
+    def __init__(self, _folder):
+        self.asked = []
+        self.alive = True
+
+    def ask(self, request, timeout_s):
+        self.asked.append(timeout_s)
+        if b"make_trigger" in request:
+            FakeProcess.now += 7.0
+            self.while_starting()
+
+    def close(self):
+        self.alive = False
+
+    kill = close
+
+
+@pytest.fixture
+def fake_processes(monkeypatch):
+    monkeypatch.setattr(FakeProcess, "now", 100.0)
+    monkeypatch.setattr(triggers_module, "WorkerProcess", FakeProcess)
+    clock = SimpleNamespace(monotonic=lambda: FakeProcess.now)
+    monkeypatch.setattr(triggers_module, "time", clock)
+
+
+WATCH = Trigger("a", "before insert", "root.sg.d", "sample:Records", (("file", "/dev/null"),))
+BATCH = TriggerBatch("root.sg.d", [], np.array([1]), [])
+
+
+def test_how_long_its_process_takes_to_start_is_no_doing_of_the_batch(folder, fake_processes):
+    runtime = TriggerRuntime(folder, 2.0)
+    runtime.fire(WATCH, BATCH, 60.0)
+    process = runtime._place("a").process
+    assert process.asked == [20.0, 2.0]
+    runtime.fire(WATCH, BATCH, 60.0)
+    assert process.asked == [20.0, 2.0, 2.0]
+    # the insert's own time counts all of it
+    runtime.keep(())
+    runtime.fire(WATCH, BATCH, 8.0)
+    assert runtime._place("a").process.asked == [8.0, 1.0]
+
+
+def test_one_that_is_stopped_while_its_process_starts_does_not_fire(
+    folder, fake_processes, monkeypatch
+):
+    runtime = TriggerRuntime(folder, 2.0)
+    place = runtime._place("a")
+    started = []
+
+    def stop():
+        started.append(place.process)
+        runtime.keep(())
+
+    monkeypatch.setattr(FakeProcess, "while_starting", staticmethod(stop))
+    runtime.fire(WATCH, BATCH, 60.0)
+    (process,) = started
+    assert process.asked == [20.0]
+    assert not process.alive
+    assert place.process is None
+
+
+def test_what_is_being_stopped_lets_no_row_past_a_trigger_that_is_not_asked(
+    folder, fake_processes, monkeypatch
+):
+    runtime = TriggerRuntime(folder, 2.0)
+    monkeypatch.setattr(FakeProcess, "while_starting", staticmethod(runtime.close))
+    with pytest.raises(UdfError, match="the server is being stopped"):
+        runtime.fire(WATCH, BATCH, 60.0)
 
 
 def wait_for(condition):
@@ -362,17 +444,15 @@ def test_a_process_that_can_not_be_started_is_a_failure_of_its_trigger(database,
 
 
 def test_what_waited_for_a_trigger_that_was_stopped_leaves_no_process_behind(folder, monkeypatch):
-    runtime = TriggerRuntime(folder, 20.0)
-    trigger = Trigger("a", "before insert", "root.sg.d", "sample:Records", (("file", "/dev/null"),))
-    batch = TriggerBatch("root.sg.d", [], np.array([1]), [])
-    runtime.fire(trigger, batch, 20.0)
+    runtime = TriggerRuntime(folder, 600.0)
+    runtime.fire(WATCH, BATCH, 600.0)
     place = runtime._place("a")
     runtime.keep(())
     with monkeypatch.context() as patch:
         patch.setattr(runtime, "_place", lambda name: place)  # taken before the end
-        runtime.fire(trigger, batch, 20.0)
+        runtime.fire(WATCH, BATCH, 600.0)
     assert place.process is None
-    runtime.fire(trigger, batch, 20.0)  # started again
+    runtime.fire(WATCH, BATCH, 600.0)  # started again
     assert runtime._place("a").process is not None
     runtime.close()
 

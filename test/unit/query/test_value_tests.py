@@ -128,9 +128,9 @@ def test_like_escapes(pattern, text, matches):
 
 
 def test_like_takes_no_ages():
-    started = time.monotonic()
+    started = time.thread_time()
     assert not LikePattern("%a" * 40 + "b").matches("a" * 20_000)
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_regexp_finds_anywhere_and_bad_ones_are_refused():

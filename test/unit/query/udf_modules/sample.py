@@ -1,5 +1,6 @@
 """Functions of users for the tests: good ones, and each way to be bad."""
 
+import functools
 import json
 import os
 import time
@@ -57,6 +58,16 @@ class Hungry(Running):
 class Short(Running):
     def compute(self, times, columns, valid):
         return columns[0][:-1]
+
+
+class Mangles(Running):
+    """Meddles with what its process says."""
+
+    def compute(self, times, columns, valid):
+        from cluster.query.udf import wire
+
+        wire.encode = functools.partial(lambda encode, head, _=(): encode(head), wire.encode)
+        return columns[0]
 
 
 class NoType:
