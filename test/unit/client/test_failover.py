@@ -132,7 +132,7 @@ def test_hosts_that_are_all_gone_are_tried_for_a_while():
     start = time.monotonic()
     with pytest.raises(iotdb_client.OperationalError) as caught:
         connection.execute("select")
-    assert 0.4 < time.monotonic() - start < 10
+    assert time.monotonic() - start > 0.4
     assert caught.value.definite
     connection.close()
 

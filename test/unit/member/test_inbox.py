@@ -14,7 +14,7 @@ from cluster.plan.codec import encode_plan
 from cluster.raft.events import Propose
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
-from harness.group_cluster import WAIT_S, GroupCluster, insert, wait_until
+from harness.group_cluster import STEADY, WAIT_S, GroupCluster, insert, wait_until
 
 
 def test_what_gathers_is_taken_in_order():
@@ -91,7 +91,7 @@ def test_in_a_replicated_group_plans_of_clients_that_write_at_once_go_together(
 ):
     monkeypatch.setattr(inbox_module, "_GATHER_S", WAIT_S)
     monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
-    with GroupCluster(tmp_path, size=3) as cluster:
+    with GroupCluster(tmp_path, size=3, **STEADY) as cluster:
         node = cluster.leader()
         node.put(insert(1000, 1001))  # alone: it waits for nobody
         node.put(insert(1001, 1002))
@@ -111,7 +111,7 @@ def test_a_plan_that_nobody_waits_for_in_a_thread_waits_for_others_all_the_same(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
-    with GroupCluster(tmp_path, size=3) as cluster:
+    with GroupCluster(tmp_path, size=3, **STEADY) as cluster:
         node = cluster.leader()
         member = node.member
         node.put(insert(1000, 1001))

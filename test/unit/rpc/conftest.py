@@ -113,7 +113,7 @@ class Running:
 
     def stop(self):
         self.server.stop()
-        assert self.threads.join_all(5) == []
+        assert self.threads.join_all(60) == []
         assert self.server.connection_count() == 0
 
 

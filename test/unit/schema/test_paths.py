@@ -75,13 +75,13 @@ def test_split_refuses(text: str) -> None:
 
 def test_split_is_linear_in_hostile_text() -> None:
     hostile = "root." + "\\" * 200_000 + "'"
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(ClusterError):
         split_path(hostile)
     with pytest.raises(ClusterError):
         split_path("root.'" + "\\'" * 100_000)
     PathPattern(("root", "*a" * 2000 + "*b")).matches(("root", "a" * 20_000))
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_parse_node() -> None:
