@@ -132,3 +132,19 @@ class Status(NamedTuple):
 
 
 OK = Status(StatusCode.SUCCESS)
+
+
+class ListenError(OSError):
+    """An address cannot be listened on.
+
+    Attributes:
+        host, port: as they were asked for.
+    """
+
+    def __init__(self, error: OSError, host: str, port: int) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.host = host
+        self.port = port
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.host}:{self.port}: {self.strerror or self.errno}"

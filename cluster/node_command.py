@@ -6,6 +6,7 @@ process that only starts another one (`-d`) does without.
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from cluster.allocator import tune_allocator
-from cluster.config.settings import ConfigError, Settings
+from cluster.config.settings import ConfigError, NodeLocal, Settings
+from cluster.errors import ListenError
 from cluster.open_files import allow_connections
+from cluster.output_file import RotatedOutput
 from cluster.server import node_control
 from cluster.stop_signals import StopSignals
 from cluster.threads import ThreadRegistry
@@ -33,9 +36,16 @@ _SWITCH_INTERVAL_S = 0.001
 CPython's default of 5 ms."""
 
 
-def _set_up_logging(level: str) -> None:
+def _set_up_logging(level: str, settings: NodeLocal) -> None:
+    output = RotatedOutput(
+        settings.data_dir / node_control.LOG_FILE,
+        max_bytes=settings.node_log_bytes,
+        older_files=settings.node_log_older_files,
+    )
     logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=level,
+        handlers=[output],
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
 
 
@@ -50,7 +60,12 @@ def _report_ready(line: str, ready_fd: int | None) -> None:
 @click.option("-D", "pairs", multiple=True, metavar="key=value", help="Override a property.")
 @click.option("-d", "daemon", is_flag=True, help="Run in the background; return once ready.")
 @click.option("--ready-fd", type=int, default=None, hidden=True)
-@click.option("--log-level", default="INFO", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
 def main(
     conf_dir: Path | None,
     pairs: tuple[str, ...],
@@ -73,15 +88,15 @@ def run_node(
     out: TextIO,
 ) -> int:
     """Start a node, report readiness, and run it until it is stopped; return the exit code."""
-    _set_up_logging(log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
+        _set_up_logging(log_level, settings.node)
         from cluster.main import ClusterMain
 
         node_control.write_pid_file(settings.node.data_dir)
-    except (ConfigError, node_control.AlreadyRunning, OSError) as error:
-        return _failed(error, ready_fd)
+    except (ConfigError, node_control.AlreadyRunning, node_control.FolderError) as error:
+        return _failed(str(error), ready_fd)
     limits = settings.node
     allow_connections(limits.rpc_max_concurrent_client_num + 2 * limits.internal_max_connections)
     # a flushed table's memory is that of the next one: the system need not find it anew
@@ -106,7 +121,7 @@ def _serve(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
     except Exception as error:
         # whatever stopped it, an operator gets one line and exit code 1
         logger.debug("start-up failed", exc_info=True)
-        return _failed(error, ready_fd)
+        return _failed(explained(error, node.settings.node), ready_fd)
     spare_the_collector()
     own = node.address_book.own
     line = f"ready: rpc {own.rpc_address}:{own.rpc_port}"
@@ -124,11 +139,25 @@ def spare_the_collector() -> None:
     gc.freeze()
 
 
-def _failed(error: Exception, ready_fd: int | None) -> int:
-    print(f"error: {error}", file=sys.stderr)  # noqa: T201
-    _report_ready(f"failed: {error}", ready_fd)
+def explained(error: Exception, node: NodeLocal) -> str:
+    """Return an error of the start-up with what to do, where the settings can mend it."""
+    if not isinstance(error, ListenError):
+        return str(error)
+    ports = ("rpc_port", "internal_meta_port", "internal_data_port")
+    port = next((key for key in ports if getattr(node, key) == error.port), "port")
+    address = "rpc_address" if port == "rpc_port" else "internal_ip"
+    hint = {
+        errno.EADDRINUSE: f"stop the process that has it, or set another {port}",
+        errno.EACCES: f"set a {port} above 1023",
+    }.get(error.errno or 0, f"{address} must be an address or a name of this machine")
+    return f"{error}; {hint}"
+
+
+def _failed(text: str, ready_fd: int | None) -> int:
+    print(f"error: {text}", file=sys.stderr)  # noqa: T201
+    _report_ready(f"failed: {text}", ready_fd)
     return 1
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="start-node.sh")

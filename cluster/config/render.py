@@ -22,7 +22,11 @@ def properties_text() -> str:
         lines += [
             "",
             *textwrap.wrap(
-                declared.metadata["meaning"], 98, initial_indent="# ", subsequent_indent="# "
+                declared.metadata["meaning"],
+                98,
+                initial_indent="# ",
+                subsequent_indent="# ",
+                break_on_hyphens=False,
             ),
         ]
         lines += [

@@ -179,7 +179,13 @@ class ClusterWide:
 class NodeLocal:
     """What each node may choose for itself."""
 
-    data_dir: Path = _key(Path("data"), Path, "path", "Folder of everything that this node stores.")
+    data_dir: Path = _key(
+        Path("data"),
+        Path,
+        "path",
+        "Folder of everything that this node stores. A relative one begins where start-node.sh "
+        "and stop-node.sh are called.",
+    )
     rpc_address: str = _key(
         "127.0.0.1",
         _text,
@@ -235,6 +241,16 @@ class NodeLocal:
     query_timeout_threshold: int = _key(
         60000, _ms, "ms", "Time of a query whose client names none."
     )
+    node_log_bytes: int = _key(
+        16 << 20,
+        _bytes,
+        "bytes",
+        "Size above which a node in the background (-d) begins a new data_dir/node.log; the older "
+        "ones are node.log.1, the newest, and so on.",
+    )
+    node_log_older_files: int = _key(
+        7, _int(0, 1000), "files", "How many older files of node.log are kept."
+    )
     raft_log_sync: Literal["always", "periodic"] = _key(
         "always",
         _one_of("always", "periodic"),
@@ -245,7 +261,9 @@ class NodeLocal:
     raft_log_sync_interval_ms: int = _key(
         100, _ms, "ms", "Time between syncs when raft_log_sync is periodic."
     )
-    raft_log_segment_bytes: int = _key(64 << 20, _int(1 << 12, 1 << 30), "bytes", "Log file size.")
+    raft_log_segment_bytes: int = _key(
+        64 << 20, _int(1 << 12, 1 << 30), "bytes", "Size of a file of the Raft log."
+    )
     raft_log_keep_bytes: int = _key(
         256 << 20,
         _bytes,
@@ -358,11 +376,20 @@ class Settings:
         if conf_dir is not None:
             path = conf_dir / PROPERTIES_FILE
             try:
-                values.update(parse_properties(path.read_text(encoding="utf-8")))
+                # some editors begin a file with a mark of its encoding
+                values.update(parse_properties(path.read_text(encoding="utf-8-sig")))
+                cls.from_values(values)
             except OSError as error:
                 raise ConfigError(f"{path} can't be read: {error.strerror}") from error
-            except PropertiesError as error:
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{path} is not UTF-8: {error}") from error
+            except (PropertiesError, ConfigError) as error:
                 raise ConfigError(f"{path}: {error}") from error
+        for key, text in overrides.items():
+            try:
+                cls.from_values({key: text})
+            except ConfigError as error:
+                raise ConfigError(f"-D: {error}") from error
         values.update(overrides)
         settings = cls.from_values(values)
         settings.validate()

@@ -23,6 +23,7 @@ from typing import Any
 
 from thrift.Thrift import TApplicationException, TMessageType, TProcessor
 
+from cluster.errors import ListenError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.framing import (
     FrameError,
@@ -289,7 +290,7 @@ class ThriftServer:
         """Bind and listen, then accept in the background; sets `port`.
 
         Raises:
-            OSError: the address cannot be bound; the message names it.
+            ListenError: the address cannot be bound; the message names it.
         """
         self._listener = _listen(self._host, self.port)
         self.port = self._listener.getsockname()[1]
@@ -526,9 +527,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise OSError(
-            error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}"
-        ) from error
+        raise ListenError(error, host, port) from error
     return listener
 
 

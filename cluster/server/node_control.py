@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import click
 
@@ -28,6 +29,8 @@ STOP_TIMEOUT_S = 30.0
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
+_LONG_S = 5.0
+"""When a node is not ready after this, its user is told what it waits for."""
 _NODE_COMMAND = (sys.executable, "-m", "cluster.node_command")
 
 
@@ -39,6 +42,16 @@ class AlreadyRunning(Exception):
         self.pid = pid
 
 
+class FolderError(Exception):
+    """The data folder can't be used."""
+
+    def __init__(self, data_dir: Path, error: OSError) -> None:
+        super().__init__(
+            f"data_dir {data_dir.absolute()} can't be written: {error.strerror or error}; set a "
+            "data_dir that this user may write"
+        )
+
+
 # ---- pid files ----
 
 
@@ -47,16 +60,31 @@ def write_pid_file(data_dir: Path, pid: int | None = None) -> None:
 
     Raises:
         AlreadyRunning: the file names another process, and that one is alive.
-        OSError: the folder can't be written.
+        FolderError: the folder can't be written.
     """
     pid = os.getpid() if pid is None else pid
-    other = running_pid(data_dir)
-    if other is not None and other != pid:
-        raise AlreadyRunning(data_dir, other)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    made = data_dir / f"{PID_FILE}.{os.getpid()}"
-    made.write_text(f"{pid}\n{_process_start(pid) or ''}\n", encoding="ascii")
-    made.replace(data_dir / PID_FILE)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(data_dir):
+            other = running_pid(data_dir)
+            if other is not None and other != pid:
+                raise AlreadyRunning(data_dir, other)
+            made = data_dir / f"{PID_FILE}.{os.getpid()}"
+            made.write_text(f"{pid}\n{_process_start(pid) or ''}\n", encoding="ascii")
+            made.replace(data_dir / PID_FILE)
+    except OSError as error:
+        raise FolderError(data_dir, error) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep others from writing a pid file meanwhile; leaves no file, and ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_pid_file(data_dir: Path, pid: int | None = None) -> None:
@@ -80,7 +108,7 @@ def _read_pid_file(data_dir: Path) -> tuple[int, str] | None:
     try:
         lines = (data_dir / PID_FILE).read_text(encoding="ascii").splitlines()
         return int(lines[0]), lines[1]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, IndexError, UnicodeDecodeError):
         return None  # torn by a crash: it names nobody
@@ -147,15 +175,13 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
 
     Raises:
         AlreadyRunning: that data folder has a running node.
-        OSError: the folder can't be written, or the process not started.
+        FolderError: the folder can't be written.
+        OSError: the process can't be started.
     """
-    other = running_pid(data_dir)
-    if other is not None:
-        raise AlreadyRunning(data_dir, other)
-    data_dir.mkdir(parents=True, exist_ok=True)
+    log = _opened_log(data_dir)
     read_fd, write_fd = os.pipe()
     try:
-        with (data_dir / LOG_FILE).open("ab") as log:
+        with log:
             process = subprocess.Popen(
                 [*command, *argv, "--ready-fd", str(write_fd)],
                 stdin=subprocess.DEVNULL,
@@ -164,8 +190,13 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
                 pass_fds=(write_fd,),
                 start_new_session=True,
             )
-        # at once, so that a node which waits for others can be stopped, too
-        write_pid_file(data_dir, process.pid)
+        try:
+            # at once, so that a node which waits for others can be stopped, too
+            write_pid_file(data_dir, process.pid)
+        except BaseException:
+            process.kill()  # nobody would know of it
+            process.wait()
+            raise
     except BaseException:
         os.close(read_fd)
         raise
@@ -174,15 +205,32 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
     return Launch(process, read_fd, data_dir)
 
 
-def wait_ready(started: Launch, timeout_s: float | None = None) -> Report:
+def _opened_log(data_dir: Path) -> BinaryIO:
+    try:
+        other = running_pid(data_dir)
+        if other is not None:
+            raise AlreadyRunning(data_dir, other)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        return (data_dir / LOG_FILE).open("ab")
+    except OSError as error:
+        raise FolderError(data_dir, error) from error
+
+
+def wait_ready(
+    started: Launch,
+    timeout_s: float | None = None,
+    on_waiting: Callable[[], None] | None = None,
+) -> Report:
     """Wait until a launched node is ready or has failed; closes the pipe.
 
     A node that is not ready in time is stopped. None: wait as long as it takes, which is for ever
-    where too few other nodes come up.
+    where too few other nodes come up. `on_waiting` is called once, when it takes long.
     """
     end = None if timeout_s is None else time.monotonic() + timeout_s
     said = b""
     try:
+        if on_waiting is not None and not select.select([started.ready_fd], [], [], _LONG_S)[0]:
+            on_waiting()
         while not said.endswith(b"\n"):
             wait = None if end is None else max(0.0, end - time.monotonic())
             if not select.select([started.ready_fd], [], [], wait)[0]:
@@ -226,9 +274,9 @@ def _end_of(started: Launch) -> int:
         return started.process.wait()
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, count: int = _LOG_TAIL_LINES) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-_LOG_TAIL_LINES:])
+    return "\n".join(lines[-count:])
 
 
 def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) -> int:
@@ -244,8 +292,8 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
     try:
         settings = _settings_of(argv)
         started = launch(argv, settings.node.data_dir, command)
-        report = wait_ready(started)
-    except (AlreadyRunning, ConfigError, OSError) as error:
+        report = wait_ready(started, on_waiting=lambda: _tell_waiting(started))
+    except (AlreadyRunning, ConfigError, FolderError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         return 1
     except KeyboardInterrupt:
@@ -257,6 +305,15 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
     click.echo(report.text)
     click.echo(f"in the background: pid {started.process.pid}, log {started.log_path}", err=True)
     return 0
+
+
+def _tell_waiting(started: Launch) -> None:
+    click.echo(
+        "not ready yet, still waiting (Ctrl-C stops the node again); it needs more than half of "
+        f"the nodes in seed_nodes. Its log, {started.log_path}, ends with:\n"
+        f"{_tail(started.log_path, 3)}",
+        err=True,
+    )
 
 
 def _settings_of(argv: Sequence[str]) -> Settings:

@@ -55,3 +55,18 @@ def test_files_that_are_named_exist(page: Path, names: set[str]) -> None:
     for name in NAMED.findall(page.read_text(encoding="utf-8")):
         known = name.removeprefix("./") in names or name in OF_USERS
         assert known, f"{page.name} names {name}"
+
+
+@pytest.fixture(scope="module")
+def tests() -> set[str]:
+    return {
+        name
+        for path in (ROOT / "test").rglob("*.py")
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_are_named_exist(page: Path, tests: set[str]) -> None:
+    named = set(re.findall(r"`(test_\w+)(?:\[[^`]*)?`", page.read_text(encoding="utf-8")))
+    assert named <= tests, f"{page.name} names {sorted(named - tests)}"

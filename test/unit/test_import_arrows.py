@@ -6,7 +6,15 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON = {"closers", "errors", "threads", "allocator", "open_files", "stop_signals"}
+COMMON = {
+    "allocator",
+    "closers",
+    "errors",
+    "open_files",
+    "output_file",
+    "stop_signals",
+    "threads",
+}
 
 ALLOWED = {
     "config": {"raft"},

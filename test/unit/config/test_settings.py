@@ -101,6 +101,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Settings.load(tmp_path, {})
 
 
+@pytest.mark.parametrize("wrong", ["rpc_prot=1", "rpc_port=many", "rpc_port 6667"])
+def test_what_is_wrong_in_the_file_is_told_with_the_file(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "iotdb-cluster.properties"
+    path.write_text(f"cluster_name=a\n{wrong}\n")
+    with pytest.raises(ConfigError, match=r"iotdb-cluster\.properties.*rpc_p"):
+        Settings.load(tmp_path, {})
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"^-D: unknown key seed_node; "):
+        Settings.load(tmp_path, {"seed_node": "a"})
+
+
+def test_a_file_of_an_editor_that_marks_utf_8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "iotdb-cluster.properties"
+    path.write_bytes("# ä\r\ncluster_name=b\u00e4r\r\n".encode("utf-8-sig"))
+    assert Settings.load(tmp_path, {}).cluster.cluster_name == "bär"
+    path.write_bytes(b"# \xe4\ncluster_name=b\xe4r\n")
+    with pytest.raises(ConfigError, match=r"properties.*UTF-8"):
+        Settings.load(tmp_path, {})
+
+
 def test_keys_of_the_java_original_are_accepted() -> None:
     assert Settings.load(None, {"multi_raft_factor": "1"}).ignored == ("multi_raft_factor",)
 

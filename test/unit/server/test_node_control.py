@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, lambda *_: (node_control.remove_pid_file(data_dir), os._exit(0)))
+if mode == "late":
+    while not (data_dir / "told").exists():
+        pass
 if mode != "slow":
     os.write(fd, b"ready: rpc 127.0.0.1:6667\\n")
     os.close(fd)
@@ -171,6 +175,56 @@ print(node_control.wait_ready(started, 1.0), started.process.returncode is not N
     assert node_control.running_pid(data_dir) is None
 
 
+def test_a_folder_that_can_not_be_used_is_named(node, tmp_path):
+    data_dir, run = node
+    data_dir.write_text("a file")
+    started = run(START)
+    assert started.returncode == 1
+    assert started.stderr.startswith(f"error: data_dir {data_dir} can't be written: File exists;")
+
+
+def test_a_node_whose_pid_can_not_be_noted_does_not_stay(node):
+    _, run = node
+    code = """
+from pathlib import Path
+from cluster.server import node_control
+made = []
+class Popen(node_control.subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        made.append(self)
+        super().__init__(*arguments, **options)
+def no(data_dir, pid):
+    raise node_control.FolderError(data_dir, OSError(28, "full"))
+node_control.subprocess.Popen = Popen
+node_control.write_pid_file = no
+code = node_control.start_daemon(["-D", "data_dir={data}"], command={command!r})
+print(code, [process.returncode for process in made])
+"""
+    answer = run(code)
+    assert "full" in answer.stderr
+    assert answer.stdout == "1 [-9]\n"
+
+
+def test_a_daemon_that_waits_for_others_says_so(node):
+    _, run = node
+    code = START.replace(
+        "argv =",
+        """node_control._LONG_S = 0.1
+tell = node_control._tell_waiting
+def tell_when_it_spoke(started):
+    while not started.log_path.read_text():
+        pass
+    tell(started)
+    (started.data_dir / "told").touch()
+node_control._tell_waiting = tell_when_it_spoke
+argv =""",
+    )
+    started = run(code, "late")
+    assert started.returncode == 0, started.stderr
+    assert started.stderr.startswith("not ready yet, still waiting")
+    assert "fake node speaks" in started.stderr
+
+
 # ---- pid files ----
 
 
@@ -203,6 +257,30 @@ def test_a_living_process_keeps_its_pid_file(tmp_path):
         assert node_control.running_pid(tmp_path) == other.pid
         other.kill()
     assert node_control.running_pid(tmp_path) is None
+
+
+def test_one_of_several_that_start_at_once_gets_the_folder(tmp_path):
+    command = [sys.executable, "-c", "input()"]
+    others = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(6)]
+    refused = []
+    gate = threading.Barrier(len(others))
+
+    def start(pid):
+        gate.wait()
+        try:
+            node_control.write_pid_file(tmp_path, pid)
+        except node_control.AlreadyRunning as error:
+            refused.append(error.pid)
+
+    threads = [threading.Thread(target=start, args=(other.pid,)) for other in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refused == [node_control.running_pid(tmp_path)] * (len(others) - 1)
+    for other in others:
+        other.kill()
+        other.communicate()
 
 
 def test_a_zombie_is_not_running(tmp_path):
