@@ -11,11 +11,14 @@ may be opened here today and by `start-node.sh` tomorrow, or the other way round
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import random
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,12 +111,12 @@ class EmbeddedNode:
     """
 
     def __init__(self, folder: str | Path, properties: Mapping[str, str] | None = None) -> None:
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: weakref.finalize[..., EmbeddedNode] | None = None
         in_memory = str(folder) == MEMORY_PATH
         if in_memory:
             # the log is written as everywhere, but never read again
-            self._scratch = tempfile.TemporaryDirectory(prefix="iotdb-memory-")
-            folder = self._scratch.name
+            folder = tempfile.mkdtemp(prefix="iotdb-memory-")
+            self._scratch = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = Path(folder).absolute()
         self.properties = dict(properties or {})
         self.threads = ThreadRegistry()
@@ -172,7 +175,18 @@ class EmbeddedNode:
         self._stopping.set()
         self._closers.close(self.threads)
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch()
+
+    def leave_to_parent(self) -> None:
+        """In a process that was forked from the node's: nothing here touches its files any more.
+
+        The lock is given up with the parent's end, not only with that of all its children. The
+        node is never freed: RocksDB would store its memory tables then.
+        """
+        self._log.leave_to_parent()
+        if self._scratch is not None:
+            self._scratch.detach()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     # ---- start ----
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from iotdb_client import errors, table_columns
 from iotdb_client.conninfo import ConnInfo, parse_conninfo, parse_zone
 from iotdb_client.cursor import Cursor
-from iotdb_client.errors import InterfaceError, NotSupportedError
+from iotdb_client.errors import NotSupportedError
 from iotdb_client.literals import Parameters
 from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
@@ -109,8 +109,7 @@ class Connection:
 
     def cursor(self) -> Cursor:
         """Return a new cursor; raises InterfaceError on a closed connection."""
-        if self.closed:
-            raise InterfaceError("the connection is closed")
+        self.session.check_open()
         return Cursor(self)
 
     def execute(self, operation: str, parameters: Parameters | None = None) -> Cursor:
@@ -238,8 +237,7 @@ class Connection:
 
     def commit(self) -> None:
         """Do nothing: every statement has taken effect already."""
-        if self.closed:
-            raise InterfaceError("the connection is closed")
+        self.session.check_open()
 
     def rollback(self) -> None:
         """Raise NotSupportedError: what has been written stays."""

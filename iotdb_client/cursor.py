@@ -326,8 +326,7 @@ class Cursor:
     def _check_open(self) -> None:
         if self._closed:
             raise InterfaceError("the cursor is closed")
-        if self.connection.closed:
-            raise InterfaceError("the connection is closed")
+        self.connection.session.check_open()
 
     def _check_result(self) -> None:
         self._check_open()

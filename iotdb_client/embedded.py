@@ -8,6 +8,7 @@ knows the server's code, and it imports that when the first folder is opened.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ class _Open:
 _lock = threading.Lock()
 _open: dict[str, _Open] = {}
 """By resolved path; a database in memory by the id of its node."""
+_used = False
+"""Whether this process, or one that it was forked from, has opened a database."""
+_forked = False
+"""Whether this process was forked after that."""
 
 
 def _acquire(folder: str, properties: dict[str, str]) -> tuple[str, _Open]:
@@ -42,7 +47,14 @@ def _acquire(folder: str, properties: dict[str, str]) -> tuple[str, _Open]:
     from cluster.errors import ClusterError
     from iotdb_engine.errors import EngineError
 
+    global _used
+    if _forked:
+        raise OperationalError(
+            f"{folder}: no database can be opened in a process that was forked from one which had "
+            "opened a database. Start processes before that, or with the method 'spawn'"
+        )
     with _lock:
+        _used = True
         key = "" if folder == MEMORY_PATH else str(Path(folder).expanduser().resolve())
         found = _open.get(key)
         if found is None:
@@ -80,6 +92,23 @@ def _close_all() -> None:
         for found in _open.values():
             found.node.close()
         _open.clear()
+
+
+def _leave_to_parent() -> None:
+    """In a forked process: the open databases are the parent's, and no thread of theirs is here.
+
+    To close one would write into files that the parent is writing. Nor can one be opened: RocksDB's
+    threads are missing, though it counts on them.
+    """
+    global _lock, _forked
+    _lock = threading.Lock()
+    _forked = _used
+    for found in _open.values():
+        found.node.leave_to_parent()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class EmbeddedTransport:

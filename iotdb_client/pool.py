@@ -18,6 +18,8 @@ from iotdb_client.errors import InterfaceError, OperationalError
 class ConnectionPool:
     """Connections that are made when needed and used again; thread-safe.
 
+    In a forked process it begins empty: the connections are those of the parent.
+
     Args:
         url_or_host: and the other arguments: see `iotdb_client.connect`.
         max_size: connections at most; who wants one more waits.
@@ -48,6 +50,7 @@ class ConnectionPool:
         self._news = threading.Condition()
         self._idle: deque[tuple[float, Connection]] = deque()
         self._size = 0
+        self._pid = os.getpid()
         self._closed = False
 
     @property
@@ -72,6 +75,8 @@ class ConnectionPool:
     def take(self) -> Connection:
         """Take a connection; `give_back` it. See `connection`."""
         end = time.monotonic() + self._wait_s
+        if self._pid != os.getpid():
+            self._begin_empty()
         while True:
             stale: list[Connection] = []
             found = None
@@ -131,6 +136,12 @@ class ConnectionPool:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _begin_empty(self) -> None:
+        self._pid = os.getpid()
+        self._news = threading.Condition()  # the old one may be held by a thread of the parent
+        self._idle.clear()
+        self._size = 0
 
     def _stale_locked(self) -> list[Connection]:
         """Take out what has been idle for too long, the oldest first."""

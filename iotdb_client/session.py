@@ -124,6 +124,7 @@ class Session:
         self._beside = beside
         self._lock = threading.Lock()
         self._open = False
+        self._pid = os.getpid()
         self._next_host = 0
         self._transport: Transport | None = None
         self._session_id = -1
@@ -132,7 +133,22 @@ class Session:
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed. A connection that was lost is made again."""
-        return self._open
+        return self._open and not self._is_of_parent
+
+    @property
+    def _is_of_parent(self) -> bool:
+        """Whether this process was forked since: two can't talk on one connection."""
+        return self._pid != os.getpid()
+
+    def check_open(self) -> None:
+        """Raise InterfaceError where `is_open` is False, saying why."""
+        if self._is_of_parent:
+            raise InterfaceError(
+                "the connection was made before this process was forked, and is its parent's: "
+                "make one of its own here"
+            )
+        if not self._open:
+            raise InterfaceError("the connection is closed")
 
     def open(self) -> None:
         """Connect and log in.
@@ -143,11 +159,14 @@ class Session:
         with self._lock:
             if self._open:
                 raise InterfaceError("the session is open already")
+            self._pid = os.getpid()
             self._log_in_somewhere_locked()
             self._open = True
 
     def close(self) -> None:
-        """Log out; closing a closed session does nothing."""
+        """Log out; closing a closed session, or one of the parent process, does nothing."""
+        if self._is_of_parent:
+            return  # its lock may be held by a thread that is not here
         with self._lock:
             transport, self._transport = self._transport, None
             was_open, self._open = self._open, False
@@ -255,7 +274,7 @@ class Session:
         Asks through a connection of its own, since this one waits for the answer.
         """
         transport, session_id = self._transport, self._session_id
-        if transport is None:
+        if transport is None or self._is_of_parent:
             return
         helper = Session(self.info, beside=self)
         try:
@@ -370,10 +389,10 @@ class Session:
         """
         failed = failed or (lambda found: error_of(found.code, found.message or ""))
         end = time.monotonic() + self.info.retry_s
+        self.check_open()  # before its lock, which in a forked process may be held for ever
         with self._lock:
             for number, pause_s in enumerate(_pauses()):
-                if not self._open:
-                    raise InterfaceError("the connection is closed")
+                self.check_open()
                 try:
                     return self._try_locked(method, request, status, failed, login)
                 except _TryAgain as again:

@@ -142,6 +142,10 @@ class NodeLog:
             "cached_bytes": sum(group.cached_bytes for group in groups),
         }
 
+    def leave_to_parent(self) -> None:
+        """In a forked process: hold the directory's lock no longer; the parent still has it."""
+        os.close(self._lock_fd)
+
     def close(self) -> None:
         """Make everything submitted durable and end the thread; idempotent.
 

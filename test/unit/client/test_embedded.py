@@ -124,6 +124,76 @@ def test_one_process_at_a_time(tmp_path):
     iotdb_client.connect(folder).close()
 
 
+FORK = """
+import os, sys, iotdb_client
+folder, end = sys.argv[1:]
+connection = iotdb_client.connect(folder)
+connection.execute("insert into root.a.d(time, s) values (1, 10)")
+memory = iotdb_client.connect(":memory:")
+memory.execute("insert into root.a.d(time, s) values (1, 10)")
+
+def tell(what, attempt):
+    try:
+        print(what, attempt(), flush=True)
+    except iotdb_client.Error as error:
+        print(what, type(error).__name__, error, flush=True)
+
+def select(one):
+    return one.execute("select s from root.a.d").fetchall()
+
+child = os.fork()
+if child == 0:
+    tell("used:", lambda: select(connection))
+    tell("closed:", connection.close)
+    tell("opened:", lambda: iotdb_client.connect(folder))
+    tell("memory:", lambda: select(iotdb_client.connect(":memory:")))
+    if end == "last":
+        sys.stdin.read(1)
+    if end == "sys.exit":
+        sys.exit()
+    os._exit(7)
+if end != "last":
+    print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+connection.execute("insert into root.a.d(time, s) values (2, 20)")
+print("parent:", select(connection), select(memory), flush=True)
+connection.close()
+if end == "last":
+    # in another process, while the child lives
+    os.system(f"{sys.executable} -c 'import iotdb_client; iotdb_client.connect(\\"{folder}\\")'")
+    print("child's end")
+"""
+
+
+@pytest.mark.parametrize("end", ["os._exit", "sys.exit", "last"])
+def test_a_forked_process_leaves_databases_to_its_parent(tmp_path, end):
+    """It neither hangs nor writes, nor keeps the folder when the parent has closed it."""
+    folder = tmp_path / "db"
+    parent = python(FORK, folder, end, stdin=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with parent:
+        if end == "last":
+            said = []
+            while not said or said[-1] != "child's end\n":
+                said.append(parent.stdout.readline())
+                assert said[-1], said
+            parent.stdin.write("x")
+            parent.stdin.close()
+            text = "".join(said)
+        else:
+            text = parent.communicate(timeout=60)[0]
+    lines = dict(line.partition(": ")[::2] for line in text.splitlines())
+    assert "before this process was forked, and is its parent's" in lines["used"]
+    assert lines["closed"] == "None"
+    assert lines["opened"].startswith("OperationalError")
+    assert "spawn" in lines["opened"]
+    assert "spawn" in lines["memory"]
+    assert lines["parent"] == "[(1, 10.0), (2, 20.0)] [(1, 10.0)]"
+    if end == "os._exit":  # as multiprocessing does; RocksDB does not survive sys.exit
+        assert lines["child"] == "7"
+    assert "Traceback" not in text
+    with iotdb_client.connect(folder) as connection:
+        assert values(connection) == [(1, 10.0), (2, 20.0)]
+
+
 WRITE = """
 import sys, iotdb_client
 connection = iotdb_client.connect(sys.argv[1])

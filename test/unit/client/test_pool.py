@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -78,3 +79,26 @@ def test_a_failed_connect_frees_its_place():
         for _ in range(2):
             with pytest.raises(iotdb_client.OperationalError, match="no connection"):
                 pool.take()
+
+
+def test_a_forked_process_makes_connections_of_its_own(database, pool):
+    with pool.connection() as one:
+        one.execute("x")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(iotdb_client.InterfaceError, match="its parent's"):
+                one.execute("x")
+            one.close()
+            with pool.connection() as other:
+                other.execute("x")
+            os.write(writer, f"{other is not one} {pool.size}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.read() == "True 1"
+    os.waitpid(child, 0)
+    one.execute("x")  # the parent's goes on
+    assert len(database.logins) == 2
