@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from cluster.auth.users import hash_password
 from cluster.closers import Closers
@@ -26,31 +26,28 @@ from cluster.coordinator.coordinator import Coordinator
 from cluster.coordinator.reach import Reach
 from cluster.coordinator.wiring import cluster_coordinator
 from cluster.errors import ClusterError
+from cluster.fail_stop import FailStop
 from cluster.heartbeat.meta_heartbeat_thread import MetaHeartbeatThread
 from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
-from cluster.member.member_deps import MemberDeps
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.news import News
 from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import RaftMember
 from cluster.member.services import MemberServices
-from cluster.member.stream import PeerStreams
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
 from cluster.raft.types import GroupId, NodeId, Role
-from cluster.rpc.client_pool import ClientPool
 from cluster.rpc.deadline import Deadline
-from cluster.rpc.loop import FrameLoop
 from cluster.server.announcer import announce
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
 from cluster.server.meta_cluster_server import MetaClusterServer, MetaHandler
-from cluster.server.node_loop import NodeLoop
+from cluster.server.node_loop import NodeLoop, start_loop
 from cluster.server.start_up_check import StartUpCheck
 from cluster.threads import ThreadRegistry
 from iotdb_engine import Engine, EngineOptions
@@ -61,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 STEPS = 15
 _HOUSEKEEPING_S = 2.0
-_LOOP_END_S = 5.0
 _WILDCARDS = ("0.0.0.0", "::")
 
 
@@ -83,12 +79,11 @@ class ClusterMain:
         self._say = say or (lambda _line: None)
         self._step = 0
         self._stopping = threading.Event()
-        self._failure: str | None = None
         self._rng = random.SystemRandom()
         self._news = News()
+        self._fail_stop = FailStop(self.threads, self._stopping, self._news.tell)
         self._campaigned = False
         self._closers = Closers()
-        self._leavers: list[Callable[[], None]] = []
         # made by the steps, in this order
         self.identity: Identity
         self.address_book: AddressBook
@@ -142,8 +137,8 @@ class ClusterMain:
                 keeper.keep()
         finally:
             self.stop()
-        if self._failure is not None:
-            logger.critical("node stopped: %s", self._failure)
+        if self._fail_stop.reason is not None:
+            logger.critical("node stopped: %s", self._fail_stop.reason)
             return 1
         return 0
 
@@ -153,18 +148,7 @@ class ClusterMain:
 
     def fail(self, group_id: GroupId, error: BaseException) -> None:
         """A replica or the log can't go on: the node stops rather than serve a wrong state."""
-        if self._failure is None:
-            self._failure = f"group {group_id}: {error}"
-            # At once, and not here: callers hold a member's lock, and an orderly stop takes seconds
-            # in which a leader that can't write would go on to suppress elections.
-            self.threads.spawn("leave-groups", self._leave_groups)
-        self._stopping.set()
-        self._news.tell()
-
-    def _leave_groups(self) -> None:
-        """Take part in no group any more: no heartbeats, no votes, no acknowledgements."""
-        for leave in list(self._leavers):
-            leave()
+        self._fail_stop.fail(f"group {group_id}: {error}")
 
     def stop(self) -> None:
         """Stop in reverse order of the steps; idempotent."""
@@ -298,9 +282,22 @@ class ClusterMain:
             self.node_watch.heard(node_id, process)
             self.reach.answered(node_id)
 
-        streams = self._start_loop()
-        meta_deps, meta_pool = self._connect("meta", lambda _node_id, _process: None)
-        data_deps, data_pool = self._connect("data", heard, streams)
+        self.loop = start_loop(self.services.streams, self.log, self.threads, self._closers)
+        meta_deps, meta_pool = self.services.connect(
+            "meta",
+            engine=self.engine,
+            on_heard=lambda _node_id, _process: None,
+            on_failure=self.fail,
+            closers=self._closers,
+        )
+        data_deps, data_pool = self.services.connect(
+            "data",
+            engine=self.engine,
+            on_heard=heard,
+            on_failure=self.fail,
+            closers=self._closers,
+            streams=None if self.loop is None else self.loop.streams,
+        )
         self.meta_member = MetaMember(
             seeds=tuple(seed_node_ids(self.settings.cluster.seed_nodes).values()),
             config=self.services.raft_config(
@@ -327,7 +324,8 @@ class ClusterMain:
         )
         self.node_watch = self.services.node_watch(self.data_groups.all, data_deps.links)
         self.reach = Reach(data_deps.links.ping)
-        self._leavers += [self.data_groups.stop, self.meta_member.stop]
+        self._fail_stop.at_once(self.data_groups.stop)
+        self._fail_stop.at_once(self.meta_member.stop)
         self.coordinator = cluster_coordinator(
             settings=self.settings,
             node_id=self.identity.node_id,
@@ -501,13 +499,10 @@ class ClusterMain:
         self._closers.add(self.client_server.stop)
         self._set_own(rpc_port=port)
 
-        def refused(why: str) -> None:
-            self._failure = why
-            self._stopping.set()
-
         own = self.address_book.own
         self.threads.spawn(
-            "announcer", lambda: announce(self.coordinator, own, self._stopping, refused)
+            "announcer",
+            lambda: announce(self.coordinator, own, self._stopping, self._fail_stop.refuse),
         )
         self._log_step(15, f"ClientServer listens on {node.rpc_address}:{port}: ready")
 
@@ -529,47 +524,6 @@ class ClusterMain:
             return tuple(info.node_id for info in self.address_book.all() if info.incarnation)
         return tuple(seed_node_ids(self.settings.cluster.seed_nodes).values())
 
-    def _start_loop(self) -> PeerStreams | None:
-        """Start the thread that serves rows; None: this system has no such thing."""
-        self.loop = None
-        if not FrameLoop.is_possible():
-            return None
-        loop = FrameLoop(lambda run: self.threads.spawn("row-loop", run))
-        streams = self.services.streams(loop)
-        self.loop = NodeLoop(loop, self.log, streams)
-        self.threads.spawn("row-loop", loop.run)
-        self.threads.spawn("row-loop-watch", loop.watch_over)
-
-        def stop() -> None:
-            loop.stop()
-            loop.wait_for_end(_LOOP_END_S)
-
-        self._closers.add(stop)
-        return streams
-
-    def _connect(
-        self,
-        kind: Literal["meta", "data"],
-        on_heard: Callable[[NodeId, int], None],
-        streams: PeerStreams | None = None,
-    ) -> tuple[MemberDeps, ClientPool]:
-        """What the members of one kind share, and the coordinator's pool to their servers."""
-        links = self.services.links(kind, on_heard)
-        self._closers.add(links.stop)
-        pool = self.services.pool(kind)
-        self._closers.add(pool.close)
-        couriers = self.services.couriers(kind)
-        self._closers.add(couriers.stop)
-        deps = self.services.deps(
-            kind,
-            links=links,
-            engine=self.engine,
-            couriers=couriers,
-            streams=streams,
-            on_failure=self.fail,
-        )
-        return deps, pool
-
     def _members(self) -> list[RaftMember]:
         return [self.meta_member, *self.data_groups.all()]
 
@@ -588,7 +542,7 @@ class ClusterMain:
 
     def _raise_if_stopping(self) -> None:
         if self._stopping.is_set():
-            raise StartUpError(self._failure or "stopped during start-up")
+            raise StartUpError(self._fail_stop.reason or "stopped during start-up")
 
     def _node_status(self) -> tuple[list[RaftMember], dict[str, str]]:
         members: list[RaftMember] = []
@@ -604,7 +558,7 @@ class ClusterMain:
 
     def _hand_over(self) -> None:
         """Leave no group without a leader for an election time-out (a clean stop)."""
-        if self._failure is None:
+        if self._fail_stop.reason is None:
             timeout_s = self.settings.node.election_timeout_ms / 1000
             hand_over(self._members(), timeout_s)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
+from cluster.closers import Closers
 from cluster.config.settings import Settings
 from cluster.errors import ClusterError, StatusCode
 from cluster.log.node_log import NodeLog
@@ -154,6 +155,42 @@ class MemberServices:
             limits=self.limits,
             greet=self._greeting,
         )
+
+    def connect(
+        self,
+        kind: Literal["meta", "data"],
+        *,
+        engine: Engine,
+        on_heard: Callable[[NodeId, int], None],
+        on_failure: Callable[[GroupId, BaseException], None],
+        closers: Closers,
+        streams: PeerStreams | None = None,
+    ) -> tuple[MemberDeps, ClientPool]:
+        """Return what members of a kind are made with, and the coordinator's pool of that kind.
+
+        Args:
+            kind: of the members, and of other nodes' servers.
+            engine: of the node.
+            on_heard: see `links`.
+            on_failure: see `MemberDeps`.
+            closers: takes what is to be closed.
+            streams: see `MemberDeps`.
+        """
+        links = self.links(kind, on_heard)
+        closers.add(links.stop)
+        pool = self.pool(kind)
+        closers.add(pool.close)
+        couriers = self.couriers(kind)
+        closers.add(couriers.stop)
+        deps = self.deps(
+            kind,
+            links=links,
+            engine=engine,
+            couriers=couriers,
+            streams=streams,
+            on_failure=on_failure,
+        )
+        return deps, pool
 
     def deps(
         self,

@@ -35,7 +35,7 @@ def announce(
     coordinator: Coordinator,
     own: NodeInfo,
     stopping: threading.Event,
-    refused: Callable[[str], None],
+    refused: Callable[[str], object],
 ) -> None:
     """Register a node, trying until it worked or the node stops.
 

@@ -10,6 +10,7 @@ COMMON = {
     "allocator",
     "closers",
     "errors",
+    "fail_stop",
     "open_files",
     "output_file",
     "stop_signals",
