@@ -3,8 +3,16 @@
 TEST_REJOIN_POINTS=1000000 is the long form; it also holds the figures to their targets, for which
 the machine has to be quiet. With 50 million the stream counts and not what any transfer costs.
 
-The rate is that of the bytes sent: records as the store has them, keys and compressed pages. It is
-held against a file written and synced, and a connection within the machine, of as many bytes.
+The rate is that of the bytes sent: records as the store has them, keys and compressed pages. Time
+counts from the first piece to the answer that the state is installed, durably; it was read from the
+leader's store, which had to be flushed before ("made"). The rate is held against a file written and
+synced, and a connection within the machine, of as many bytes. Beside it stands that of raw points,
+16 bytes each.
+
+The leader's latency is that of single rows from another process: with three nodes before, while the
+snapshots are sent (the calls are few), and within a second from the beginning of each, which is
+held to the target. A node that starts takes a core for its imports for most of a second; that
+shows as a time of its own, since elsewhere it happens on another machine.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -25,6 +34,7 @@ import pytest
 from harness.faults.serving import storage_groups
 from harness.node_status import node_status
 from harness.process_cluster import Node, process_cluster
+from harness.pulse import Pulse
 from harness.replicas import assert_replicas_equal
 from harness.wire import WireClient
 
@@ -32,6 +42,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 POINTS = int(os.environ.get("TEST_REJOIN_POINTS", "100000"))
 IS_LONG = POINTS >= 1_000_000
+ROUNDS = 8 if IS_LONG else 1
+"""So many more transfers, of the same and a little more: one alone is too few calls to tell."""
+MISSED_AGAIN = 150_000
+QUIET_S = 3.0 if IS_LONG else 1.0
+ALWAYS = 0.0, float("inf")
 COLUMNS = [f"v{number}" for number in range(10)]
 ROWS = 1000
 PIECE_BYTES = 512 << 10
@@ -45,42 +60,6 @@ SETTINGS = {
     "memtable_bytes": str(16 << 20),
     "snapshot_rate_bytes_per_s": "0",
 }
-
-
-class Pulse:
-    """Single rows to the leader, one after the other: (when, how long) of each, in seconds."""
-
-    def __init__(self, node: Node, device: str) -> None:
-        self.samples: list[tuple[float, float]] = []
-        self._node = node
-        self._device = device
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Pulse:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        row = 0
-        with WireClient(self._node.rpc_port, self._node.host, timeout_s=60) as client:
-            while not self._stop.wait(0.001):
-                row += 1
-                began = time.time()
-                client.insert_row(self._device, ["p"], row, [float(row)])
-                self.samples.append((began, time.time() - began))
-
-    def p99_ms(self, since: float, until: float) -> tuple[float, int]:
-        """The 99th percentile of the calls that began in a time, and how many there were."""
-        found = [took * 1000 for began, took in self.samples if since <= began <= until]
-        if len(found) < 2:
-            return 0.0, len(found)
-        return statistics.quantiles(found, n=100)[98], len(found)
 
 
 class Memory:
@@ -141,15 +120,6 @@ def applied(node: Node, group_id: int) -> int:
     return next((m.appliedIndex for m in members if m.groupId == group_id), -1)
 
 
-def log_times(node: Node, pattern: str) -> list[float]:
-    """When, by the wall clock, a node logged lines with a pattern."""
-    stamps = re.findall(rf"^(\S+ \S+),(\d+) .*{pattern}", node.log(), re.MULTILINE)
-    return [
-        datetime.strptime(at, "%Y-%m-%d %H:%M:%S").timestamp() + int(ms) / 1000  # noqa: DTZ007 - local time, as logged
-        for at, ms in stamps
-    ]
-
-
 def loopback_rate(size: int) -> float:
     """Bytes a second through a TCP connection of this machine with itself, in pieces."""
     server = socket.create_server(("127.0.0.1", 0))
@@ -185,6 +155,51 @@ def disk_rate(folder: Path, size: int) -> float:
     return size / (time.monotonic() - began)
 
 
+class Shipped(NamedTuple):
+    """One transfer, as both sides logged it."""
+
+    sent_at: float
+    took_s: float
+    size: int
+    made_s: float
+    install_s: float
+
+    @property
+    def window(self) -> tuple[float, float]:
+        return self.sent_at, self.sent_at + self.took_s
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, from the first piece to the answer that the state is installed."""
+        return self.size / max(self.took_s, 0.0001)
+
+
+def shipped(leader: Node, follower: Node, group_id: int) -> list[Shipped]:
+    """Return the transfers that were installed, in order."""
+    begins = re.compile(rf"(\S+ \S+),(\d+) .*group {group_id}: .*, ([\d.]+) s after it was ordered")
+    ends = re.compile(rf"group {group_id}: .* installed after ([\d.]+) s, (\d+) bytes sent")
+    installs = iter(re.findall(rf"group {group_id}: .* installed in ([\d.]+) s", follower.log()))
+    found, begun = [], None
+    for line in leader.log().splitlines():
+        begun = begins.search(line) or begun
+        ended = ends.search(line)
+        if ended and begun:
+            at, ms, made_s = begun.groups()
+            # local time, as it is logged
+            sent_at = datetime.strptime(at, "%Y-%m-%d %H:%M:%S").timestamp() + int(ms) / 1000  # noqa: DTZ007
+            took_s, size = float(ended[1]), int(ended[2])
+            found.append(Shipped(sent_at, took_s, size, float(made_s), float(next(installs))))
+    return found
+
+
+def wait_until_applied(node: Node, group_id: int, index: int) -> None:
+    # seldom: each look takes a node and this process some milliseconds of the cores
+    end = time.monotonic() + 300
+    while applied(node, group_id) < index:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Path) -> None:
     """It takes a snapshot at half the rate of disk or loopback; the leader hardly notices."""
     with process_cluster(tmp_path, 3, **SETTINGS) as cluster:
@@ -193,57 +208,61 @@ def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Pat
         follower = next(node for node in cluster.nodes if node is not leader)
         fresh = resident_bytes(follower)
         write(leader, f"{name}.d", ROWS * len(COLUMNS))
-        before_kill = applied(leader, group_id)
+        with Pulse(leader, f"{name}.before") as before:
+            time.sleep(QUIET_S)
+        missed_from = applied(leader, group_id)
         follower.kill()
         write(leader, f"{name}.d", POINTS)
-        with WireClient(leader.rpc_port, leader.host, timeout_s=60) as client:
-            client.execute("flush")
-        wait_until_compacted(leader, group_id, before_kill)
+        flush_and_compact(leader, group_id, missed_from)
         with Pulse(leader, f"{name}.pulse") as pulse:
-            quiet_from = time.time()
-            time.sleep(4)
-            quiet_until = time.time()
+            away = time.time(), time.time() + QUIET_S
+            time.sleep(QUIET_S)
             follower.start()
             began, began_at = time.monotonic(), time.time()
             used = cpu_s(leader)
             with Memory([(leader, resident_bytes(leader)), (follower, fresh)]) as memory:
                 follower.wait_ready()
                 # what was there when it was ready; rows of the pulse go on meanwhile
-                target = applied(leader, group_id)
-                while applied(follower, group_id) < target:
-                    assert time.monotonic() - began < 300
-                    time.sleep(0.02)
+                wait_until_applied(follower, group_id, applied(leader, group_id))
             caught_up_s = time.monotonic() - began
             used = cpu_s(leader) - used
-            time.sleep(0.2)
-        report = re.findall(
-            rf"group {group_id}: node \d+: snapshot at \d+ installed after ([\d.]+) s, (\d+) bytes "
-            r"sent; ([\d.]+) s of it after the last piece",
-            leader.log(),
-        )
-        assert report, "no snapshot was sent: the log was not compacted"
-        took_s, size, install_s = float(report[-1][0]), int(report[-1][1]), float(report[-1][2])
-        [made_s, *_] = re.findall(
-            rf"group {group_id}: snapshot at \d+ goes to node \d+, ([\d.]+) s", leader.log()
-        )
-        [sent_at, *_] = log_times(leader, rf"group {group_id}: snapshot at \d+ goes to")
-        before_ms, calls_before = pulse.p99_ms(quiet_from, quiet_until)
-        # a short transfer alone would be too few calls for a percentile
-        during_ms, calls = pulse.p99_ms(sent_at, sent_at + max(took_s, 1.0))
-        rate = size / max(took_s, 0.001)
-        loopback, disk = loopback_rate(size), disk_rate(tmp_path, size)
+            time.sleep(1)
+            follower_s = cpu_s(follower)
+            for number in range(ROUNDS):
+                again(leader, follower, group_id, f"{name}.round{number}")
+        with Pulse(leader, f"{name}.after") as after:
+            time.sleep(QUIET_S)
+        found = shipped(leader, follower, group_id)
+        assert len(found) > ROUNDS // 2, "no snapshot was sent: the log was not compacted"
+        first = found[0]
+        loopback = statistics.median(loopback_rate(first.size) for _ in range(5))
+        disk = statistics.median(disk_rate(tmp_path, first.size) for _ in range(5))
+        rate = statistics.median(item.rate for item in found)
+        seconds = [(item.sent_at, item.sent_at + max(item.took_s, 1.0)) for item in found]
+        raw = first.rate * 16 * POINTS / first.size
+        usual, during = before.within([ALWAYS]), pulse.within(seconds)
         print(
-            f"\n{POINTS} missed points as {size} bytes of stored records "
-            f"({size / POINTS:.2f} bytes a point), all counted: {rate / 1e6:.1f} MB/s; disk "
-            f"{disk / 1e6:.0f}, loopback {loopback / 1e6:.0f} MB/s for as many bytes\n"
-            f"  noticed {sent_at - began_at:.2f} s after the process began, made in {made_s} s, "
-            f"streamed in {took_s - install_s:.3f} s "
-            f"({size / max(took_s - install_s, 0.001) / 1e6:.1f} MB/s), installed in "
-            f"{install_s:.3f} s; caught up {caught_up_s:.2f} s after the process began\n"
-            f"  processor time since: {used:.2f} s of the leader, {cpu_s(follower):.2f} s of the "
-            f"other with its start\n"
-            f"  leader's p99 {before_ms:.1f} ms before ({calls_before} calls), {during_ms:.1f} ms "
-            f"during ({calls} calls); memory grew by {memory.growth[0] >> 20} MiB at the leader, "
+            f"\n{POINTS} missed points as {first.size} bytes of stored records "
+            f"({first.size / POINTS:.2f} bytes a point): {first.rate / 1e6:.1f} MB/s from the "
+            f"first piece to the answer that they are installed, {raw / 1e6:.0f} MB/s of "
+            f"raw points of 16 bytes; disk {disk / 1e6:.0f}, loopback {loopback / 1e6:.0f} MB/s "
+            f"for as many bytes\n"
+            f"  noticed {first.sent_at - began_at:.2f} s after the process began, made in "
+            f"{first.made_s * 1e3:.0f} ms, sent in {first.took_s * 1e3:.1f} ms, "
+            f"{first.install_s * 1e3:.1f} of them to install it; caught up {caught_up_s:.2f} s "
+            f"after the process began\n"
+            f"  {len(found)} transfers of the same, ms: "
+            f"{' '.join(f'{item.took_s * 1e3:.1f}' for item in found)}; their median rate "
+            f"{rate / 1e6:.1f} MB/s\n"
+            f"  processor time of the first: {used:.2f} s of the leader, {follower_s:.2f} s of "
+            f"the other with its start\n"
+            f"  rows at the leader: three nodes, before: {usual}\n"
+            f"    the follower away: {pulse.within([away])}\n"
+            f"    its process starts: {pulse.within([(began_at, first.sent_at)])}\n"
+            f"    while a snapshot is sent: {pulse.within([item.window for item in found])}\n"
+            f"    within a second of that: {during}\n"
+            f"    three nodes, after: {after.within([ALWAYS])}\n"
+            f"  memory grew by {memory.growth[0] >> 20} MiB at the leader, "
             f"{memory.growth[1] >> 20} MiB at the other"
         )
         assert_replicas_equal(cluster)
@@ -253,7 +272,28 @@ def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Pat
         assert max(memory.growth) < MAX_GROWTH_BYTES
         if IS_LONG:
             assert rate >= 0.5 * min(disk, loopback)
-            assert during_ms < 1.2 * before_ms
+            assert during.p99 < 1.2 * usual.p99
+
+
+def again(leader: Node, follower: Node, group_id: int, device: str) -> None:
+    """Have the follower miss so much that it needs another snapshot, its process being there."""
+    follower.pause()
+    write(leader, f"{device}a", MISSED_AGAIN // 2)
+    # what was on its way to it by now is more than connections hold
+    missed_from = applied(leader, group_id)
+    write(leader, f"{device}b", MISSED_AGAIN // 2)
+    flush_and_compact(leader, group_id, missed_from)
+    target = applied(leader, group_id)
+    time.sleep(0.5)
+    follower.resume()
+    wait_until_applied(follower, group_id, target)
+    time.sleep(1)
+
+
+def flush_and_compact(leader: Node, group_id: int, index: int) -> None:
+    with WireClient(leader.rpc_port, leader.host, timeout_s=60) as client:
+        client.execute("flush")
+    wait_until_compacted(leader, group_id, index)
 
 
 def wait_until_compacted(leader: Node, group_id: int, index: int) -> None:
