@@ -36,6 +36,7 @@ from cluster.allocator import tune_allocator  # noqa: E402
 from cluster.member.shipment import SnapshotOptions  # noqa: E402
 from cluster.member.snapshot_receiver import SnapshotReceiver  # noqa: E402
 from cluster.member.snapshot_sender import SnapshotSenders  # noqa: E402
+from cluster.member.snapshot_turns import SnapshotTurns  # noqa: E402
 from cluster.raft.effects import SendSnapshot  # noqa: E402
 from cluster.raft.events import SnapshotSent  # noqa: E402
 from cluster.raft.membership import Membership  # noqa: E402
@@ -233,6 +234,7 @@ class Transfers:
                 lambda: ("127.0.0.1", port), DataGroupService.Client, 2.0
             ),
             options=options,
+            turns=SnapshotTurns(),
         )
 
     def once(self) -> float:

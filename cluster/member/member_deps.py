@@ -8,6 +8,7 @@ from typing import NamedTuple
 from cluster.member.courier import Couriers
 from cluster.member.peer_link import PeerLinks
 from cluster.member.shipment import SnapshotOptions
+from cluster.member.snapshot_turns import SnapshotTurns
 from cluster.member.stream import PeerStreams
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import RpcChannel
@@ -37,6 +38,7 @@ class MemberDeps(NamedTuple):
         tick_s: length of a tick of the cores.
         log_keep: how much log is kept for members that lack it.
         snapshots: how snapshots travel.
+        snapshot_turns: bound how many are sent at once; None: a bound for each group.
         couriers: take small appends of groups with little to send; None: there are none.
         streams: take small appends before those; None: there are none.
     """
@@ -50,5 +52,6 @@ class MemberDeps(NamedTuple):
     tick_s: float
     log_keep: LogKeep = LogKeep()
     snapshots: SnapshotOptions = SnapshotOptions()
+    snapshot_turns: SnapshotTurns | None = None
     couriers: Couriers | None = None
     streams: PeerStreams | None = None

@@ -20,6 +20,7 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.raft_member import RaftMember
 from cluster.member.shipment import SnapshotOptions
+from cluster.member.snapshot_turns import SnapshotTurns
 from cluster.member.stream import PeerStream, PeerStreams
 from cluster.raft.types import GroupId, NodeId, RaftConfig
 from cluster.rpc.client_pool import Ask, ClientPool, Greet, RpcChannel
@@ -219,6 +220,7 @@ class MemberServices:
                 rate_bytes_per_s=node.snapshot_rate_bytes_per_s,
                 call_timeout_s=max(self._connect_s, _LEAST_SNAPSHOT_CALL_S),
             ),
+            snapshot_turns=SnapshotTurns(),
         )
 
     def node_watch(

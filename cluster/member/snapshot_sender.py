@@ -1,7 +1,8 @@
 """Ships this leader's state to followers that need entries which its log has no more.
 
 One thread and one connection per (group, follower) that is being sent a snapshot, so neither log
-entries nor heartbeats wait for it. How the pieces travel is in `shipment`. What could not be
+entries nor heartbeats wait for it; a node has few of them at a time (`snapshot_turns`). How the
+pieces travel is in `shipment`. What could not be
 delivered is kept for a while: the next order of the core goes on with the same state, if the log
 still continues it.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from cluster.member.shipment import Export, Shipment, SnapshotOptions, Transfer
+from cluster.member.snapshot_turns import SnapshotTurns
 from cluster.raft.effects import SendSnapshot
 from cluster.raft.events import Event, SnapshotFailed, SnapshotSent
 from cluster.raft.types import GroupId, LogIndex, NodeId, SnapshotMeta
@@ -56,8 +58,10 @@ class SnapshotSenders:
         threads: ThreadRegistry,
         make_channel: Callable[[NodeId], RpcChannel],
         options: SnapshotOptions,
+        turns: SnapshotTurns,
     ) -> None:
         self._member = member
+        self._turns = turns
         self._node_id = node_id
         self._engine = engine
         self._threads = threads
@@ -68,14 +72,14 @@ class SnapshotSenders:
         self._kept: dict[NodeId, tuple[float, Export]] = {}
 
     def order(self, order: SendSnapshot) -> None:
-        """Begin a transfer; its end is told to the core."""
+        """Begin a transfer, now or when it is its turn; its end is told to the core."""
         transfer = Transfer(order, self._make_channel(order.to))
         with self._lock:
             old = self._running.get(order.to)
             self._running[order.to] = transfer
         if old is not None:
             old.stop()
-        self._threads.spawn(f"snapshot-{self._member.name}-{order.to}", lambda: self._run(transfer))
+        self._turns.ask(order.to, lambda: self._begin(transfer))
 
     def cancel(self, peer: NodeId) -> None:
         """Give a transfer up: nobody waits for it any more."""
@@ -104,10 +108,24 @@ class SnapshotSenders:
             exports = [self._kept.pop(peer)[1] for peer in old]
         for export in exports:
             export.records.close()
+        self._turns.look()
+
+    def _begin(self, transfer: Transfer) -> bool:
+        if transfer.stopped.is_set():
+            return False
+        name = f"snapshot-{self._member.name}-{transfer.order.to}"
+        self._threads.spawn(name, lambda: self._run(transfer))
+        return True
 
     # ---- the thread ----
 
     def _run(self, transfer: Transfer) -> None:
+        try:
+            self._send(transfer)
+        finally:
+            self._turns.end(transfer.order.to)
+
+    def _send(self, transfer: Transfer) -> None:
         order = transfer.order
         export = None
         index: int | None = None

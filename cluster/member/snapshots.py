@@ -11,6 +11,7 @@ from cluster.member.group_machine import GroupMachine
 from cluster.member.member_deps import MemberDeps
 from cluster.member.snapshot_receiver import SnapshotReceiver
 from cluster.member.snapshot_sender import SnapshotSenders
+from cluster.member.snapshot_turns import SnapshotTurns
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects
 from cluster.raft.events import Event, SnapshotInstalled
@@ -55,6 +56,7 @@ class MemberSnapshots:
             threads=deps.threads,
             make_channel=deps.make_channel,
             options=deps.snapshots,
+            turns=deps.snapshot_turns or SnapshotTurns(),
         )
         self._receiver = SnapshotReceiver(self, deps.engine)
 
