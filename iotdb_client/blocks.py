@@ -126,16 +126,12 @@ class BlockPart(ColumnPart):
             self._values = self._decoded()
         return self._values
 
-    def write(self, out: npt.NDArray[Any]) -> None:
-        """See `ColumnPart`."""
+    @property
+    def stored(self) -> tuple[int, memoryview, int] | None:
+        """Encoding, bytes and number of values that were not decoded yet; None: nothing to do."""
         if self.present is not None or self._encoding == _RAW or self._values is not None:
-            super().write(out)
-            return
-        codecs = _codecs()
-        try:
-            codecs.decode_into(_CODES[self.kind], self._encoding, self._body, out)
-        except ValueError as error:
-            raise InternalError(f"a result block is damaged: {error}") from error
+            return None
+        return self._encoding, self._body, self._count
 
     def _decoded(self) -> npt.NDArray[Any] | list[bytes]:
         if self._encoding == _BINARIES:
@@ -156,6 +152,45 @@ class BlockPart(ColumnPart):
             raise InternalError(f"a result block is damaged: {error}") from error
         decoded: npt.NDArray[Any] = values
         return decoded.tolist() if self.kind not in DTYPES else decoded
+
+
+def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
+    """Write parts of one column one after another, those that are stored pages in few calls.
+
+    Args:
+        parts: of one column of numbers.
+        rows: of each part.
+        out: of as many rows; left alone where null.
+
+    Raises:
+        InternalError: a part is damaged.
+    """
+    at = 0
+    waiting: list[tuple[int, memoryview, int]] = []
+    for part, count in zip(parts, rows, strict=True):
+        stored = part.stored if isinstance(part, BlockPart) else None
+        if stored is not None:
+            waiting.append(stored)
+            continue
+        at = _write_stored(parts[0].kind, waiting, at, out)
+        waiting.clear()
+        part.write(out[at : at + count])
+        at += count
+    _write_stored(parts[0].kind, waiting, at, out)
+
+
+def _write_stored(
+    kind: str, pages: Sequence[tuple[int, memoryview, int]], at: int, out: npt.NDArray[Any]
+) -> int:
+    """Write pages from one place on, and return where they end."""
+    if not pages:
+        return at
+    end = at + sum([count for _, _, count in pages])
+    try:
+        _codecs().decode_pages_into(_CODES[kind], pages, out[at:end])
+    except ValueError as error:
+        raise InternalError(f"a result block is damaged: {error}") from error
+    return end
 
 
 @cache

@@ -204,8 +204,7 @@ class Cursor:
         pages, self._pages = self._pages, []
         while True:
             builder = self._builder(None)
-            for page in pages:
-                builder.add(page)
+            builder.add(pages)
             yield builder.finish().arrow(times)
             pages = self._fetch_pages(_TABLE_PAGE_ROWS)
             if not pages:
@@ -249,8 +248,7 @@ class Cursor:
         builder = self._builder(workers)
         pages, self._pages = self._pages, []
         while pages:
-            for page in pages:
-                builder.add(page)
+            builder.add(pages)
             pages = self._fetch_pages(_TABLE_PAGE_ROWS)
         return builder.finish()
 

@@ -6,13 +6,14 @@ pandas, pyarrow and polars are extras: they are imported when they are asked for
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from iotdb_client.blocks import write_parts
 from iotdb_client.columns import DTYPES, PageColumns, decode_texts
 from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.rows import ResultShape
@@ -122,14 +123,18 @@ class TableBuilder:
         self._written = 0
         self._jobs: list[Future[None]] = []
 
-    def add(self, page: PageColumns) -> None:
-        """Take the next page."""
-        self._pages.append(page)
-        self._starts.append(self._starts[-1] + page.rows)
-        if self._workers is None:
+    def add(self, pages: Sequence[PageColumns]) -> None:
+        """Take the next pages; the more at once, the fewer calls decode them."""
+        for page in pages:
+            self._pages.append(page)
+            self._starts.append(self._starts[-1] + page.rows)
+        if self._workers is None or not pages:
             return
-        if self._times is None and page.rows_after:
-            self._allocate(self._starts[-1] + page.rows_after)
+        if self._times is None and any(page.rows_after for page in pages):
+            ends = self._starts[-len(pages) :]
+            self._allocate(
+                max(end + page.rows_after for end, page in zip(ends, pages, strict=True))
+            )
         self._write()
 
     def finish(self) -> Table:
@@ -186,28 +191,42 @@ class TableBuilder:
         times = self._times
         if times is None:
             return
-        while self._written < len(self._pages) and self._starts[self._written + 1] <= len(times):
-            number = self._written
-            self._written += 1
-            if self._workers is None:
-                self._write_page(number)
-            else:
-                self._jobs.append(self._workers.submit(self._write_page, number))
+        first = end = self._written
+        while end < len(self._pages) and self._starts[end + 1] <= len(times):
+            end += 1
+        self._written = end
+        if end == first:
+            return
+        # A job of its own for each column: threads take turns few times, and none waits long.
+        for column, array in enumerate(self._arrays):
+            if array is not None:
+                self._do(self._write_column, column, array, first, end)
+        self._do(self._write_times, times, first, end)
 
-    def _write_page(self, number: int) -> None:
-        page, start, end = self._pages[number], self._starts[number], self._starts[number + 1]
-        assert self._times is not None
-        if page.time is None:
-            self._times[start:end] = 0
+    def _do(self, job: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+        if self._workers is None:
+            job(*arguments)
         else:
-            page.time.write(self._times[start:end])
-        for part, array in zip(page.parts, self._arrays, strict=True):
-            if array is None:
-                continue
-            out = array[start:end]
+            self._jobs.append(self._workers.submit(job, *arguments))
+
+    def _write_times(self, times: npt.NDArray[np.int64], first: int, end: int) -> None:
+        out = times[self._starts[first] : self._starts[end]]
+        found = [page.time for page in self._pages[first:end]]
+        parts = [part for part in found if part is not None]
+        if len(parts) == len(found):
+            write_parts(parts, self._rows(first, end), out)
+        else:
+            out[:] = 0
+
+    def _write_column(self, number: int, array: npt.NDArray[Any], first: int, end: int) -> None:
+        parts = [page.parts[number] for page in self._pages[first:end]]
+        for part, at in zip(parts, range(first, end), strict=True):
             if part.present is not None:
-                out[:] = 0
-            part.write(out)
+                array[self._starts[at] : self._starts[at + 1]] = 0
+        write_parts(parts, self._rows(first, end), array[self._starts[first] : self._starts[end]])
+
+    def _rows(self, first: int, end: int) -> list[int]:
+        return [page.rows for page in self._pages[first:end]]
 
     def _settle(self) -> None:
         jobs, self._jobs = self._jobs, []

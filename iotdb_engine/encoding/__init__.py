@@ -6,13 +6,14 @@ one codec each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.encoding import boolean, numeric, text
+from iotdb_engine.encoding import boolean, numeric, runs, text
 from iotdb_engine.encoding.numeric import Hints
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
@@ -37,6 +38,14 @@ class Encoding(IntEnum):
 
 
 Encoded = tuple[Encoding, bytes]
+
+
+class EncodedPage(NamedTuple):
+    """Values as `decode_into` takes them, and how many."""
+
+    encoding: int
+    data: bytes | memoryview
+    rows: int
 
 
 def encode_times(times: npt.NDArray[np.int64], *, best: bool = False) -> Encoded:
@@ -150,11 +159,65 @@ def decode_into(
         out[:] = decode_values(kind, encoding, data, len(out))
 
 
+def decode_pages_into(
+    kind: DataType,
+    pages: Sequence[EncodedPage | tuple[int, bytes | memoryview, int]],
+    out: npt.NDArray[Any],
+) -> None:
+    """Decode pages of numbers, or booleans, one after another into an array, with few calls.
+
+    Args:
+        kind: no TEXT.
+        pages: of as many values together as `out` has; EncodedPages, or plain tuples.
+        out: BATCH_DTYPES[kind] [n], contiguous.
+
+    Raises:
+        ValueError: see `decode_into`.
+    """
+    if sum([rows for _, _, rows in pages]) != len(out):
+        raise ValueError(f"pages of other than {len(out)} values")
+    floats = BATCH_DTYPES[kind].kind == "f"
+    run: runs.Run | None = None
+    start = at = 0  # of what the run holds, and of the page at hand
+    for encoding, data, rows in pages:
+        file = _file(encoding, data, rows, floats=floats)
+        if run is not None and (file is None or not run.takes(file[0], file[1])):
+            run.decode(out[start:at])
+            run = None
+        if file is None:
+            decode_into(kind, encoding, data, out[at : at + rows])
+        else:
+            if run is None:
+                run, start = runs.Run(file[0], file[1]), at
+            run.add(file[0], file[2])
+        at += rows
+    if run is not None:
+        run.decode(out[start:at])
+
+
+def _file(
+    encoding: int, data: bytes | memoryview, rows: int, *, floats: bool
+) -> tuple[runs.Head, int | None, memoryview] | None:
+    """Return what a run takes of a page: heading, exponent, file; None: it takes it not."""
+    exponent = None
+    file = memoryview(data)
+    if encoding == Encoding.DECIMAL and floats and len(file):
+        exponent, file = file[0], file[1:]
+    elif encoding != Encoding.PCODEC:
+        return None
+    head = runs.head_of(bytes(file[: runs.HEAD_BYTES]))
+    if head is None or head.rows != rows or file[-1] != 0:
+        return None
+    return head, exponent, file
+
+
 __all__ = [
     "Encoded",
+    "EncodedPage",
     "Encoding",
     "Hints",
     "decode_into",
+    "decode_pages_into",
     "decode_values",
     "encode_booleans",
     "encode_numbers",

@@ -82,9 +82,11 @@ def restore(
     return values.astype(dtype, copy=False)
 
 
-def restore_into(integers: npt.NDArray[Any], exponent: int, out: npt.NDArray[np.float64]) -> None:
+def restore_into(
+    integers: npt.NDArray[Any], exponent: int, out: npt.NDArray[np.floating[Any]]
+) -> None:
     """Write the floats behind integers into an array of as many; see `restore`."""
-    np.divide(integers, _power(exponent), out=out)
+    np.divide(integers, _power(exponent), out=out, dtype=np.float64, casting="same_kind")
 
 
 def _power(exponent: int) -> np.float64:

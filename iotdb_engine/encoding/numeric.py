@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ _SAMPLE = 66
 _TIMES_LEVEL = 4
 _BEST_TIMES_LEVEL = 8
 _GRID = struct.Struct("<qq")
+_FEW_BYTES = 64
+"""A file of equal numbers is not longer."""
+_RAMP = np.arange(8192, dtype=np.int64)
 _NARROW = (np.dtype(np.int16), np.dtype(np.int32))
 UNKNOWN_ORDER = -1
 
@@ -273,9 +276,10 @@ def decode_times(data: bytes) -> npt.NDArray[np.int64]:
     Raises:
         ValueError: the bytes are not that.
     """
-    first, step, distances = _times_parts(data)
-    times = _grid(first, step, len(distances))
-    times += distances
+    first, step, rows, distances = _times_parts(data)
+    times = _grid(first, step, rows)
+    if distances is not None:
+        times += distances
     return times
 
 
@@ -285,29 +289,53 @@ def decode_times_into(data: bytes | memoryview, out: npt.NDArray[np.int64]) -> N
     Raises:
         ValueError: the bytes are not that, or not as many times as `out` takes.
     """
-    first, step, distances = _times_parts(data)
-    if len(distances) != len(out):
-        raise ValueError(f"times: {len(out)} expected, {len(distances)} found")
-    np.multiply(np.arange(len(out), dtype=np.int64), step, out=out)
+    first, step, rows, distances = _times_parts(data)
+    if rows != len(out):
+        raise ValueError(f"times: {len(out)} expected, {rows} found")
+    np.multiply(_ramp(rows), step, out=out)
     out += first
-    if distances.any():
+    if distances is not None:
         out += distances
 
 
-def _times_parts(data: bytes | memoryview) -> tuple[int, int, npt.NDArray[Any]]:
-    """Return first, step, and distances."""
+def _times_parts(data: bytes | memoryview) -> tuple[int, int, int, npt.NDArray[Any] | None]:
+    """Return first, step, rows, and distances, None where all are 0."""
     if len(data) < _GRID.size:
         raise ValueError(f"times: {len(data)} bytes")
     first, step = _GRID.unpack_from(data)
-    distances = _decompress(bytes(data[_GRID.size :]))
+    file = bytes(data[_GRID.size :])
+    rows = _zeros(file) if len(file) <= _FEW_BYTES else 0
+    if rows:
+        return first, step, rows, None
+    distances = _distances(file)
+    return first, step, len(distances), distances
+
+
+def _distances(file: bytes) -> npt.NDArray[Any]:
+    distances = _decompress(file)
     if distances.dtype.kind != "i":
         raise ValueError(f"times: {distances.dtype}, not integers")
-    return first, step, distances
+    return distances
+
+
+@lru_cache(maxsize=256)
+def _zeros(file: bytes) -> int:
+    """Return how many zeros a file holds, and nothing else; 0 where it does not.
+
+    Pages of regular times hold nothing but that, and nearly all of them as many.
+    """
+    distances = _distances(file)
+    return 0 if distances.any() else len(distances)
+
+
+def _ramp(rows: int) -> npt.NDArray[np.int64]:
+    if rows > len(_RAMP):
+        return np.arange(rows, dtype=np.int64)
+    return _RAMP[:rows]
 
 
 def _grid(first: int, step: int, count: int) -> npt.NDArray[np.int64]:
-    times = np.arange(count, dtype=np.int64)
-    times *= step
+    times = _ramp(count) * np.int64(step)
     times += first
     return times
 

@@ -89,8 +89,9 @@ def expected_rows(batches: Sequence[ColumnBatch]) -> list[tuple[Any, ...]]:
 
 def table_of(pages: Sequence[PageColumns], workers: Any = None) -> Any:
     builder = TableBuilder(SHAPE, "ms", workers)
-    for page in pages:
-        builder.add(page)
+    middle = len(pages) // 2
+    builder.add(pages[:middle])
+    builder.add(pages[middle:])
     return builder.finish()
 
 
@@ -187,7 +188,7 @@ def test_damaged_columns_are_refused() -> None:
         with pytest.raises(InternalError):
             rows_of(page, shape)
         builder = TableBuilder(shape, "ms", None)
-        builder.add(decode_block(block(DataType.DOUBLE, encoding, body), ["DOUBLE"]))
+        builder.add([decode_block(block(DataType.DOUBLE, encoding, body), ["DOUBLE"])])
         with pytest.raises(InternalError):
             builder.finish()
     text = decode_block(block(DataType.TEXT, 64, b"\x00\x00\x00\x01\xff" * 3), ["TEXT"])

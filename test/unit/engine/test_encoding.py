@@ -12,13 +12,16 @@ from hypothesis.extra import numpy as hnp
 from iotdb_engine import DataType
 from iotdb_engine.encoding import (
     Encoded,
+    EncodedPage,
     Encoding,
     Hints,
+    decode_pages_into,
     decode_values,
     encode_booleans,
     encode_numbers,
     encode_texts,
     encode_times,
+    runs,
 )
 from iotdb_engine.types import BATCH_DTYPES
 
@@ -144,3 +147,119 @@ def test_nan_payloads_survive() -> None:
     found = decode_values(DataType.DOUBLE, encoding, data, len(odd))
     assert math.isnan(found[0])
     assert found.tobytes() == odd.tobytes()
+
+
+# ---- pages one after another ----
+
+RUN_KINDS = [
+    DataType.INT32,
+    DataType.INT64,
+    DataType.FLOAT,
+    DataType.DOUBLE,
+    DataType.BOOLEAN,
+]
+SHAPES = ["walk", "wide walk", "cents", "noise", "special", "constant"]
+
+
+def page_values(kind: DataType, shape: str, rows: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    dtype = BATCH_DTYPES[kind]
+    if kind is DataType.BOOLEAN:
+        return rng.random(rows) > 0.5
+    steps = np.cumsum(rng.integers(-50, 51, rows))
+    if shape == "walk":
+        return steps.astype(dtype)
+    if shape == "wide walk":
+        return (steps * 1000).astype(dtype)
+    if shape == "constant":
+        return np.full(rows, 3, dtype)
+    if dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, rows, dtype, endpoint=True)
+    if shape == "cents":
+        return np.round(steps / 100, 2).astype(dtype)
+    values = rng.normal(0, 1, rows).astype(dtype)
+    if shape == "special":
+        values[::3] = np.nan
+        values[1::3] = -0.0
+    return values
+
+
+@given(
+    st.sampled_from(RUN_KINDS),
+    st.lists(
+        st.tuples(
+            st.sampled_from(SHAPES), st.sampled_from([1, 4, 5, 60, 256, 1000]), st.booleans()
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 3000),
+)
+def test_pages_one_after_another(
+    kind: DataType, plan: list[tuple[str, int, bool]], most: int
+) -> None:
+    pages, expected = [], []
+    for seed, (shape, rows, best) in enumerate(plan):
+        values = page_values(kind, shape, rows, seed)
+        encoding, data = encode_values(kind, values, 8 if best else 1)
+        pages.append(EncodedPage(encoding, memoryview(data), rows))
+        expected.append(values)
+    out = np.empty(sum(map(len, expected)), BATCH_DTYPES[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "MOST_ROWS", most)
+        decode_pages_into(kind, pages, out)
+    assert out.tobytes() == np.concatenate(expected).tobytes()
+
+
+def test_pages_that_are_alike_take_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = page_values(DataType.DOUBLE, "cents", 6000, 1)
+    pages = [
+        EncodedPage(*encode_values(DataType.DOUBLE, walk[at : at + 1000], 8), 1000)
+        for at in range(0, 6000, 1000)
+    ]
+    calls = []
+    decode = runs.Run.decode
+    monkeypatch.setattr(
+        runs.Run, "decode", lambda run, out: (calls.append(run.rows), decode(run, out))
+    )
+    out = np.empty(6000)
+    decode_pages_into(DataType.DOUBLE, pages, out)
+    assert out.tobytes() == walk.tobytes()
+    assert calls == [6000]
+
+
+def test_times_one_after_another() -> None:
+    rng = np.random.default_rng(1)
+    regular = np.arange(20_000, dtype=np.int64) * 1000 + 5
+    late = regular[:3000] + rng.integers(0, 20, 3000)
+    expected = [regular[:9000], regular[9000:9010], late + 10**9, np.array([1 << 62])]
+    pages = [EncodedPage(*encode_times(times), len(times)) for times in expected]
+    out = np.empty(sum(map(len, expected)), np.int64)
+    for _ in range(2):  # what a regular page holds is remembered
+        out[:] = 0
+        decode_pages_into(DataType.INT64, pages, out)
+        assert out.tolist() == np.concatenate(expected).tolist()
+
+
+@given(data=st.data())
+def test_damaged_pages_one_after_another_are_errors(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from([DataType.INT64, DataType.FLOAT, DataType.DOUBLE]))
+    values = page_values(kind, "cents", 1200, 2)
+    pages = [EncodedPage(*encode_values(kind, values[at : at + 400]), 400) for at in (0, 400, 800)]
+    number = data.draw(st.integers(0, 2))
+    encoding, body, rows = pages[number]
+    if data.draw(st.booleans()):
+        body = body[: data.draw(st.integers(0, len(body) - 1))]
+    else:
+        rows += 1
+    pages[number] = EncodedPage(encoding, body, rows)
+    out = np.empty(sum(page.rows for page in pages), BATCH_DTYPES[kind])
+    with pytest.raises(ValueError, match=r"."):
+        decode_pages_into(kind, pages, out)
+
+
+def test_pages_have_as_many_rows_as_there_is_room() -> None:
+    page = EncodedPage(*encode_values(DataType.INT64, np.arange(100)), 100)
+    with pytest.raises(ValueError, match="other than 150"):
+        decode_pages_into(DataType.INT64, [page, page], np.empty(150, np.int64))
