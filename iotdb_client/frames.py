@@ -16,6 +16,7 @@ import numpy.typing as npt
 from iotdb_client.blocks import write_parts
 from iotdb_client.columns import DTYPES, PageColumns, decode_texts
 from iotdb_client.errors import NotSupportedError, ProgrammingError
+from iotdb_client.kept_memory import KEPT
 from iotdb_client.rows import ResultShape
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ def _arrays(rows: int, kinds: Sequence[str]) -> list[npt.NDArray[Any] | None]:
 
     Large memory comes from the system page by page, each filled with zeros when it is first
     touched, which takes as long as decoding does; in huge pages half of that. They lie at multiples
-    of their size, so an array of some megabytes has few of them, all arrays together have many.
+    of their size, so an array of some megabytes has few of them, all arrays together have many. And
+    what an earlier result no longer needs is taken again.
     """
     dtypes = [DTYPES.get(kind) for kind in kinds]
     starts = [0]
@@ -268,7 +270,8 @@ def _arrays(rows: int, kinds: Sequence[str]) -> list[npt.NDArray[Any] | None]:
         size = 0 if dtype is None else rows * dtype.itemsize
         starts.append(starts[-1] + -(-size // _LINE_BYTES) * _LINE_BYTES)
     large = starts[-1] >= _HUGE_BYTES
-    memory = np.empty(starts[-1] + large * _HUGE_BYTES, np.uint8)
+    size = starts[-1] + large * _HUGE_BYTES
+    memory = KEPT.take(size) if large else np.empty(size, np.uint8)
     skip = large * (-memory.ctypes.data % _HUGE_BYTES)
     return [
         None
