@@ -222,8 +222,7 @@ def loopback_s(size: int) -> float:
 class Transfers:
     """The sending side."""
 
-    def __init__(self, engine: Engine, port: int, trace: Trace, options: SnapshotOptions) -> None:
-        self._trace = trace
+    def __init__(self, engine: Engine, port: int, options: SnapshotOptions) -> None:
         self.member = Member(0)
         self._senders = SnapshotSenders(
             member=self.member,
@@ -282,7 +281,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             after = piece[-1][0]
         export.close()
         size = sum(sizes)
-        transfers = Transfers(engine, int(stdout.readline()), trace, SnapshotOptions())
+        transfers = Transfers(engine, int(stdout.readline()), SnapshotOptions())
         runs: list[tuple[float, float, float, float, float]] = []
         traces: list[list[tuple[str, Step]]] = []
         for _ in range(arguments.times):

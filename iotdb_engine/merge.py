@@ -41,11 +41,6 @@ class Order(NamedTuple):
     permutation: npt.NDArray[np.int64] | None
     starts: npt.NDArray[np.int64] | None
 
-    @property
-    def is_identity(self) -> bool:
-        """Tell whether rows stay as they came."""
-        return self.permutation is None and self.starts is None
-
 
 def order_rows(times: Times) -> Order:
     """Find the order of rows; the later of two rows with one time is the later in its group."""

@@ -51,10 +51,6 @@ class Worker(Generic[_T]):
                 self._items[item] = None
                 self._changed.notify_all()
 
-    def is_own_thread(self) -> bool:
-        """Tell whether the caller is the worker's thread, which must not wait for itself."""
-        return threading.current_thread() is self._thread
-
     def close(self) -> None:
         """Finish what is requested, and join the thread."""
         with self._changed:

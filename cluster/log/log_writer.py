@@ -56,6 +56,8 @@ _SLOW_WRITE_S = 1.0
 class LogOptions:
     """How the node's log writes and what it may keep in memory.
 
+    What is queued has no bound here: a core bounds what it leaves uncommitted.
+
     Attributes:
         sync: "always": reported durable after fdatasync. "periodic": reported after the write,
             synced every `sync_interval_ms`; a power cut may take that much acknowledged data.
@@ -64,8 +66,6 @@ class LogOptions:
         cache_bytes: payload cache of the node, over all groups; entries that are not yet durable
             stay in memory beyond it.
         max_batch_bytes: payload collected for one write and sync.
-        max_queue_bytes: `NodeLog.queued_bytes` above which callers should take nothing new. The
-            log itself never refuses: a core bounds what it leaves uncommitted.
         prepare_ahead: make the next segment's file while the present one is in use; see
             `cluster.log.spares`.
     """
@@ -75,7 +75,6 @@ class LogOptions:
     segment_bytes: int = 64 << 20
     cache_bytes: int = 64 << 20
     max_batch_bytes: int = 16 << 20
-    max_queue_bytes: int = 256 << 20
     prepare_ahead: bool = False
 
     def __post_init__(self) -> None:
@@ -87,9 +86,8 @@ class LogOptions:
             raise ValueError(f"max_batch_bytes: {self.max_batch_bytes} is not in [1, 1 GiB]")
         if self.sync_interval_ms < 1:
             raise ValueError(f"sync_interval_ms: {self.sync_interval_ms} is not positive")
-        for key in ("cache_bytes", "max_queue_bytes"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key}: {getattr(self, key)} is negative")
+        if self.cache_bytes < 0:
+            raise ValueError(f"cache_bytes: {self.cache_bytes} is negative")
 
 
 class LogWriter:

@@ -103,7 +103,7 @@ class NodeLog:
 
     @property
     def queued_bytes(self) -> int:
-        """Payload bytes submitted and not yet durable; compare `LogOptions.max_queue_bytes`."""
+        """Payload bytes submitted and not yet durable."""
         with self._lock:
             groups = list(self._groups.values())
         return sum(group.queued_bytes for group in groups)

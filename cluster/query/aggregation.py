@@ -11,10 +11,9 @@ import numpy as np
 from cluster.query.aggregates import AggregateFunction, FunctionCells
 from cluster.query.backend import QueryBackend
 from cluster.query.context import QueryContext
-from cluster.query.errors import query_error
 from cluster.query.expressions import AggregateLeaf, Leaf
 from cluster.query.group_by import WindowRows, WindowSeries
-from cluster.query.result import held_cells
+from cluster.query.result import held_batches
 from cluster.query.rows import RowSource, readable
 from cluster.query.where import PlannedWhere
 from cluster.scan.windows import AggregateTable, Needs, Windows
@@ -145,15 +144,6 @@ def reversed_rows(batches: Iterator[ColumnBatch]) -> Iterator[ColumnBatch]:
     Raises:
         ClusterError: QUERY_PROCESS_ERROR: there are too many.
     """
-    held: list[ColumnBatch] = []
-    cells = 0
-    for batch in batches:
-        held.append(batch)
-        cells += held_cells(batch)
-        if cells > _MAX_REVERSED_CELLS:
-            raise query_error(
-                f"more than {_MAX_REVERSED_CELLS} cells of functions can't be put in descending "
-                "order; narrow the time range, or select less"
-            )
-    for batch in reversed(held):
+    problem = "of functions can't be put in descending order; narrow the time range, or select less"
+    for batch in reversed(held_batches(batches, _MAX_REVERSED_CELLS, problem)):
         yield ColumnBatch(batch.times[::-1], tuple(map(reversed_column, batch.columns)))

@@ -295,8 +295,3 @@ def remembers(expression: Bound) -> bool:
             return any(map(remembers, expression.arguments))
         case _:
             return False
-
-
-def is_constant(expression: Bound) -> bool:
-    """Return whether nothing is read."""
-    return next(leaves(expression), None) is None

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from cluster.query.align import joined
 from cluster.query.context import QueryContext
-from cluster.query.errors import query_error
 from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
-from cluster.query.result import held_cells, slice_batch
+from cluster.query.result import held_batches, slice_batch
 from cluster.scan.filters import kept
 from cluster.sql.statements.select import Fill, FillMethod
 from iotdb_engine.types import Column, ColumnBatch, DataType
@@ -122,14 +121,8 @@ def filled_rows(
 def _all_rows(
     batches: Iterator[ColumnBatch], what: str, context: QueryContext
 ) -> ColumnBatch | None:
-    held: list[ColumnBatch] = []
-    cells = 0
-    for batch in batches:
-        context.check()
-        held.append(batch)
-        cells += held_cells(batch)
-        if cells > MAX_CELLS:
-            raise query_error(f"more than {MAX_CELLS} cells can't be {what} at once; select fewer")
+    problem = f"can't be {what} at once; select fewer"
+    held = held_batches(batches, MAX_CELLS, problem, context.check)
     return joined(held) if held else None
 
 

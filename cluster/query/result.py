@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cluster.query.errors import query_error
 from iotdb_engine.types import BATCH_DTYPES, Column, ColumnBatch, DataType
 
 MAX_BATCH_ROWS = 8192
@@ -65,6 +66,36 @@ def held_cells(batch: ColumnBatch) -> int:
     )
     cells = len(batch.times) * max(1, len(batch.columns))
     return cells + texts // _TEXT_BYTES_OF_A_CELL
+
+
+def held_batches(
+    batches: Iterator[ColumnBatch],
+    most_cells: int,
+    problem: str,
+    check: Callable[[], None] | None = None,
+) -> list[ColumnBatch]:
+    """Return all batches, where an answer needs all of them at once.
+
+    Args:
+        batches: in any order, which is kept.
+        most_cells: see `held_cells`.
+        problem: what can't be done when there are more, and what to do instead; after "more than n
+            cells".
+        check: called before each batch is taken; ends this by raising.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: there are more.
+    """
+    held: list[ColumnBatch] = []
+    cells = 0
+    for batch in batches:
+        if check is not None:
+            check()
+        held.append(batch)
+        cells += held_cells(batch)
+        if cells > most_cells:
+            raise query_error(f"more than {most_cells} cells {problem}")
+    return held
 
 
 def slice_batch(batch: ColumnBatch, start: int, stop: int) -> ColumnBatch:

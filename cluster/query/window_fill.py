@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cluster.query.align import joined
 from cluster.query.context import QueryContext
-from cluster.query.errors import query_error
 from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
 from cluster.query.group_by import WindowSeries
-from cluster.query.result import held_cells, slice_batch
+from cluster.query.result import held_batches, slice_batch
 from cluster.sql.statements.select import Fill
 from iotdb_engine.types import ColumnBatch, DataType
 
@@ -66,14 +65,6 @@ def filled_windows(
 
 
 def _all_rows(batches: Iterator[ColumnBatch]) -> ColumnBatch | None:
-    held: list[ColumnBatch] = []
-    cells = 0
-    for batch in batches:
-        held.append(batch)
-        cells += held_cells(batch)
-        if cells > _MAX_CELLS:
-            raise query_error(
-                f"more than {_MAX_CELLS} cells can't be filled at once; "
-                "take fewer or longer windows"
-            )
+    problem = "can't be filled at once; take fewer or longer windows"
+    held = held_batches(batches, _MAX_CELLS, problem)
     return joined(held) if held else None

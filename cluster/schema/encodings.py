@@ -83,7 +83,6 @@ DEFAULT_COMPRESSOR = Compressor.SNAPPY
 _ENCODING_NAMES = {encoding.name: encoding for encoding in Encoding}
 _ENCODING_NAMES["PLAIN_DICTIONARY"] = Encoding.DICTIONARY  # 0.12
 _COMPRESSOR_NAMES = {compressor.name: compressor for compressor in Compressor}
-_TYPE_NAMES = {data_type.name: data_type for data_type in DataType}
 
 
 def default_encoding(data_type: DataType) -> int:
@@ -123,18 +122,6 @@ def compressor_by_name(name: str) -> int:
     if compressor is None:
         raise ClusterError(StatusCode.METADATA_ERROR, f"unknown compressor {name}")
     return int(compressor)
-
-
-def type_by_name(name: str) -> DataType:
-    """Return a data type by its name in any case.
-
-    Raises:
-        ClusterError: METADATA_ERROR, unknown name.
-    """
-    data_type = _TYPE_NAMES.get(name.upper())
-    if data_type is None:
-        raise ClusterError(StatusCode.METADATA_ERROR, f"unknown data type {name}")
-    return data_type
 
 
 def encoding_problem(data_type: DataType, encoding: int, compressor: int) -> str | None:

@@ -207,10 +207,6 @@ class MetaState:
             level = found
         return None
 
-    def storage_group_by_id(self, sg_id: int) -> tuple[str, int] | None:
-        """Return (path, id) of a storage group, or None."""
-        return self._by_id.get(sg_id)
-
     def ttl(self, sg_id: int) -> int:
         """Return the time to live of a storage group's points in ms; 0: for ever."""
         return self._ttls.get(sg_id, 0)

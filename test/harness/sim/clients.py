@@ -29,13 +29,12 @@ class Op:
             since it is the same request.
     """
 
-    __slots__ = ("args", "attempt", "floor", "is_over", "issued_us", "name")
+    __slots__ = ("args", "attempt", "floor", "is_over", "name")
 
-    def __init__(self, name: str, args: tuple[Any, ...], floor: int, now_us: int) -> None:
+    def __init__(self, name: str, args: tuple[Any, ...], floor: int) -> None:
         self.name = name
         self.args = args
         self.floor = floor
-        self.issued_us = now_us
         self.attempt = 0
         self.is_over = False
 
@@ -67,7 +66,7 @@ class Client:
         cluster = self._cluster
         if name == "write":
             self._seq += 1
-        op = self._op = Op(name, args, len(cluster.checkers.committed), cluster.scheduler.now_us)
+        op = self._op = Op(name, args, len(cluster.checkers.committed))
         self._attempt(op, args[1])
 
     def _attempt(self, op: Op, node_id: int) -> None:

@@ -13,7 +13,6 @@ from cluster.schema.encodings import (
     encoding_by_name,
     encoding_name,
     encoding_problem,
-    type_by_name,
 )
 from iotdb_engine.types import DataType
 
@@ -40,8 +39,7 @@ def test_names_and_numbers() -> None:
     assert compressor_by_name("lz4") == 7
     assert compressor_name(7) == "LZ4"
     assert compressor_name(3) == "3"
-    assert type_by_name("int64") is DataType.INT64
-    for look_up in (encoding_by_name, compressor_by_name, type_by_name):
+    for look_up in (encoding_by_name, compressor_by_name):
         with pytest.raises(ClusterError, match=r"unknown .* nonsense"):
             look_up("nonsense")
 

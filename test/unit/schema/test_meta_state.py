@@ -76,8 +76,6 @@ def test_longest_prefix_look_up() -> None:
         assert state.storage_group_of(split_path(path)) == ("root.a.b", 1)
     for path in ("root", "root.a", "root.a.c", "root.b", "root.a.b2"):
         assert state.storage_group_of(split_path(path)) is None
-    assert state.storage_group_by_id(1) == ("root.a.b", 1)
-    assert state.storage_group_by_id(2) is None
 
 
 def test_matching() -> None:
