@@ -6,6 +6,7 @@ pandas, pyarrow and polars are extras: they are imported when they are asked for
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +36,8 @@ def need(name: str, extra: str) -> Any:  # noqa: ANN401 - a module
         return importlib.import_module(name)
     except ImportError as error:
         raise NotSupportedError(
-            f"{name} is not installed: pip install 'iotdb-py-cluster[{extra}]'"
+            f"{name} is not installed (the extra {extra!r} of this package): "
+            f"{sys.executable or 'python'} -m pip install {name}"
         ) from error
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = "iotdb-requirements"
+PATH_FILE = "iotdb-checkout.pth"
 
 
 class SetUpError(Exception):
@@ -114,6 +115,14 @@ def environment(folder: Path, wanted: Sequence[str], extras: Sequence[str] = ())
     return python
 
 
+def add_checkout(folder: Path) -> None:
+    """Have the environment's Python find the packages of this checkout, wherever it is called."""
+    for packages in folder.glob("lib/python*/site-packages"):
+        path = packages / PATH_FILE
+        if not path.exists() or path.read_text(encoding="utf-8") != f"{ROOT}\n":
+            path.write_text(f"{ROOT}\n", encoding="utf-8")
+
+
 def _is_ready(stamp: Path, python: Path, digest: str) -> bool:
     try:
         return stamp.read_text(encoding="ascii").strip() == digest and python.exists()
@@ -187,6 +196,8 @@ def main(extras: Sequence[str]) -> int:
         else:
             folder = Path(named).absolute() if named else ROOT / ".venv"
             python = environment(folder, wanted, extras)
+            if not named:
+                add_checkout(folder)
     except (SetUpError, OSError) as error:
         say(f"error: {error}")
         return 1

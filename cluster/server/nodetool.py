@@ -33,7 +33,7 @@ from cluster.server.log_report import (
 from cluster.threads import ThreadRegistry
 from iotdb_engine import repair as engine_repair
 from iotdb_engine import verify as engine_verify
-from iotdb_engine.errors import EngineError
+from iotdb_engine.errors import EngineError, Locked
 
 REFUSED = 1
 UNREACHABLE = 2
@@ -443,6 +443,9 @@ def verify_data(asked: _Asked, /, *, folder: Path | None, as_json: bool) -> None
             plain, text = report.to_json(), report.lines()
     except RpcError as error:
         _end_without_answer(error)
+    except Locked as error:
+        click.echo(f"error: {error}. A node that runs is asked by its meta port (-h, -p)", err=True)
+        sys.exit(REFUSED)
     except EngineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED)
@@ -464,6 +467,9 @@ def repair_data(asked: _Asked, /, *, folder: Path, as_json: bool) -> None:
     """
     try:
         done = engine_repair.repair(_engine_folder(folder))
+    except Locked as error:
+        click.echo(f"error: {error}. Stop the node first", err=True)
+        sys.exit(REFUSED)
     except EngineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(REFUSED)

@@ -113,7 +113,7 @@ def test_a_missing_library_is_named(database, connection, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(frames.importlib, "import_module", missing)
-    with pytest.raises(iotdb_client.NotSupportedError, match=r"iotdb-py-cluster\[arrow\]"):
+    with pytest.raises(iotdb_client.NotSupportedError, match="-m pip install pyarrow"):
         connection.execute("select").to_arrow()
 
 

@@ -90,6 +90,17 @@ def test_an_environment_is_made_once_and_again_when_requirements_change(tmp_path
     assert [item.name for item in (tmp_path / "a").iterdir()] == ["venv"]
 
 
+def test_the_environment_of_the_checkout_finds_its_packages(tmp_path):
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    environment.add_checkout(tmp_path)
+    environment.add_checkout(tmp_path)
+    assert [path.read_text() for path in packages.iterdir()] == [f"{ROOT}\n"]
+    code = "import sys, site; site.addsitedir(sys.argv[1]); import iotdb_client"
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", code, packages], cwd=tmp_path, env=env, check=True)
+
+
 def test_scripts_with_and_without_extras_take_turns(tmp_path, made):
     folder = tmp_path / "venv"
     for _ in range(2):
