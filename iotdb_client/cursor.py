@@ -94,23 +94,39 @@ class Cursor:
         request.
 
         Raises:
-            Error: of the first statement that failed; those beside it in the same request have
-                been run, those of later requests have not.
+            Error: of the first statement that failed, with the number of its parameters, from 1;
+                those beside it in the same request have been run, those of later ones have not.
         """
         self._check_open()
         self._release()
         many = InsertMany.of(operation, self.connection)
+        done: Iterable[int] = (
+            many.run(seq_of_parameters)
+            if many is not None
+            else self._run_batches(operation, seq_of_parameters)
+        )
         count = 0
-        if many is not None:
-            count = many.run(seq_of_parameters)
-        else:
-            for batch in self._batches(operation, seq_of_parameters):
-                self.connection.session.execute_batch(
-                    batch, repeatable=all(is_repeatable(sql) for sql in batch)
-                )
-                count += len(batch)
+        try:
+            for number in done:
+                count += number
+        except Error as error:
+            error.definite = error.definite and count == 0  # what came before it stays
+            raise
         self._rowcount = count
         return self
+
+    def _run_batches(
+        self,
+        operation: str,
+        seq_of_parameters: Iterable[Sequence[Any] | Mapping[str, Any]],
+    ) -> Iterator[int]:
+        """Run batch after batch; yields how many statements each had."""
+        done = 0
+        for batch in self._batches(operation, seq_of_parameters):
+            repeatable = all(is_repeatable(sql) for sql in batch)
+            self.connection.session.execute_batch(batch, repeatable=repeatable, first=done + 1)
+            done += len(batch)
+            yield len(batch)
 
     def _batches(
         self,

@@ -90,14 +90,15 @@ class InsertMany:
             connection, sql, match["device"], names, order, aligned=match["aligned"] is not None
         )
 
-    def run(self, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> int:
-        """Write the rows; return how many there were."""
+    def run(self, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Iterator[int]:
+        """Write the rows, request by request; yields how many each had."""
         written = 0
         for batch in self._batches(rows):
-            if not self._as_tablet(batch):
-                self._as_text(batch)
+            if self._as_tablet(batch):
+                yield len(batch)
+            else:
+                yield from self._as_text(batch, written + 1)
             written += len(batch)
-        return written
 
     def _batches(
         self, rows: Iterable[Sequence[Any] | Mapping[str, Any]]
@@ -161,21 +162,31 @@ class InsertMany:
             raise
         return True
 
-    def _as_text(self, batch: list[list[Any]]) -> None:
-        connection = self._connection
-        zone, precision = connection.zone, connection.timestamp_precision
-        head = self._sql[: self._sql.lower().rindex("values")]
-        texts = [
-            f"{head}values({', '.join(literal(value, zone, precision) for value in row)})"
-            for row in batch
-        ]
+    def _as_text(self, batch: list[list[Any]], first: int) -> Iterator[int]:
+        """Write rows as statements; `first` is the number of the first row."""
+        session = self._connection.session
+        texts = [self._text(row, number) for number, row in enumerate(batch, start=first)]
         # the first by itself: it creates what is missing
-        connection.session.execute_batch(texts[:1], repeatable=is_repeatable(texts[0]))
+        session.execute_batch(texts[:1], repeatable=is_repeatable(texts[0]), first=first)
+        yield 1
         if len(texts) > 1 and self._as_tablet(batch[1:]):
+            yield len(texts) - 1
             return
         for start in range(1, len(texts), 1000):
             part = texts[start : start + 1000]
-            connection.session.execute_batch(part, repeatable=all(map(is_repeatable, part)))
+            repeatable = all(map(is_repeatable, part))
+            session.execute_batch(part, repeatable=repeatable, first=first + start)
+            yield len(part)
+
+    def _text(self, row: list[Any], number: int) -> str:
+        connection = self._connection
+        zone, precision = connection.zone, connection.timestamp_precision
+        head = self._sql[: self._sql.lower().rindex("values")]
+        try:
+            values = ", ".join(literal(value, zone, precision) for value in row)
+        except Error as error:
+            raise type(error)(f"row {number}: {error}") from error
+        return f"{head}values({values})"
 
 
 _FITTING: dict[DataType, tuple[type, ...]] = {

@@ -106,7 +106,10 @@ def literal(value: Any, zone: dt.tzinfo, precision: str) -> str:  # noqa: ANN401
             raise DataError(f"bytes are stored as TEXT, so they must be UTF-8: {error}") from error
     if isinstance(value, float):
         if math.isinf(value):
-            raise DataError("the dialect has no literal for infinity")
+            raise DataError(
+                "the dialect has no literal for infinity; executemany (where the series exists) "
+                "and insert_tablet write it"
+            )
         return "NaN" if math.isnan(value) else float.__repr__(value)
     if isinstance(value, decimal.Decimal):
         if not value.is_finite():

@@ -297,8 +297,12 @@ class Session:
         if transport is not None:
             transport.close()
 
-    def execute_batch(self, statements: Sequence[str], *, repeatable: bool = False) -> None:
+    def execute_batch(
+        self, statements: Sequence[str], *, repeatable: bool = False, first: int = 1
+    ) -> None:
         """Run non-queries in order, each on its own: one that fails does not undo the others.
+
+        `first` is the number of the first one, for messages.
 
         Raises:
             DatabaseError: of the first one that failed, naming its position.
@@ -310,7 +314,7 @@ class Session:
                 sessionId=self._session_id, statements=list(statements)
             ),
             repeatable=repeatable,
-            failed=lambda status: _batch_error(status, len(statements)),
+            failed=lambda status: _batch_error(status, len(statements), first),
         )
 
     # ---- writes without SQL ----
@@ -564,18 +568,19 @@ def _lost_result() -> OperationalError:
     )
 
 
-def _batch_error(status: TSStatus, count: int) -> DatabaseError:
+def _batch_error(status: TSStatus, count: int, first: int) -> DatabaseError:
     if status.code != MULTIPLE_ERROR or not status.subStatus:
         return error_of(status.code, status.message or "")
     failed = [
         (number, sub)
-        for number, sub in enumerate(status.subStatus, start=1)
+        for number, sub in enumerate(status.subStatus, start=first)
         if sub.code not in _SUCCESS
     ]
     number, sub = failed[0]
     error = error_of(sub.code, sub.message or "")
+    others = f" ({len(failed)} of the {count} sent with it failed)" if count > 1 else ""
     return type(error)(
-        f"{len(failed)} of {count} statements failed; the first is statement {number}: {error}",
+        f"row {number}: {error}{others}",
         status=sub.code,
         definite=len(failed) == count and error.definite,
     )

@@ -138,7 +138,7 @@ def test_executemany_bounds_the_bytes_of_a_request(database, connection, monkeyp
 
 def test_executemany_names_the_first_failure(database, connection):
     database.results["insert 2"] = TSStatus(code=401, message="no such word")
-    with pytest.raises(iotdb_client.ProgrammingError, match=r"1 of 3.*statement 3") as e:
+    with pytest.raises(iotdb_client.ProgrammingError, match=r"^row 3: .*1 of the 3") as e:
         connection.cursor().executemany("insert ?", [(0,), (1,), (2,)])
     assert (e.value.status, e.value.definite) == (401, False)
 

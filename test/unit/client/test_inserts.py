@@ -90,7 +90,7 @@ def test_what_a_tablet_would_do_otherwise_goes_as_text(local, sent, row):
         try:
             run()
         except iotdb_client.DatabaseError as error:
-            return str(error).rpartition("statement 1: ")[2]
+            return str(error).rpartition("row 1: ")[2]
         return rows_of(local)
 
     by_many = outcome(lambda: local.cursor().executemany(SQL, [row]))
@@ -174,3 +174,35 @@ def test_rows_of_numpy_and_pandas_go_as_tablets(local, monkeypatch):
     rows = [(np.int64(5), np.int32(6), np.str_("x"))]
     local.cursor().executemany(SQL, rows)
     assert rows_of(local) == [(5, 6, "x"), *expected]
+
+
+@pytest.mark.parametrize(
+    ("rows", "number", "definite"),
+    [
+        ([(1, "wrong", "x"), (2, 2, "x")], 1, True),
+        ([(1, 1, "x"), (2, "wrong", "x"), (3, 3, "x")], 2, False),
+        ([(n, n, "x") for n in range(30_000)] + [(30_000, "wrong", "x")], 30_001, False),
+        ([(1, 1, "x"), (2, float("inf"), "x")], None, None),
+    ],
+)
+def test_a_row_that_can_not_be_written_is_told_by_its_number(local, rows, number, definite):
+    local.execute("create timeseries root.a.d.i DOUBLE")
+    cursor = local.cursor()
+    if number is None:
+        local.execute("create timeseries root.a.d.t TEXT")
+        cursor.executemany(SQL, rows)
+        assert rows_of(local)[1] == (2, float("inf"), "x")
+        return
+    with pytest.raises(iotdb_client.DataError, match=rf"^row {number}: .*wrong") as caught:
+        cursor.executemany(SQL, rows)
+    assert caught.value.definite is definite
+    with pytest.raises(iotdb_client.DataError, match="executemany"):
+        local.execute(SQL, (1, float("inf"), "x"))
+
+
+def test_a_statement_that_fails_after_others_is_not_said_to_have_had_no_effect(local):
+    local.cursor().executemany("create timeseries root.a.x.s? INT64", [(n,) for n in range(3)])
+    rows = [(n,) for n in range(3, 1200)] + [(2,)]
+    with pytest.raises(iotdb_client.ProgrammingError, match=r"^row 1198: ") as caught:
+        local.cursor().executemany("create timeseries root.a.x.s? INT64", rows)
+    assert caught.value.definite is False
