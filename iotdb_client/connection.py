@@ -166,7 +166,8 @@ class Connection:
             progress: called after each tablet.
 
         Returns:
-            Rows written, of all devices. Each tablet is written whole or not at all.
+            Rows written, of all devices. Of each tablet all is written or nothing, except for
+            columns that do not fit their series: these are left out, and told by a DataError.
 
         Raises:
             DataError: a column can't be stored, or it is not clear where; nothing was written.

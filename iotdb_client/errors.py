@@ -86,7 +86,8 @@ _KIND_BY_STATUS: dict[int, type[DatabaseError]] = {
 
 _STORAGE_ENGINE = 313
 _NOT_INSERTED = "failed to insert measurements"
-"""What 0.13 says, under the code of its storage engine, of values that do not fit their series."""
+"""What 0.13 says, under the code of its storage engine, of values that do not fit their series; the
+other columns of the row or tablet are written."""
 
 _UNKNOWN_OUTCOME = frozenset({500, 701, MULTIPLE_ERROR})
 """Time-outs and inner failures may leave an effect; a multiple error has done a part."""
@@ -95,10 +96,11 @@ _UNKNOWN_OUTCOME = frozenset({500, 701, MULTIPLE_ERROR})
 def error_of(status: int, message: str) -> DatabaseError:
     """Return the error for a status code that is not a success."""
     kind = _KIND_BY_STATUS.get(status, DatabaseError)
-    if status == _STORAGE_ENGINE and _NOT_INSERTED in message:
+    partly = status == _STORAGE_ENGINE and _NOT_INSERTED in message
+    if partly:
         kind = DataError
     return kind(
         f"{status}: {message}" if message else f"server answered status {status}",
         status=status,
-        definite=status not in _UNKNOWN_OUTCOME,
+        definite=not partly and status not in _UNKNOWN_OUTCOME,
     )

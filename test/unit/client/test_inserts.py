@@ -8,6 +8,7 @@ import pytest
 
 import iotdb_client
 from iotdb_client.inserts import is_repeatable
+from iotdb_client.types import DataType
 
 SQL = "insert into root.a.d(time, i, t) values (?, ?, ?)"
 
@@ -179,7 +180,7 @@ def test_rows_of_numpy_and_pandas_go_as_tablets(local, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "number", "definite"),
     [
-        ([(1, "wrong", "x"), (2, 2, "x")], 1, True),
+        ([(1, "wrong", "x"), (2, 2, "x")], 1, False),
         ([(1, 1, "x"), (2, "wrong", "x"), (3, 3, "x")], 2, False),
         ([(n, n, "x") for n in range(30_000)] + [(30_000, "wrong", "x")], 30_001, False),
         ([(1, 1, "x"), (2, float("inf"), "x")], None, None),
@@ -206,3 +207,17 @@ def test_a_statement_that_fails_after_others_is_not_said_to_have_had_no_effect(l
     with pytest.raises(iotdb_client.ProgrammingError, match=r"^row 1198: ") as caught:
         local.cursor().executemany("create timeseries root.a.x.s? INT64", rows)
     assert caught.value.definite is False
+
+
+def test_a_column_that_does_not_fit_leaves_the_others_and_says_so(local):
+    """As in 0.13; so the error is not one of an operation without effect."""
+    local.execute("create timeseries root.a.d.i INT64")
+    with pytest.raises(iotdb_client.DataError, match="insert measurements") as caught:
+        local.execute("insert into root.a.d(time, i, t) values (1, 'wrong', 'x')")
+    assert caught.value.definite is False
+    assert rows_of(local) == [(1, None, "x")]
+    types = [DataType.TEXT, DataType.TEXT]
+    with pytest.raises(iotdb_client.DataError, match="insert measurements") as caught:
+        local.insert_tablet("root.a.d", ["i", "t"], types, [2], [["y"], ["y"]])
+    assert caught.value.definite is False
+    assert rows_of(local) == [(1, None, "x"), (2, None, "y")]
