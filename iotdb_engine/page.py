@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +57,6 @@ _PLACE_FIELDS = [
     ("flags", "u1"),
     ("unused", "V2"),
 ]
-
-
-_Bytes = TypeVar("_Bytes", bytes, memoryview)
 
 
 def _page_dtype(value: str) -> np.dtype[Any]:
@@ -597,13 +594,17 @@ def page_places(pages: npt.NDArray[Any]) -> list[PagePlace]:
     return [PagePlace(*one) for one in zip(*columns, strict=True)]
 
 
-def stored_page(place: PagePlace, body: memoryview) -> StoredValues:
+def stored_page(place: PagePlace, body: bytes) -> StoredValues:
     """Cut a page without nulls out of a chunk's pages; not copied.
 
     Raises:
         ValueError: it is damaged.
     """
-    return StoredValues(place.encoding, _checked(body, place.offset, place.size, place.crc))
+    offset, size, crc, encoding = place
+    data = memoryview(body)[offset : offset + size]
+    if len(data) != size or zlib.crc32(data) != crc:
+        _checked(body, offset, size, crc)
+    return StoredValues(encoding, data)
 
 
 def stored_times_page(record: bytes, head: TimesHead, number: int) -> StoredValues:
@@ -624,7 +625,7 @@ def _times_page(record: bytes, head: TimesHead, number: int) -> tuple[np.void, b
     return page, _checked(record, start, int(page["size"]), int(page["crc"]))
 
 
-def _checked(data: _Bytes, offset: int, size: int, crc: int) -> _Bytes:
+def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:
     body = data[offset : offset + size]
     if len(body) != size:
         raise ValueError(f"{size} bytes at {offset} expected, {len(body)} found")

@@ -360,7 +360,7 @@ class Reader:
         """Return a page without nulls as it is stored, and what decodes it, now or later."""
         try:
             body = chunk.inline if chunk.inline is not None else self._body(key)
-            stored = stored_page(place, memoryview(body))
+            stored = stored_page(place, body)
         except Corruption as error:
             raise error.within(times.first, times.last) from error
         except ValueError as error:

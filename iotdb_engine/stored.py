@@ -54,7 +54,11 @@ class StoredColumn(Column):
         self, kind: DataType, stored: StoredValues, decode: Callable[[], npt.NDArray[Any]]
     ) -> None:
         # the fields of a frozen dataclass, but for `values`
-        self.__dict__.update(type=kind, valid=None, stored=stored, _decode=decode)
+        fields = self.__dict__
+        fields["type"] = kind
+        fields["valid"] = None
+        fields["stored"] = stored
+        fields["_decode"] = decode
 
     @cached_property
     def values(self) -> npt.NDArray[Any]:
@@ -69,14 +73,17 @@ class StoredBatch(ColumnBatch):
     Attributes:
         stored_times: the times as their page has them.
         rows_after: about how many rows of the scan follow.
+        stored_bytes: of all pages.
     """
 
+    columns: tuple[StoredColumn, ...]
     stored_times: StoredValues
     rows_after: int
+    stored_bytes: int
 
     def __init__(
         self,
-        columns: tuple[Column, ...],
+        columns: tuple[StoredColumn, ...],
         stored_times: StoredTimes,
         rows_after: int,
     ) -> None:
@@ -85,6 +92,8 @@ class StoredBatch(ColumnBatch):
             columns=columns,
             stored_times=stored_times.stored,
             rows_after=rows_after,
+            stored_bytes=len(stored_times.stored.data)
+            + sum([len(column.stored.data) for column in columns]),
             _times=stored_times,
         )
 
@@ -163,7 +172,7 @@ class StoredPages:
         times = self._reader.stored_times(key, chunk, number)
         if times.rows > min(batch_rows, max_rows):
             return None
-        columns: list[Column] = []
+        columns: list[StoredColumn] = []
         for one, places in zip(self._series, self._places, strict=True):
             key, _, chunk = one.chunks[chunk_number]
             stored, decode = self._reader.stored_page(key, chunk, number, places[page], times)

@@ -14,7 +14,7 @@ import numpy as np
 from cluster.rpc.convert import pack_texts
 from cluster.rpc.framing import Buffer
 from iotdb_engine.encoding import Encoding
-from iotdb_engine.stored import StoredBatch, StoredColumn
+from iotdb_engine.stored import StoredBatch
 from iotdb_engine.types import WIRE_DTYPES, Column, ColumnBatch, DataType
 
 LAYOUT_KEY = "result_layout"
@@ -41,40 +41,43 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
     Returns:
         The block in pieces.
     """
-    rows = batch.rows
-    rows_after = 0
+    if isinstance(batch, StoredBatch):
+        return _stored_block(batch, ignore_time=ignore_time)
     entries: list[bytes] = []
     bodies: list[Buffer] = []
     if not ignore_time:
-        if isinstance(batch, StoredBatch):
-            encoding, data = batch.stored_times
-            rows_after = batch.rows_after
-        else:
-            encoding, data = Encoding.RAW, batch.times.astype("<i8").tobytes()
-        entries.append(_COLUMN.pack(DataType.INT64, encoding, 0, len(data)))
+        data = batch.times.astype("<i8").tobytes()
+        entries.append(_COLUMN.pack(DataType.INT64, Encoding.RAW, 0, len(data)))
         bodies.append(data)
     for column in batch.columns:
         flags, encoding, parts = _encoded(column)
         size = sum(map(len, parts))
         entries.append(_COLUMN.pack(column.type, encoding, flags, size))
         bodies.extend(parts)
-    head = _HEAD.pack(
-        _VERSION,
-        _NO_TIMES if ignore_time else 0,
-        len(entries),
-        rows,
-        rows_after,
-    )
+    head = _head(batch.rows, len(entries), 0, ignore_time=ignore_time)
     return [b"".join((head, *entries)), *bodies]
+
+
+def _stored_block(batch: StoredBatch, *, ignore_time: bool) -> list[Buffer]:
+    pages = [(column.type, *column.stored) for column in batch.columns]
+    if not ignore_time:
+        pages.insert(0, (DataType.INT64, *batch.stored_times))
+    entries = [_COLUMN.pack(kind, encoding, 0, len(data)) for kind, encoding, data in pages]
+    head = _head(batch.rows, len(pages), batch.rows_after, ignore_time=ignore_time)
+    return [b"".join((head, *entries)), *[data for _, _, data in pages]]
+
+
+def _head(rows: int, columns: int, rows_after: int, *, ignore_time: bool) -> bytes:
+    return _HEAD.pack(_VERSION, _NO_TIMES if ignore_time else 0, columns, rows, rows_after)
 
 
 def block_bytes(batch: ColumnBatch) -> int:
     """Return about how large a batch's block is."""
-    size = len(batch.stored_times.data) if isinstance(batch, StoredBatch) else batch.times.nbytes
+    if isinstance(batch, StoredBatch):
+        return batch.stored_bytes
+    size = batch.times.nbytes
     for column in batch.columns:
-        if isinstance(column, StoredColumn):
-            size += len(column.stored.data)
-        elif column.type is DataType.TEXT:
+        if column.type is DataType.TEXT:
             size += sum(map(len, _present(column).tolist())) + 4 * len(column.values)
         else:
             size += column.values.nbytes
@@ -83,8 +86,6 @@ def block_bytes(batch: ColumnBatch) -> int:
 
 def _encoded(column: Column) -> tuple[int, int, list[Buffer]]:
     """Return flags, encoding, and the parts of a column's body."""
-    if isinstance(column, StoredColumn):
-        return 0, column.stored.encoding, [column.stored.data]
     flags = 0
     parts: list[Buffer] = []
     if column.valid is not None and not column.valid.all():
