@@ -39,6 +39,7 @@ from cluster.schema.series import SeriesInfo
 from cluster.sql.modern_expressions import constant_or_none
 from cluster.sql.nodes import data_type_of
 from cluster.sql.statements.expressions import (
+    END_TIME,
     BinaryExpression,
     ConstantExpression,
     Expression,
@@ -63,9 +64,6 @@ from cluster.sql.statements.select import (
 from iotdb_engine.types import DataType
 
 _MAX_COLUMNS = 100_000
-
-END_TIME = "__endTime"
-"""How 1.x calls the last time of a window in the select list."""
 
 
 class SeriesResolver:
@@ -131,7 +129,7 @@ def _series_paths(select: Select) -> Iterator[str]:
 def paths_of(expression: Expression) -> Iterator[str]:
     """Yield the paths of an expression."""
     for part in parts_of(expression):
-        if isinstance(part, PathExpression) and part.path != END_TIME:
+        if isinstance(part, PathExpression) and not part.end_time:
             yield part.path
 
 
@@ -223,7 +221,7 @@ def kind_of(item: SelectItem) -> ItemKind:
 def _kinds(expression: Expression) -> list[ItemKind]:
     match expression:
         case PathExpression():
-            return [ItemKind.AGGREGATE if expression.path == END_TIME else ItemKind.SERIES]
+            return [ItemKind.AGGREGATE if expression.end_time else ItemKind.SERIES]
         case ConstantExpression():
             return []
         case Negation():
@@ -268,7 +266,7 @@ class Binder:
                 unknown function, or its arguments are wrong.
         """
         match expression:
-            case PathExpression() if expression.path == END_TIME:
+            case PathExpression() if expression.end_time:
                 return [EndTimeLeaf(END_TIME)]
             case PathExpression():
                 return [SeriesLeaf(*matched) for matched in self._match(expression.path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy.typing as npt
 from cluster.scan.windows import NUMERIC_TYPES
 from cluster.sql.statements.literals import Literal, LiteralKind
 from cluster.sql.statements.select import Fill, FillMethod, FillMode
-from cluster.sql.timestamps import UNITS_PER_SECOND, Duration
+from cluster.sql.timestamps import UNITS_PER_SECOND, Duration, shift_time
 from cluster.sql.values import parse_value
-from iotdb_engine.types import Column, DataType
+from iotdb_engine.types import T_MAX, T_MIN, Column, DataType
 
 _DAYS_OF_MONTH = 30
 _UNLIMITED = FillMode(FillMethod.PREVIOUS)
@@ -25,16 +26,91 @@ def mode_of(fill: Fill, data_type: DataType) -> FillMode:
     return dict(fill.by_type).get(data_type, _UNLIMITED)
 
 
+def mode_among(fill: Fill, data_type: DataType) -> FillMode | None:
+    """Return how columns of windows are filled; None: types that are not named, which are not."""
+    return fill.mode if fill.mode is not None else dict(fill.by_type).get(data_type)
+
+
+class Calendar(NamedTuple):
+    """Whose months are meant by a distance in months."""
+
+    zone: tzinfo
+    precision: str
+
+    def moved(self, times: npt.NDArray[np.int64], months: int) -> npt.NDArray[np.int64]:
+        """Return times so many months later; those that no date has stay at the end of time."""
+        return np.array([self._moved(time, months) for time in times.tolist()], np.int64)
+
+    def _moved(self, time: int, months: int) -> int:
+        try:
+            return shift_time(time, Duration(months, 0), 1, self.zone, self.precision)
+        except ValueError:
+            return T_MIN if months < 0 else T_MAX
+
+
 class Reach(NamedTuple):
-    """How far values are looked for, in precision units; None: any distance."""
+    """How far values are looked for, in precision units; None: any distance.
+
+    With a calendar, so many of its months instead where there are any.
+    """
 
     before: int | None
     after: int | None
+    months_before: int = 0
+    months_after: int = 0
+    calendar: Calendar | None = None
+
+    def holds_earlier(
+        self, earlier: npt.NDArray[np.int64], times: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether values of these earlier times are near enough, row by row."""
+        if self.calendar is not None and self.months_before:
+            return earlier >= self.calendar.moved(times, -self.months_before)
+        if self.before is None:
+            return np.ones(len(times), np.bool_)
+        return distance(earlier, times) <= self.before
+
+    def holds_later(
+        self, later: npt.NDArray[np.int64], times: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether values of these later times are near enough, row by row."""
+        if self.calendar is not None and self.months_after:
+            return later <= self.calendar.moved(times, self.months_after)
+        if self.after is None:
+            return np.ones(len(times), np.bool_)
+        return distance(times, later) <= self.after
+
+    def before_range(self) -> int:
+        """Return the longest distance backwards in units, 0 where none is given."""
+        return (
+            self.months_before * self._longest_month() if self.months_before else self.before or 0
+        )
+
+    def after_range(self) -> int:
+        """Return the longest distance forwards in units, 0 where none is given."""
+        return self.months_after * self._longest_month() if self.months_after else self.after or 0
+
+    def _longest_month(self) -> int:
+        assert self.calendar is not None
+        return 31 * 86_400 * UNITS_PER_SECOND[self.calendar.precision]
 
 
-def reach_of(mode: FillMode, precision: str) -> Reach:
-    """Return the distances of a mode; a month counts 30 days."""
-    return Reach(_units(mode.before, precision), _units(mode.after, precision))
+def reach_of(mode: FillMode, precision: str, zone: tzinfo | None = None) -> Reach:
+    """Return the distances of a mode.
+
+    Args:
+        mode: how it is filled.
+        precision: unit of the distances.
+        zone: whose calendar tells how long a month is; None: 30 days. 0.13 counts the months of a
+            distance, also where it is one of months and days, and forgets what is left of them.
+    """
+    before, after = _units(mode.before, precision), _units(mode.after, precision)
+    if zone is None:
+        return Reach(before, after)
+    month = _DAYS_OF_MONTH * 86_400 * UNITS_PER_SECOND[precision]
+    months_before = before // month if mode.before and mode.before.months and before else 0
+    months_after = after // month if mode.after and mode.after.months and after else 0
+    return Reach(before, after, months_before, months_after, Calendar(zone, precision))
 
 
 def _units(duration: Duration | None, precision: str) -> int | None:
@@ -86,9 +162,9 @@ def fill_column(rows: FilledRows, column: Column, mode: FillMode, reach: Reach) 
         case FillMethod.VALUE:
             return _with_constant(column, valid, constant_value(mode, column.type))
         case FillMethod.PREVIOUS:
-            return _with_previous(rows, column, valid, reach.before, until_last=False)
+            return _with_previous(rows, column, valid, reach, until_last=False)
         case FillMethod.PREVIOUS_UNTIL_LAST:
-            return _with_previous(rows, column, valid, reach.before, until_last=True)
+            return _with_previous(rows, column, valid, reach, until_last=True)
         case FillMethod.LINEAR:
             return _with_line(rows, column, valid, reach)
 
@@ -105,14 +181,13 @@ def _with_previous(
     rows: FilledRows,
     column: Column,
     valid: npt.NDArray[np.bool_],
-    before: int | None,
+    reach: Reach,
     *,
     until_last: bool,
 ) -> Column:
     source = _latest_valid(valid)
     filled = source >= 0
-    if before is not None:
-        filled &= distance(rows.times[np.maximum(source, 0)], rows.times) <= before
+    filled &= reach.holds_earlier(rows.times[np.maximum(source, 0)], rows.times)
     if until_last:
         wanted = np.flatnonzero(valid[: rows.last + 1])
         filled[(int(wanted[-1]) if len(wanted) else -1) + 1 :] = False
@@ -138,11 +213,7 @@ def _with_line(
     at = np.flatnonzero(inside)
     low, high = before[at], after[at]
     times = rows.times
-    near = np.ones(len(at), np.bool_)
-    if reach.before is not None:
-        near &= distance(times[low], times[at]) <= reach.before
-    if reach.after is not None:
-        near &= distance(times[at], times[high]) < reach.after
+    near = reach.holds_earlier(times[low], times[at]) & reach.holds_later(times[high], times[at])
     at, low, high = at[near], low[near], high[near]
     values = column.values.copy()
     values[at] = on_line(
@@ -168,15 +239,22 @@ def on_line(
 ) -> npt.NDArray[Any]:
     """Return the values at some times on the lines between two points each.
 
-    The increment of integers is cut toward zero before it is added.
+    As 0.13 computes it: the slope first, and the increment of integers is cut toward zero before it
+    is added.
     """
-    share = distance(before, times) / distance(before, after)
+    elapsed = distance(before, times).astype(np.float64)
+    total = distance(before, after).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        rise = share * (high.astype(np.float64) - low.astype(np.float64))
         if low.dtype.kind == "i":
-            return _raised(low, high, rise)
+            start, end = low.astype(np.int64), high.astype(np.int64)
+            span = distance(start, end).astype(np.float64)
+            return _raised(low, high, span / total * elapsed)
+        rise = (high - low) / total * elapsed
         # between numbers so far apart that their difference is none
-        line = np.where(np.isinf(rise), low * (1 - share) + high * share, low + rise)
+        share = elapsed / total
+        line = np.where(
+            np.isinf(rise), low * (1 - share) + high * share, low + rise.astype(low.dtype)
+        )
         filled: npt.NDArray[Any] = line.astype(low.dtype)
     return filled
 
@@ -184,11 +262,14 @@ def on_line(
 def _raised(
     low: npt.NDArray[Any], high: npt.NDArray[Any], rise: npt.NDArray[np.float64]
 ) -> npt.NDArray[Any]:
-    """Return `low + rise`, not beyond `high`: differences take a bit more than the type has."""
+    """Return `low` moved by `rise` (0 or more) toward `high`, and not beyond it.
+
+    Differences take a bit more than the type has.
+    """
     start, end = low.astype(np.int64), high.astype(np.int64)
     span = distance(start, end)
     limit = np.nextafter(2.0**64, 0)
-    steps = np.minimum(np.minimum(np.trunc(np.abs(rise)), limit).astype(np.uint64), span)
+    steps = np.minimum(np.minimum(np.trunc(rise), limit).astype(np.uint64), span)
     first = start.view(np.uint64)
     raised: npt.NDArray[Any] = np.where(end > start, first + steps, first - steps)
     return raised.view(np.int64).astype(low.dtype)

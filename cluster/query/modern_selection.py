@@ -13,7 +13,6 @@ from cluster.query.aggregates import AGGREGATE_FUNCTIONS
 from cluster.query.aggregation import reversed_rows
 from cluster.query.backend import QueryBackend
 from cluster.query.binding import (
-    END_TIME,
     Binder,
     ItemKind,
     MatchedSeries,
@@ -47,7 +46,7 @@ from cluster.query.where import PlannedWhere, SeriesColumns, unknown_in_where
 from cluster.query.without_null import listed_text, null_filter, without_null
 from cluster.scan.filters import first_columns
 from cluster.schema.series import SeriesInfo
-from cluster.sql.statements.expressions import PathExpression
+from cluster.sql.statements.expressions import END_TIME, PathExpression
 from cluster.sql.statements.select import Alignment, Fill, Select, SelectItem, SortBy, SortKey
 from iotdb_engine.types import ColumnBatch, DataType
 
@@ -66,7 +65,7 @@ def is_modern(select: Select) -> bool:
 
 def _needs_rows(item: SelectItem) -> bool:
     return any(
-        is_row_aggregate(part) or (isinstance(part, PathExpression) and part.path == END_TIME)
+        is_row_aggregate(part) or (isinstance(part, PathExpression) and part.end_time)
         for part in parts_of(item.expression)
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cluster.query.align import joined
 from cluster.query.context import QueryContext
-from cluster.query.fill import FilledRows, fill_column, mode_of, reach_of
+from cluster.query.fill import FilledRows, fill_column, mode_among, reach_of
 from cluster.query.group_by import WindowSeries
 from cluster.query.result import held_batches, slice_batch
 from cluster.sql.statements.select import Fill
@@ -44,10 +44,13 @@ def filled_windows(
     Raises:
         ClusterError: QUERY_PROCESS_ERROR: too many cells.
     """
-    modes = [mode_of(fill, data_type) for data_type in types]
-    reaches = [reach_of(mode, context.precision) for mode in modes]
-    earlier = windows.before(max((reach.before or 0 for reach in reaches), default=0))
-    later = windows.after(max((reach.after or 0 for reach in reaches), default=0))
+    ways = [
+        None if mode is None or keep else (mode, reach_of(mode, context.precision, context.zone))
+        for mode, keep in zip((mode_among(fill, kind) for kind in types), unfilled, strict=True)
+    ]
+    reaches = [way[1] for way in ways if way is not None]
+    earlier = windows.before(max((reach.before_range() for reach in reaches), default=0))
+    later = windows.after(max((reach.after_range() for reach in reaches), default=0))
     head = _all_rows(read(earlier)) if earlier is not None else None
     body = _all_rows(read(windows))
     tail = _all_rows(read(later)) if later is not None else None
@@ -58,8 +61,8 @@ def filled_windows(
     rows = joined([part for part in (head, body, tail) if part is not None])
     around = FilledRows(rows.times, first, last)
     columns = tuple(
-        column if keep else fill_column(around, column, mode, reach)
-        for column, mode, reach, keep in zip(rows.columns, modes, reaches, unfilled, strict=True)
+        column if way is None else fill_column(around, column, *way)
+        for column, way in zip(rows.columns, ways, strict=True)
     )
     yield slice_batch(ColumnBatch(rows.times, columns), first, last + 1)
 

@@ -193,6 +193,9 @@ _SUCCESS = int(StatusCode.SUCCESS)
 _MULTIPLE = int(StatusCode.MULTIPLE_ERROR)
 _WRITE_ERROR = int(StatusCode.WRITE_PROCESS_ERROR)
 _NEED_REDIRECTION = 707
+_ALREADY_EXISTS = int(StatusCode.PATH_ALREADY_EXISTS)
+_V1_DATABASE_EXISTS = 501
+_V1_SERIES_EXISTS = 503
 _UNREACHABLE_HOSTS = ("", "0.0.0.0", "::")
 
 
@@ -229,7 +232,14 @@ def to_wire(
         subs = None
     if kind != _SUCCESS and not message:
         message = NAMES[kind]
-    wire = TSStatus(code=wire_code(kind, generation), message=message or None, subStatus=subs)
+    code = wire_code(kind, generation)
+    if kind == _ALREADY_EXISTS and generation is Generation.V1:
+        # one kind in 0.13, three afterwards
+        if message.endswith("already been set to storage group"):
+            code = _V1_DATABASE_EXISTS
+        elif message.startswith("Path ["):
+            code = _V1_SERIES_EXISTS
+    wire = TSStatus(code=code, message=message or None, subStatus=subs)
     if redirect is not None and redirect[0] not in _UNREACHABLE_HOSTS:
         wire.redirectNode = TEndPoint(ip=redirect[0], port=redirect[1])
     return wire

@@ -29,6 +29,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT_FETCH_ROWS = 10_000
 _SUCCESS = int(StatusCode.SUCCESS)
 
+_LAST_NEEDED = {
+    "TSCreateAlignedTimeseriesReq": 6,
+    "TSCreateMultiTimeseriesReq": 5,
+    "TSCreateTimeseriesReq": 5,
+    "TSDeleteDataReq": 3,
+    "TSExecuteBatchStatementReq": 2,
+    "TSExecuteStatementReq": 2,
+    "TSInsertRecordReq": 5,
+    "TSInsertRecordsOfOneDeviceReq": 5,
+    "TSInsertRecordsReq": 5,
+    "TSInsertStringRecordReq": 5,
+    "TSInsertStringRecordsOfOneDeviceReq": 5,
+    "TSInsertStringRecordsReq": 5,
+    "TSInsertTabletReq": 7,
+    "TSInsertTabletsReq": 7,
+    "TSLastDataQueryReq": 2,
+    "TSRawDataQueryReq": 2,
+    "TSSetTimeZoneReq": 2,
+}
+"""Number of a request's last field that is no option (client-protocol 3.3 to 3.5)."""
+
 
 class HandlerBase:
     """State and helpers; one object serves all connections."""
@@ -148,13 +169,9 @@ class HandlerBase:
         if single and len(statuses) == 1:
             return self.wire(statuses[0])
         generation = self.generation()
-        texts = [f"{status.code}: {status.message}" for status in statuses if not status.ok]
-        return to_wire(
-            StatusCode.MULTIPLE_ERROR,
-            "; ".join(texts),
-            generation,
-            sub=[to_wire(status.code, status.message, generation) for status in statuses],
-        )
+        sub = [to_wire(status.code, status.message, generation) for status in statuses]
+        texts = [f"{part.code}: {part.message}" for part in sub if part.code != _SUCCESS]
+        return to_wire(StatusCode.MULTIPLE_ERROR, "; ".join(texts), generation, sub=sub)
 
 
 def answers_status(method: F) -> F:
@@ -165,9 +182,32 @@ def answers_status(method: F) -> F:
         try:
             return method(self, *arguments)  # type: ignore[no-any-return]
         except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
-            return self.wire_error(error)
+            return self.wire_error(explained(error, arguments))
 
     return cast("F", guarded)
+
+
+def explained(error: Exception, arguments: Sequence[Any]) -> Exception:
+    """Return what tells a client that it left something out, if that is what an error comes from.
+
+    All fields are read as optional, so that a request without one gets a status and not the end of
+    its connection. `arguments` are those of the method: a request, or session id and parameters.
+    """
+    if not isinstance(error, (TypeError, AttributeError)) or not arguments:
+        return error
+    request = arguments[0]
+    name = type(request).__name__
+    if name in _LAST_NEEDED:
+        fields = (field for field in request.thrift_spec[2:] if field is not None)
+        needed = [field[2] for field in fields if field[0] <= _LAST_NEEDED[name]]
+        missing = [field for field in needed if getattr(request, field) is None]
+    else:
+        missing = [f"field {number}" for number, value in enumerate(arguments, 1) if value is None]
+    if not missing:
+        return error
+    return ClusterError(
+        StatusCode.ILLEGAL_PARAMETER, f"the request lacks what it can't be without: {missing}"
+    )
 
 
 def plain_paths(paths: Sequence[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from cluster.auth.privileges import Privilege
@@ -30,6 +31,9 @@ from cluster.sql.values import literal_of_text
 
 _I64 = struct.Struct(">q")
 
+_Made = InsertItem | Status | None
+"""What one element of a request came to: None has nothing to write, a Status says what is wrong."""
+
 
 class InsertMethods(HandlerBase):
     """Records, string records and tablets; the test… forms check the session only."""
@@ -43,8 +47,6 @@ class InsertMethods(HandlerBase):
         item = record_item(
             req.prefixPath, req.measurements, req.values, req.timestamp, aligned=bool(req.isAligned)
         )
-        if item is None:
-            return self.wire(OK)
         return self._write([item], single=True)
 
     @answers_status
@@ -57,16 +59,17 @@ class InsertMethods(HandlerBase):
         _check_lengths(req.prefixPaths, req.measurementsList, req.valuesList, req.timestamps)
         aligned = bool(req.isAligned)
         return self._write(
-            [
-                record_item(*row, aligned=aligned)
-                for row in zip(
+            _each(
+                record_item,
+                zip(
                     req.prefixPaths,
                     req.measurementsList,
                     req.valuesList,
                     req.timestamps,
                     strict=True,
-                )
-            ]
+                ),
+                aligned=aligned,
+            )
         )
 
     @answers_status
@@ -77,13 +80,9 @@ class InsertMethods(HandlerBase):
             lambda: _paths((req.prefixPath, names) for names in req.measurementsList),
         )
         _check_lengths(req.measurementsList, req.valuesList, req.timestamps)
-        aligned = bool(req.isAligned)
-        return self._write(
-            [
-                record_item(req.prefixPath, *row, aligned=aligned)
-                for row in zip(req.measurementsList, req.valuesList, req.timestamps, strict=True)
-            ]
-        )
+        make = partial(record_item, req.prefixPath)
+        rows = zip(req.measurementsList, req.valuesList, req.timestamps, strict=True)
+        return self._write(_each(make, rows, aligned=bool(req.isAligned)))
 
     @answers_status
     def insertTablet(self, req: TSInsertTabletReq) -> TSStatus:  # noqa: N802
@@ -128,9 +127,9 @@ class InsertMethods(HandlerBase):
         )
         aligned = bool(req.isAligned)
         return self._write(
-            [
-                _tablet(*tablet, aligned=aligned)
-                for tablet in zip(
+            _each(
+                _tablet,
+                zip(
                     req.prefixPaths,
                     req.measurementsList,
                     req.typesList,
@@ -138,8 +137,9 @@ class InsertMethods(HandlerBase):
                     req.timestampsList,
                     req.valuesList,
                     strict=True,
-                )
-            ]
+                ),
+                aligned=aligned,
+            )
         )
 
     @answers_status
@@ -218,24 +218,28 @@ class InsertMethods(HandlerBase):
 
     # ---- inside ----
 
-    def _write(self, items: Sequence[InsertItem | None], *, single: bool = False) -> TSStatus:
-        present = [item for item in items if item is not None]
+    def _write(self, items: Sequence[_Made], *, single: bool = False) -> TSStatus:
+        present = [item for item in items if isinstance(item, InsertItem)]
         written = iter(self.coordinator.inserter.insert(present, self.write_deadline()))
-        statuses = [OK if item is None else next(written) for item in items]
+        statuses = [
+            next(written) if isinstance(item, InsertItem) else OK if item is None else item
+            for item in items
+        ]
         answer = self.wire_all(statuses, single=single)
         if answer.code == StatusCode.SUCCESS:
             return self._with_hints(answer, items, single=single)
         return answer
 
-    def _with_hints(
-        self, success: TSStatus, items: Sequence[InsertItem | None], *, single: bool
-    ) -> TSStatus:
+    def _with_hints(self, success: TSStatus, items: Sequence[_Made], *, single: bool) -> TSStatus:
         """Add to a success where each item would better have been sent, for who reads that."""
         session = self.session()
         if not (single or session.follows_batch_hints):
             return success
         peer = current_connection().peer[0]
-        hints = [None if item is None else self.redirects.hint(item, peer) for item in items]
+        hints = [
+            self.redirects.hint(item, peer) if isinstance(item, InsertItem) else None
+            for item in items
+        ]
         if not any(hints):
             return success
         generation = session.generation
@@ -295,6 +299,19 @@ def _check_lengths(*lists: Sequence[Any] | None) -> None:
         )
 
 
+def _each(
+    make: Callable[..., InsertItem | None], rows: Iterable[Sequence[Any]], *, aligned: bool
+) -> list[_Made]:
+    """Make an item of each row; what can't be read has its status, and the others are written."""
+    made: list[_Made] = []
+    for row in rows:
+        try:
+            made.append(make(*row, aligned=aligned))
+        except ClusterError as error:
+            made.append(Status(error.status, error.message))
+    return made
+
+
 def record_item(
     device: str, measurements: Sequence[str], values: bytes, timestamp: int, *, aligned: bool
 ) -> InsertItem | None:
@@ -324,8 +341,10 @@ def _tablet(
     values: bytes,
     *,
     aligned: bool,
-) -> InsertItem:
+) -> InsertItem | None:
     _check_lengths(measurements, types)
+    if not size or not measurements:
+        return None
     known = tablet_types(types)
     body, nulls = tablet_to_fragment_parts(known, size, timestamps, values)
     return InsertItem(

@@ -151,9 +151,11 @@ class QuickInserts:
             return handler.wire_error(error)
 
 
-def _tablet(parts: TabletParts) -> InsertItem:
+def _tablet(parts: TabletParts) -> InsertItem | None:
     shape, size, times, view = parts
     types = shape.types
+    if not size or not types.physical:
+        return None  # nothing to write
     values: bytes | memoryview = view
     nulls = b""
     if not types.fixed or len(view) != size * types.row_width or len(times) != 8 * size:

@@ -70,6 +70,7 @@ class SchemaMethods(HandlerBase):
         """Create series of any devices; each on its own."""
         self.writing_session(Privilege.CREATE_TIMESERIES, req.paths)
         count = len(req.paths)
+        _check_lengths(count, req.dataTypes, req.encodings, req.compressors)
         statuses = []
         for number, path in enumerate(req.paths):
             try:
@@ -96,6 +97,7 @@ class SchemaMethods(HandlerBase):
             Privilege.CREATE_TIMESERIES, [f"{req.prefixPath}.{name}" for name in req.measurements]
         )
         count = len(req.measurements)
+        _check_lengths(count, req.dataTypes, req.encodings, req.compressors)
         specs = [
             SeriesSpec(
                 measurement=name,
@@ -148,6 +150,11 @@ class SchemaMethods(HandlerBase):
         attributes: Mapping[str, str] | None,
     ) -> Status:
         nodes = split_path(path)
+        if len(nodes) < 2:
+            raise ClusterError(
+                StatusCode.PATH_ILLEGAL,
+                f"{path} is not a legal path, because a series is below a device",
+            )
         spec = SeriesSpec(
             measurement=nodes[-1],
             data_type=data_type_of(data_type),
@@ -183,6 +190,14 @@ def data_type_of(number: int) -> DataType:
     if data_type is None:
         raise ClusterError(StatusCode.ILLEGAL_PARAMETER, f"unknown data type {number}")
     return data_type
+
+
+def _check_lengths(count: int, *lists: Sequence[Any]) -> None:
+    if any(len(items) != count for items in lists):
+        raise ClusterError(
+            StatusCode.ILLEGAL_PARAMETER,
+            f"{count} series, but {[len(items) for items in lists]} types, encodings, compressors",
+        )
 
 
 def _nth(items: Sequence[Any] | None, number: int, count: int) -> Any:  # noqa: ANN401

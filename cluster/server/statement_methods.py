@@ -40,7 +40,7 @@ from cluster.server.data_queries import (
     raw_data_query,
     text_of,
 )
-from cluster.server.handler_base import HandlerBase, answers_status
+from cluster.server.handler_base import HandlerBase, answers_status, explained
 from cluster.server.running_queries import QueryOwner
 from cluster.server.sessions import OpenQuery, Session
 from cluster.server.tracing import PARSED, PLANNED, Tracing
@@ -244,7 +244,8 @@ class StatementMethods(HandlerBase):
                 status=self.wire_all(statuses, single=single), queryId=query_id
             )
         except Exception as error:  # noqa: BLE001 - the request border
-            return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
+            status = self.wire_error(explained(error, [req]))
+            return TSExecuteStatementResp(status=status, queryId=query_id)
 
     def _structured(
         self,
@@ -260,7 +261,8 @@ class StatementMethods(HandlerBase):
             select = make()
             return self._open(req, select, session, query_id, text_of(select), v2=v2)
         except Exception as error:  # noqa: BLE001 - the request border
-            return TSExecuteStatementResp(status=self.wire_error(error), queryId=query_id)
+            status = self.wire_error(explained(error, [req]))
+            return TSExecuteStatementResp(status=status, queryId=query_id)
 
     def _open(
         self,

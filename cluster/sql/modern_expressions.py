@@ -13,6 +13,7 @@ from cluster.sql.expression_builder import ExpressionBuilder
 from cluster.sql.names import path_text
 from cluster.sql.nodes import Node, parts, subtrees, tokens_of
 from cluster.sql.statements.expressions import (
+    END_TIME,
     ConstantExpression,
     Expression,
     FunctionCall,
@@ -107,7 +108,8 @@ class ModernExpressionBuilder(ExpressionBuilder):
             case "time_operand":
                 return TimeExpression()
             case "select_path":
-                return PathExpression(path_text(tokens_of(node)))
+                path = path_text(tokens_of(node))
+                return PathExpression(path, end_time=path == END_TIME)
             case "date_expression":
                 literal = literal_of(node, self._context)
                 return ConstantExpression(literal, literal.text)

@@ -18,11 +18,21 @@ class Arithmetic(str, Enum):
     MODULO = "%"
 
 
+END_TIME = "__endTime"
+"""How 1.x calls the last time of a window in the select list."""
+
+
 @dataclass(frozen=True)
 class PathExpression:
-    """A path of the select list, relative to each FROM prefix; may hold wildcards."""
+    """A path of the select list, relative to each FROM prefix; may hold wildcards.
+
+    Attributes:
+        path: its text.
+        end_time: it is no path, but what 1.x calls the last time of a window.
+    """
 
     path: str
+    end_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -156,3 +156,6 @@ class Query:
         if self.fill is not None:
             return self.fill
         return dict(self.typed_fill).get(data_type, FillMode("previous"))
+
+    def window_fill_of(self, data_type: str) -> FillMode | None:
+        return self.fill if self.fill is not None else dict(self.typed_fill).get(data_type)

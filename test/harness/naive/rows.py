@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from harness.naive.columns import Column, columns_of, cut_columns, leaves, value_of
 from harness.naive.conditions import Passes, literal_value
 from harness.naive.data import NUMERIC, Answer, Cells, Data, RefusedError, Series
@@ -123,9 +125,9 @@ def _filled(
     windows: Windows,
     body: list[Window],
 ) -> list[Cells]:
-    modes = [query.fill_of(column.type) for column in columns]
-    reach_before = max((mode.before or 0 for mode in modes), default=0)
-    reach_after = max((mode.after or 0 for mode in modes), default=0)
+    modes = [query.window_fill_of(column.type) for column in columns]
+    reach_before = max((mode.before or 0 for mode in modes if mode is not None), default=0)
+    reach_after = max((mode.after or 0 for mode in modes if mode is not None), default=0)
     count = len(body)
     head = [
         window_of(windows, -number, windows.start)
@@ -145,7 +147,7 @@ def _filled(
         counts = isinstance(column.expression, tuple) and column.expression[0] == "count"
         for at in range(first, last + 1):
             value = values[at]
-            if value is None and not counts:
+            if value is None and not counts and mode is not None:
                 value = fill_cell(mode, column.type, times, values, at, last)
             done[at - first].append(value)
     return [[window.shown, *row] for window, row in zip(body, done, strict=True)]
@@ -165,7 +167,7 @@ def fill_cell(
         later = any(values[n] is not None for n in range(at + 1, last + 1))
         return values[before] if later else None
     after = next((n for n in range(at + 1, len(values)) if values[n] is not None), None)
-    if after is None or (mode.after is not None and abs(times[after] - times[at]) >= mode.after):
+    if after is None or (mode.after is not None and abs(times[after] - times[at]) > mode.after):
         return None
     return _on_line(
         data_type, times[at], (times[before], values[before]), (times[after], values[after])
@@ -175,13 +177,23 @@ def fill_cell(
 def _on_line(data_type: str, time: int, before: tuple[int, Any], after: tuple[int, Any]) -> Any:
     if data_type not in NUMERIC:
         return None
-    share = (time - before[0]) / (after[0] - before[0])
-    rise = share * (float(after[1]) - float(before[1]))
+    elapsed, total = float(time - before[0]), float(after[0] - before[0])
     if data_type in ("INT32", "INT64"):
-        return before[1] + math.trunc(rise)
+        span = after[1] - before[1]
+        steps = min(math.trunc(float(abs(span)) / total * elapsed), abs(span))
+        return before[1] + (steps if span > 0 else -steps)
+    low, high = before[1], after[1]
+    if data_type == "FLOAT":
+        with np.errstate(over="ignore", invalid="ignore"):
+            rise = float(np.float32(high) - np.float32(low)) / total * elapsed
+            line = float(np.float32(low) + np.float32(rise))
+    else:
+        rise = (high - low) / total * elapsed
+        line = low + rise
     if math.isinf(rise):
-        return before[1] * (1 - share) + after[1] * share
-    return before[1] + rise
+        share = elapsed / total
+        return low * (1 - share) + high * share
+    return line
 
 
 def fill_time(query: Query) -> int:

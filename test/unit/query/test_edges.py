@@ -204,7 +204,7 @@ def test_the_ends_of_the_distances_of_lines(database):
     for before, after, value in ((4, 6, 104.0), (3, 6, None), (4, 5, None)):
         assert database.execute(point.format(before, after))[1] == [[104, value]]
     windows = "SELECT sum(i) FROM root.sg.f GROUP BY ([100, 111), 1ms) FILL(LINEAR, {}ms, {}ms)"
-    for before, after, value in ((4, 7, 104.0), (3, 7, None), (4, 6, None)):
+    for before, after, value in ((4, 6, 104.0), (3, 6, None), (4, 5, None)):
         assert database.execute(windows.format(before, after))[1][4] == [104, value]
 
 
