@@ -22,17 +22,24 @@ class Closers:
         """Have this called before everything that was added earlier."""
         self._closers.append(close)
 
-    def close(self, threads: ThreadRegistry) -> None:
+    def close(self, threads: ThreadRegistry, *, after_failure: bool = False) -> None:
         """Call each once, the latest first, then wait for the threads of the node.
 
         An error of one is logged and keeps none of the others from being closed.
+
+        Args:
+            threads: of the node.
+            after_failure: it stops because it can't go on, so that errors are no surprise.
         """
         while self._closers:
             close = self._closers.pop()
             try:
                 close()
-            except Exception:
-                logger.exception("closing failed; going on with the rest")
+            except Exception as error:
+                if after_failure:
+                    logger.warning("not closed as it should be: %s", error)
+                else:
+                    logger.exception("closing failed; going on with the rest")
         left = threads.join_all(_THREADS_S)
         if left:
             logger.warning("threads that did not end: %s", ", ".join(left))

@@ -135,11 +135,13 @@ class ClusterMain:
         try:
             while not self._stopping.wait(_HOUSEKEEPING_S):
                 keeper.keep()
+            logger.info("stopping")
         finally:
             self.stop()
         if self._fail_stop.reason is not None:
             logger.critical("node stopped: %s", self._fail_stop.reason)
             return 1
+        logger.info("stopped")
         return 0
 
     def request_stop(self) -> None:
@@ -153,7 +155,7 @@ class ClusterMain:
     def stop(self) -> None:
         """Stop in reverse order of the steps; idempotent."""
         self._stopping.set()
-        self._closers.close(self.threads)
+        self._closers.close(self.threads, after_failure=self._fail_stop.reason is not None)
 
     # ---- steps ----
 
@@ -270,7 +272,9 @@ class ClusterMain:
                 cache_bytes=node.raft_log_cache_bytes,
                 prepare_ahead=True,
             ),
-            on_failure=lambda error: self.fail(META_GROUP_ID, error),
+            on_failure=lambda error: self._fail_stop.fail(
+                f"the Raft log in {node.data_dir / 'raft-log'}: {error}"
+            ),
         )
         self._closers.add(self.log.close)
         self._log_step(4, f"engine and Raft log open, {len(self.log.groups())} groups known")

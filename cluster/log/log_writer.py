@@ -521,7 +521,9 @@ class LogWriter:
         With sync="always" the file is cut to what is known durable: after a failed sync the page
         cache may show a restarted process bytes that the disk does not have.
         """
-        logger.critical("the Raft log in %s failed", self._directory, exc_info=error)
+        # of a disk the system has said what there is to say
+        trace = None if isinstance(error, OSError) else error
+        logger.critical("the Raft log in %s failed: %s", self._directory, error, exc_info=trace)
         self._failure = error
         if self._options.sync == "always":
             try:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from cluster.log.node_log import GroupLog
 from cluster.raft.types import Entry, EntryKind, LogIndex
+from iotdb_engine.errors import OutOfSpace
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,10 @@ class Applier:
         try:
             work()
         except Exception as error:
-            logger.exception("applying failed at index %d", self._machine.applied_index + 1)
+            # a full disk has been told by who met it, and is no fault of the code
+            trace = None if isinstance(error.__cause__, OutOfSpace) else error
+            index = self._machine.applied_index + 1
+            logger.error("applying failed at index %d: %s", index, error, exc_info=trace)
             self._stopped = True
             self._on_failure(error)
             return False

@@ -12,7 +12,7 @@ from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, make_entry
 
 
 @pytest.mark.parametrize("what", ["fail_sync", "fail_write"])
-def test_a_failed_write_is_final(open_log, tmp_path, what):
+def test_a_failed_write_is_final(open_log, tmp_path, what, caplog):
     disk = FaultyDisk()
     failures = []
     failed = threading.Event()
@@ -45,6 +45,9 @@ def test_a_failed_write_is_final(open_log, tmp_path, what):
     assert len(failures) == 1
     assert isinstance(failures[0], OSError)
     assert disk.sync_calls <= syncs + 1, "a failed sync is never tried again"
+    told = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert [record.exc_info for record in told] == [None], "a line, no traceback"
+    assert str(failures[0]) in told[0].getMessage()
     # the page cache may have had more than the disk: it is gone
     again = open_log()
     assert all_entries(again.group(1)) == durable
