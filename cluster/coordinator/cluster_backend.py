@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from cluster.coordinator.early_reads import EarlyRound, StaleReadError
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.plan_router import PlanRouter
 from cluster.coordinator.schema_cache import StorageGroupRef
@@ -90,7 +91,10 @@ class ClusterBackend:
         now: int,
         check: Callable[[SeriesInfo], None] | None = None,
         stored: bool = False,
+        early: bool = False,
     ) -> None:
+        self._early = early
+        self._unsettled: list[EarlyRound] = []
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
@@ -104,6 +108,20 @@ class ClusterBackend:
         """Return this node's meta state, made as new as the query needs."""
         self._sync()
         return self._storage_groups.meta_state()
+
+    def settle(self) -> None:
+        """Return when it is known that what was read is what had to be seen; any number of times.
+
+        From then on nothing is read early.
+
+        Raises:
+            StaleReadError: it is not: the query has to begin again, without reading early.
+        """
+        self._early = False
+        rounds, self._unsettled = self._unsettled, []
+        settled = [one.settle() for one in rounds]  # each of them, whatever became of the others
+        if not all(settled):
+            raise StaleReadError
 
     def storage_groups(self, pattern: PathPattern) -> list[str]:
         """Return the matching storage groups' paths, sorted."""
@@ -402,7 +420,9 @@ class ClusterBackend:
                 groups.add(self._router.schema_group(ref.path))
                 for group in self._router.data_groups(ref.path, *span):
                     groups.add(group.group_id)
-        self._access.confirm(groups, self._deadline, self._confirmed)
+        unsettled = self._access.confirm(groups, self._deadline, self._confirmed, early=self._early)
+        if unsettled is not None:
+            self._unsettled.append(unsettled)
 
     def _from_schema_groups(
         self,

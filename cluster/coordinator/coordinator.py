@@ -162,14 +162,15 @@ class Coordinator:
         check: Callable[[SeriesInfo], None] | None = None,
         *,
         stored: bool = False,
+        early: bool = False,
     ) -> ClusterBackend:
         """Return a view for one query that changes nothing, at the configured consistency level.
 
-        `stored`: see `ClusterBackend`.
+        `stored`, `early`: see `ClusterBackend`.
         """
         level = self._query_level
         access = self._access if level is Consistency.STRONG else self._access.at(level)
-        return self._view(access, deadline, check, stored=stored)
+        return self._view(access, deadline, check, stored=stored, early=early)
 
     @property
     def leads_meta(self) -> bool:
@@ -211,6 +212,7 @@ class Coordinator:
         check: Callable[[SeriesInfo], None] | None,
         *,
         stored: bool = False,
+        early: bool = False,
     ) -> ClusterBackend:
         return ClusterBackend(
             access=access,
@@ -220,4 +222,5 @@ class Coordinator:
             now=self.now(),
             check=check,
             stored=stored,
+            early=early,
         )

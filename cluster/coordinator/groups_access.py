@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from cluster.coordinator.early_reads import EarlyRound
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.own_replicas import OwnReplicas
 from cluster.coordinator.row_writer import Propose, RowWriter
@@ -236,11 +237,24 @@ class GroupsAccess:
         return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
 
     def confirm(
-        self, groups: Iterable[GroupId], deadline: Deadline, confirmed: set[GroupId]
-    ) -> None:
-        """Find out in one trip which of this node's replicas of groups may be read; see `read`."""
-        if self._level is Consistency.STRONG:
-            self._own.confirm(groups, deadline, confirmed)
+        self,
+        groups: Iterable[GroupId],
+        deadline: Deadline,
+        confirmed: set[GroupId],
+        *,
+        early: bool = False,
+    ) -> EarlyRound | None:
+        """Find out in one trip which of this node's replicas of groups may be read; see `read`.
+
+        Args:
+            groups: that are about to be read.
+            deadline: of the read.
+            confirmed: added to.
+            early: see `OwnReplicas.confirm`; and what this returns.
+        """
+        if self._level is not Consistency.STRONG:
+            return None
+        return self._own.confirm(groups, deadline, confirmed, early=early)
 
     def read_each(
         self, reads: Sequence[tuple[GroupId, Callable[[], T]]], confirmed: set[GroupId]

@@ -18,8 +18,10 @@ from cluster.member.meta_member import META_GROUP_ID
 from cluster.plan.codec import decode_result
 from cluster.plan.reads import AppliedIndexesRead, encode_read
 from cluster.raft.types import GroupId, NodeId
+from cluster.rpc.calls import CallCodec
 from cluster.rpc.client_pool import BegunCall, RpcError
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster import RaftService
 from cluster.rpc.gen.cluster.ttypes import ExecuteRequest
 
 logger = logging.getLogger(__name__)
@@ -41,25 +43,39 @@ class IndexRound:
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
 
-    def ask(self, leaders: Mapping[GroupId, NodeId], deadline: Deadline) -> dict[GroupId, int]:
-        """Return the indexes of the groups whose leader answered; of the others nothing.
+    def begin(
+        self, leaders: Mapping[GroupId, NodeId], deadline: Deadline
+    ) -> Callable[[], dict[GroupId, int]]:
+        """Send the questions; what this returns is to be called once, and waits for the answers.
 
         Args:
             leaders: who is believed to lead each group.
             deadline: of the read.
+
+        Returns:
+            What returns the indexes of the groups whose leader answered; of the others nothing.
         """
         soon = deadline.earlier(_LONGEST_S)
-        found: dict[GroupId, int] = {}
-        with ExitStack() as stack:
+        stack = ExitStack()
+        try:
             begun = [
                 (groups, call)
                 for node_id, groups in _by_node(leaders)
                 if not self._forwarder.is_mute(node_id)
                 and (call := self._begin(node_id, groups, soon, stack)) is not None
             ]
-            for groups, call in begun:  # every one is finished, whatever became of the others
-                found.update(_finished(groups, call))
-        return found
+        except BaseException:
+            stack.close()
+            raise
+
+        def finish() -> dict[GroupId, int]:
+            found: dict[GroupId, int] = {}
+            with stack:
+                for groups, call in begun:  # every one, whatever became of the others
+                    found.update(_finished(groups, call))
+            return found
+
+        return finish
 
     def _begin(
         self, node_id: NodeId, groups: Sequence[GroupId], deadline: Deadline, stack: ExitStack
@@ -72,14 +88,9 @@ class IndexRound:
             stack.enter_context(self._forwarder.watch.over(group_id, node_id, deadline))
             for group_id in groups
         ]
-        request = ExecuteRequest(
-            groupId=groups[-1],
-            plan=_question(tuple(groups)),
-            timeoutMs=max(1, deadline.remaining_ms()),
-        )
         try:
-            return self._forwarder.pool_of(groups[-1]).begin(
-                node_id, _METHOD, request, deadline=deadline, on_start=started
+            return self._forwarder.pool_of(groups[-1]).begin_message(
+                node_id, _METHOD, _question(tuple(groups)), deadline=deadline, on_start=started
             )
         except (RpcError, ClusterError) as error:
             logger.debug("node %d: read indexes: %s", node_id, error)
@@ -88,12 +99,36 @@ class IndexRound:
 
 @lru_cache(maxsize=256)
 def _question(groups: tuple[GroupId, ...]) -> bytes:
-    return encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups)))
+    """Return the whole call; always the same bytes for the same groups, so that it is known."""
+    request = ExecuteRequest(
+        groupId=groups[-1],
+        plan=encode_read(AppliedIndexesRead(tuple(int(group_id) for group_id in groups))),
+        timeoutMs=int(_LONGEST_S * 1000),
+    )
+    return b"".join(_codec().request(_METHOD, 0, request))
 
 
 @lru_cache(maxsize=256)
-def _indexes(answer: bytes) -> tuple[int | None, ...]:
-    return tuple(decode_result(answer))
+def _indexes(message: bytes) -> tuple[int | None, ...] | None:
+    """Return what an answer says; None: that the node can't tell.
+
+    Raises:
+        ValueError: it is no answer.
+    """
+    try:
+        _, response = _codec().read_answer(message)
+        if isinstance(response, Exception):
+            raise response
+        if response.status != StatusCode.SUCCESS:
+            logger.debug("read indexes: %s", response.message)
+            return None
+        return tuple(decode_result(response.result or b""))
+    except Exception as error:
+        raise ValueError(f"no answer: {error}") from error
+
+
+def _codec() -> CallCodec:
+    return CallCodec(RaftService, (_METHOD,))  # rarely needed, and not for several threads
 
 
 def _by_node(leaders: Mapping[GroupId, NodeId]) -> Iterable[tuple[NodeId, list[GroupId]]]:
@@ -110,12 +145,10 @@ def _by_node(leaders: Mapping[GroupId, NodeId]) -> Iterable[tuple[NodeId, list[G
 
 def _finished(groups: Sequence[GroupId], call: BegunCall) -> dict[GroupId, int]:
     try:
-        response = call.finish()
-        if response.status != StatusCode.SUCCESS:
-            logger.debug("read indexes: %s", response.message)
+        indexes = _indexes(call.finish())
+        if indexes is None or len(indexes) != len(groups):
             return {}
-        indexes = _indexes(response.result or b"")
-    except (RpcError, ClusterError) as error:
+    except (RpcError, ClusterError, ValueError) as error:
         logger.debug("read indexes: %s", error)
         return {}
     return {

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from cluster.coordinator.early_reads import EarlyRound
 from cluster.coordinator.errand import Found
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.index_round import IndexRound
@@ -29,6 +30,8 @@ _CATCH_UP_S = 0.02
 """Longest wait for a follower on this node before the leader is asked."""
 _LAG_S = 1.0
 """How long a follower that was not there by then is left alone."""
+_BEHIND_S = 1.0
+"""How long a group in which something was under way is not read early: it would be for nothing."""
 
 
 class OwnReplicas:
@@ -51,14 +54,30 @@ class OwnReplicas:
         self._round = IndexRound(forwarder)
         self._lagging: dict[GroupId, float] = {}
         """Until when this node's replica of a group is not asked."""
+        self._behind: dict[GroupId, float] = {}
+        """Until when it is not read before its leader has answered."""
 
     def confirm(
-        self, groups: Iterable[GroupId], deadline: Deadline, confirmed: set[GroupId]
-    ) -> None:
+        self,
+        groups: Iterable[GroupId],
+        deadline: Deadline,
+        confirmed: set[GroupId],
+        *,
+        early: bool = False,
+    ) -> EarlyRound | None:
         """Add those of some groups whose replica here may be read from now on, in one trip.
 
         The others are no worse for it: each is looked after when it is read. Those that this node
         leads are left to that, too.
+
+        Args:
+            groups: that are about to be read.
+            deadline: of the read.
+            confirmed: added to.
+            early: where the replicas are likely to have everything, add them at once.
+
+        Returns:
+            What is to be settled before anything may be told; None: nothing is.
         """
         leaders: dict[GroupId, NodeId] = {}
         members: dict[GroupId, RaftMember] = {}
@@ -70,10 +89,18 @@ class OwnReplicas:
             if leader and not self._lags(group_id):
                 leaders[group_id], members[group_id] = leader, member
         if not leaders:
-            return
-        for group_id, index in self._round.ask(leaders, deadline).items():
+            return None
+        applied = {group_id: int(member.applied_index) for group_id, member in members.items()}
+        finish = self._round.begin(leaders, deadline)
+        if early and not self._are_behind(leaders):
+            confirmed.update(leaders)
+            return EarlyRound(applied, finish, self._note_behind)
+        for group_id, index in finish().items():
+            if index > applied[group_id]:
+                self._note_behind(group_id)
             if self._has(members[group_id], index, deadline):
                 confirmed.add(group_id)
+        return None
 
     def read(
         self,
@@ -106,6 +133,13 @@ class OwnReplicas:
             return True
         member = self._forwarder.member_here(group_id)
         return member is not None and member.is_leader
+
+    def _are_behind(self, groups: Iterable[GroupId]) -> bool:
+        now = time.monotonic()
+        return any(now < self._behind.get(group_id, 0) for group_id in groups)
+
+    def _note_behind(self, group_id: GroupId) -> None:
+        self._behind[group_id] = time.monotonic() + _BEHIND_S
 
     def _lags(self, group_id: GroupId) -> bool:
         return time.monotonic() < self._lagging.get(group_id, 0)

@@ -396,6 +396,15 @@ class RaftMember:
         """
         self._barrier.wait(deadline, level)
 
+    def readable_index(self) -> LogIndex | None:
+        """Return what must be applied to read what a strong read that begins now must see.
+
+        Returns:
+            None where only `read_barrier` can tell: it may have to wait.
+        """
+        with self._lock:
+            return None if self._stopped else self._core.readable_index(self._ticks.late())
+
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""
         self._barrier.await_applied(index, deadline)

@@ -29,6 +29,7 @@ class ResultSet:
         kind: operation type text for the client, "QUERY" or "SHOW".
         column_streams: of an answer that is not aligned: for each distinct column its points, one
             column without nulls; `batches` is empty then.
+        settle: to be called before any of it is told to anybody; None: it may be told.
     """
 
     columns: list[str]
@@ -38,6 +39,7 @@ class ResultSet:
     ignore_time: bool = False
     kind: str = "QUERY"
     column_streams: list[Iterator[ColumnBatch]] | None = None
+    settle: Callable[[], None] | None = None
 
     def close(self) -> None:
         """Stop computing; idempotent. `batches` yields nothing more."""

@@ -105,7 +105,10 @@ class RpcChannel:
 
     def send(self, method: str, *args: Any, deadline: Deadline) -> None:  # noqa: ANN401
         """The first half of `call`; `receive` must follow, unless it raises."""
-        parts = self._encode(method, args)
+        self.send_message(method, self._encode(method, args), deadline)
+
+    def send_message(self, method: str, parts: list[Buffer], deadline: Deadline) -> None:
+        """Do what `send` does with a call that is encoded already."""
         self._begin_call(method)
         try:
             self._send(method, parts, deadline)
@@ -117,6 +120,16 @@ class RpcChannel:
         """The second half of `call`: wait for the answer."""
         try:
             return self._receive(method, deadline)
+        finally:
+            self._end_call()
+
+    def receive_message(self, method: str, deadline: Deadline) -> bytes:
+        """Do what `receive` does, without decoding: the answer is the caller's to check."""
+        try:
+            return self._receive_payload(deadline)
+        except Exception as error:
+            self._drop()
+            raise self._error(method, error, not_sent=False) from error
         finally:
             self._end_call()
 
@@ -232,9 +245,7 @@ class RpcChannel:
 
     def _receive(self, method: str, deadline: Deadline) -> Any:  # noqa: ANN401
         try:
-            payload = self._reader.read(deadline) if self._reader is not None else None
-            if payload is None:
-                raise FrameError("the connection was closed before the answer came")
+            payload = self._receive_payload(deadline)
             self._replies.load(payload, self._limits.max_string, self._limits.max_container)
             return getattr(self._client, f"recv_{method}")()
         except TApplicationException as error:
@@ -243,6 +254,12 @@ class RpcChannel:
         except Exception as error:  # bytes that cannot be decoded are a transport problem, too
             self._drop()
             raise self._error(method, error, not_sent=False) from error
+
+    def _receive_payload(self, deadline: Deadline) -> bytes:
+        payload = self._reader.read(deadline) if self._reader is not None else None
+        if payload is None:
+            raise FrameError("the connection was closed before the answer came")
+        return payload
 
     def _connected(self, method: str, deadline: Deadline) -> socket.socket:
         sock = self._sock
@@ -390,6 +407,43 @@ class ClientPool:
         on_start: Callable[[Callable[[], None]], None] | None = None,
     ) -> BegunCall:
         """The first half of `call`: send the request. `finish` of what this returns must follow."""
+        return self._begin(
+            node_id,
+            method,
+            lambda channel: channel.send(method, *args, deadline=deadline),
+            lambda channel: channel.receive(method, deadline),
+            deadline,
+            on_start,
+        )
+
+    def begin_message(
+        self,
+        node_id: NodeId,
+        method: str,
+        message: bytes,
+        *,
+        deadline: Deadline,
+        on_start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> BegunCall:
+        """Do what `begin` does with a call that is encoded already; the answer comes as it is."""
+        return self._begin(
+            node_id,
+            method,
+            lambda channel: channel.send_message(method, [message], deadline),
+            lambda channel: channel.receive_message(method, deadline),
+            deadline,
+            on_start,
+        )
+
+    def _begin(
+        self,
+        node_id: NodeId,
+        method: str,
+        send: Callable[[RpcChannel], None],
+        receive: Callable[[RpcChannel], Any],
+        deadline: Deadline,
+        on_start: Callable[[Callable[[], None]], None] | None,
+    ) -> BegunCall:
         if deadline.remaining_s() <= 0:
             raise RpcError(f"{method}: the deadline has passed", definitely_not_sent=True)
         channel = self._take(node_id)
@@ -397,7 +451,7 @@ class ClientPool:
         try:
             if on_start is not None:
                 on_start(guard.cut)
-            channel.send(method, *args, deadline=deadline)
+            send(channel)
         except BaseException:
             self._give_back(node_id, channel, reusable=False)
             raise
@@ -405,7 +459,7 @@ class ClientPool:
         def finish() -> Any:  # noqa: ANN401
             reusable = False
             try:
-                result = channel.receive(method, deadline)
+                result = receive(channel)
                 reusable = guard.end()
                 return result
             finally:

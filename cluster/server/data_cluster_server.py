@@ -6,8 +6,10 @@ from cluster.member.address_book import AddressBook
 from cluster.member.data_groups import DataGroups
 from cluster.member.node_watch import NodeWatch
 from cluster.member.raft_member import RaftMember
+from cluster.raft.types import GroupId
 from cluster.rpc.gen.cluster import DataGroupService
 from cluster.rpc.server import LoopShare, ServerLimits, ThriftServer
+from cluster.server.quick_indexes import QuickIndexes
 from cluster.server.raft_handler import RaftHandler, Relay
 from cluster.threads import ThreadRegistry
 
@@ -39,6 +41,12 @@ class DataClusterServer:
         )
         handler.relay = relay
         handler.beside = meta_member
+
+        def find_member(group_id: GroupId) -> RaftMember | None:
+            if meta_member is not None and group_id == meta_member.group_id:
+                return meta_member
+            return groups.get(group_id)
+
         self._server = ThriftServer(
             "data",
             DataGroupService.Processor(handler),
@@ -46,6 +54,7 @@ class DataClusterServer:
             port,
             threads,
             limits,
+            quick=QuickIndexes(find_member).answer,
             share=share,
         )
 

@@ -25,6 +25,7 @@ from cluster.rpc.gen.cluster.ttypes import (
     VerifyAnswer,
 )
 from cluster.rpc.server import ServerLimits, ThriftServer
+from cluster.server.quick_indexes import QuickIndexes
 from cluster.server.raft_handler import RaftHandler
 from cluster.threads import ThreadRegistry
 from iotdb_engine.errors import EngineError
@@ -50,7 +51,7 @@ class MetaHandler(RaftHandler):
         verify: Callable[[], Report],
     ) -> None:
         super().__init__(
-            find_member=self._find,
+            find_member=self.find_member,
             address_book=address_book,
             answer_timeout_s=answer_timeout_s,
         )
@@ -60,7 +61,8 @@ class MetaHandler(RaftHandler):
         self._verifying = threading.Lock()
         self.member: MetaMember | None = None
 
-    def _find(self, group_id: GroupId) -> RaftMember | None:
+    def find_member(self, group_id: GroupId) -> RaftMember | None:
+        """Return the meta group's member, of that group."""
         return self.member if group_id == META_GROUP_ID else None
 
     def heartbeat_extra(self, member: RaftMember, wire: Any) -> int | None:  # noqa: ANN401
@@ -161,7 +163,13 @@ class MetaClusterServer:
     ) -> None:
         self.handler = handler
         self._server = ThriftServer(
-            "meta", MetaGroupService.Processor(handler), host, port, threads, limit
+            "meta",
+            MetaGroupService.Processor(handler),
+            host,
+            port,
+            threads,
+            limit,
+            quick=QuickIndexes(handler.find_member).answer,
         )
 
     def start(self) -> int:

@@ -68,9 +68,13 @@ class OpenQuery:
 
     def close(self) -> None:
         """Free what the query holds; for its own connection."""
+        self.free()
+        self._ended(self.query_id)
+
+    def free(self) -> None:
+        """Do so with a query that is going to be run again."""
         with self._in_use:
             self._free()
-        self._ended(self.query_id)
 
     def _release_if_idle(self) -> None:
         """Free what a killed query holds, unless it is just being computed: then that ends."""

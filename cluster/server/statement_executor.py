@@ -115,6 +115,8 @@ class StatementExecutor:
         session: Session,
         deadline: Deadline,
         cancelled: Cancelled | None = None,
+        *,
+        early: bool = False,
     ) -> ResultSet:
         """Run a query; its rows are computed as they are fetched, until the deadline.
 
@@ -123,22 +125,32 @@ class StatementExecutor:
             session: whose it is.
             deadline: after it the query fails.
             cancelled: set to make it fail at its next batch.
+            early: it may read before it is known that it reads what it must see: `settle` of the
+                result is then to be called before anything is told, errors included.
 
         Raises:
             ClusterError: also where the user may not read something.
+            StaleReadError: it was read too early.
         """
         self.authorizer.check_statement(session.user, statement, deadline)
         if isinstance(statement, Select) and statement.into is not None:
             return self._select_into_rows(statement, session, deadline, cancelled)
-        return execute_query(
-            statement,
-            self._coordinator.query_backend(
-                deadline,
-                self.authorizer.reader(session.user, deadline),
-                stored=session.columnar,
-            ),
-            self._query_context(session, deadline, cancelled),
+        backend = self._coordinator.query_backend(
+            deadline,
+            self.authorizer.reader(session.user, deadline),
+            stored=session.columnar,
+            early=early,
         )
+        context = self._query_context(session, deadline, cancelled)
+        if not early:
+            return execute_query(statement, backend, context)
+        try:
+            result = execute_query(statement, backend, context)
+        except BaseException:
+            backend.settle()  # or it tells of what was not there yet
+            raise
+        result.settle = backend.settle
+        return result
 
     def _query_context(
         self, session: Session, deadline: Deadline, cancelled: Cancelled | None

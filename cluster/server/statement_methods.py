@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from cluster.coordinator.early_reads import StaleReadError
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
 from cluster.rpc.columnar import encode_block
@@ -41,7 +42,7 @@ from cluster.server.data_queries import (
     text_of,
 )
 from cluster.server.handler_base import HandlerBase, answers_status, explained
-from cluster.server.running_queries import QueryOwner
+from cluster.server.running_queries import QueryOwner, QueryTicket
 from cluster.server.sessions import OpenQuery, Session
 from cluster.server.tracing import PARSED, PLANNED, Tracing
 from cluster.sql.statements.families import Statement, is_query
@@ -284,24 +285,57 @@ class StatementMethods(HandlerBase):
             QueryOwner(session.session_id, session.user),
         )
         try:
-            with ticket.explained():
-                result = self.executor.query(statement, session, ticket.deadline, ticket.cancelled)
-            columnar = session.columnar and not v2
-            query = OpenQuery(req.statementId or 0, result, ticket, running.end, columnar=columnar)
+            try:
+                query, response, more = self._begin(req, statement, session, ticket, v2=v2)
+            except StaleReadError:
+                query, response, more = self._begin(
+                    req, statement, session, ticket, v2=v2, early=False
+                )
         except BaseException:
             running.end(query_id)
-            raise
-        try:
-            with query.in_use():
-                response, more = self._first_page(req, query, v2=v2)
-        except BaseException:
-            query.close()
             raise
         if more:
             session.open_query(query)
         else:
             query.close()
         return response
+
+    def _begin(
+        self,
+        req: TSExecuteStatementReq | _DataQueryReq,
+        statement: Statement,
+        session: Session,
+        ticket: QueryTicket,
+        *,
+        v2: bool,
+        early: bool = True,
+    ) -> tuple[OpenQuery, TSExecuteStatementResp, bool]:
+        """Return a query, the answer with its first page, and whether more follows.
+
+        Raises:
+            StaleReadError: it was `early`, and that does not do.
+        """
+        with ticket.explained():
+            result = self.executor.query(
+                statement, session, ticket.deadline, ticket.cancelled, early=early
+            )
+        columnar = session.columnar and not v2
+        ended = self.executor.running.end
+        query = OpenQuery(req.statementId or 0, result, ticket, ended, columnar=columnar)
+        try:
+            with query.in_use():
+                try:
+                    response, more = self._first_page(req, query, v2=v2)
+                finally:
+                    if result.settle is not None:
+                        result.settle()
+        except StaleReadError:
+            query.free()
+            raise
+        except BaseException:
+            query.close()
+            raise
+        return query, response, more
 
     def _first_page(
         self, req: TSExecuteStatementReq | _DataQueryReq, query: OpenQuery, *, v2: bool

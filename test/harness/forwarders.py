@@ -11,8 +11,10 @@ from cluster.coordinator.reach import Reach
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import CreateSeriesPlan
 from cluster.raft.types import NodeId
+from cluster.rpc.calls import CallCodec
 from cluster.rpc.client_pool import BegunCall, RpcError
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.gen.cluster import RaftService
 from cluster.schema.series import SeriesSpec
 from harness.group_cluster import GROUP, GroupCluster
 from iotdb_engine import DataType
@@ -47,6 +49,19 @@ class FakePool:
 
     def begin(self, *args: Any, **options: Any) -> BegunCall:
         return BegunCall(lambda: self.call(*args, **options))
+
+    def begin_message(
+        self, node_id: NodeId, method: str, message: bytes, **options: Any
+    ) -> BegunCall:
+        """With the answer that a server makes of the bytes."""
+
+        def finish() -> bytes:
+            codec = CallCodec(RaftService, (method,))
+            _, number, request = codec.read_request(message)
+            answer = self.call(node_id, method, request, **options)
+            return b"".join(codec.answer(method, number, answer))
+
+        return BegunCall(finish)
 
 
 def forwarder(

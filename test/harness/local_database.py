@@ -108,7 +108,9 @@ class LocalAccess(GroupsAccess):
         assert read is not None
         return local(SimpleNamespace(machine=self._machine(group_id)))
 
-    def confirm(self, groups: Any, deadline: Deadline, confirmed: set[GroupId]) -> None:
+    def confirm(
+        self, groups: Any, deadline: Deadline, confirmed: set[GroupId], *, early: bool = False
+    ) -> None:
         """Everything is here."""
 
     def read_each(self, reads: Any, confirmed: set[GroupId]) -> list[Any]:

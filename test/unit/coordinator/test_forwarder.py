@@ -441,9 +441,10 @@ def test_one_node_is_asked_for_all_that_it_leads_in_one_request(tmp_path: Path) 
             (sent.append(request) if method == "executeRead" else None) or request
         )
         unknown = GroupId(99)
-        found = IndexRound(forwarder(group, other)).ask(
+        finish = IndexRound(forwarder(group, other)).begin(
             dict.fromkeys((unknown, GROUP, META_GROUP_ID), leader.node_id),
             Deadline.after(10.0),
         )
+        found = finish()
         assert found == {GROUP: leader.member.applied_index, META_GROUP_ID: 41}
         assert len(sent) == 1

@@ -1,0 +1,119 @@
+"""A query that read too early begins again, and nothing of what it read is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cluster.coordinator.early_reads import EarlyRound
+from cluster.raft.types import GroupId
+from cluster.sql.parser import warm_up
+from harness.local_server import LocalServer
+from harness.wire import StatusError, WireClient
+
+GROUP = GroupId(5)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    warm_up()
+    with LocalServer() as started:
+        with started.client() as client:
+            client.execute("insert into root.sg.d(time, s) values (1, 10), (2, 20), (3, 30)")
+        yield started
+
+
+@pytest.fixture
+def client(server: LocalServer) -> Iterator[WireClient]:
+    with server.client() as opened:
+        yield opened
+
+
+class Rounds:
+    """Stands for the leaders: each early question is answered by what `answers` says."""
+
+    def __init__(self, server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[bool] = []
+        self.behind: list[GroupId] = []
+        self.finish: Callable[[], dict[GroupId, int]] = lambda: {GROUP: 7}
+        monkeypatch.setattr(type(server.database.coordinator.router), "is_one_group", False)
+        monkeypatch.setattr(server.database.access, "confirm", self._confirm)
+
+    def _confirm(
+        self, groups: Any, deadline: Any, confirmed: Any, *, early: bool = False
+    ) -> EarlyRound | None:
+        self.asked.append(early)
+        return EarlyRound({GROUP: 7}, lambda: self.finish(), self.behind.append) if early else None
+
+
+@pytest.fixture
+def rounds(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Rounds:
+    return Rounds(server, monkeypatch)
+
+
+STATEMENTS = [
+    "select s from root.sg.d",
+    "select last s from root.sg.d",
+    "select count(s) from root.sg.d",
+    "select s from root.sg.d where s > 15 order by time desc",
+]
+
+
+@pytest.mark.parametrize("sql", STATEMENTS)
+@pytest.mark.parametrize("found", [{GROUP: 7}, {GROUP: 8}, {}])
+def test_the_answer_is_the_same(
+    server: LocalServer, client: WireClient, rounds: Rounds, sql: str, found: dict[GroupId, int]
+) -> None:
+    rounds.finish = lambda: found
+    rows = list(client.query(sql))
+    assert rows
+    stale = found != {GROUP: 7}
+    assert rounds.asked == ([True, False] if stale else [True])
+    assert rounds.behind == ([GROUP] if stale else [])
+    assert not server.handler.executor.running.running()
+
+
+def test_an_error_that_comes_of_reading_too_early_is_not_told(
+    server: LocalServer, client: WireClient, rounds: Rounds
+) -> None:
+    """The series is created while the leader is asked: the query has to see it."""
+
+    def created() -> dict[GroupId, int]:
+        with server.client() as other:
+            other.execute("insert into root.sg.late(time, s) values (1, 'x')")
+        return {GROUP: 8}
+
+    rounds.finish = created
+    sql = "select avg(s) from root.sg.late"
+    with pytest.raises(StatusError, match="only support numeric"):
+        list(client.query(sql))
+    assert rounds.asked == [True, False]
+
+
+def test_a_true_error_is_told_once_the_leaders_have_answered(
+    server: LocalServer, client: WireClient, rounds: Rounds
+) -> None:
+    client.execute("insert into root.sg.d(time, t) values (1, 'x')")
+    with pytest.raises(StatusError, match="only support numeric"):
+        list(client.query("select avg(t) from root.sg.d"))
+    assert rounds.asked == [True]
+    assert not server.handler.executor.running.running()
+
+
+def test_a_query_that_begins_again_is_still_listed(
+    server: LocalServer, client: WireClient, rounds: Rounds
+) -> None:
+    """So that it can be killed."""
+    listed: list[int] = []
+    real = rounds._confirm
+
+    def confirm(*arguments: Any, early: bool = False) -> EarlyRound | None:
+        listed.append(len(server.handler.executor.running.running()))
+        return real(*arguments, early=early)
+
+    server.database.access.confirm = confirm  # type: ignore[method-assign,assignment]
+    rounds.finish = dict
+    assert list(client.query("select s from root.sg.d"))
+    assert listed == [1, 1]
