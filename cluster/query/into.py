@@ -68,7 +68,7 @@ def _check_clauses(select: Select) -> None:
             raise _refused(f"{clause} clauses are not supported.")
     aggregated = any(kind_of(item) is ItemKind.AGGREGATE for item in select.items)
     if aggregated and not select.in_windows:
-        raise _refused("aggregation queries without a group by time clause are not supported.")
+        raise _refused("aggregation queries are not supported.")
 
 
 def _resolved(target: str, prefix: Sequence[str], levels: Sequence[int]) -> str:

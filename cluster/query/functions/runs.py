@@ -12,6 +12,7 @@ from cluster.query.functions.function import (
     Bind,
     BoundFunction,
     DelayedFunction,
+    FunctionError,
     Points,
     Times,
     Values,
@@ -69,8 +70,13 @@ class _Runs:
 def _runs(*, of_zeros: bool, counted: bool) -> Bind:
     def bind(types: Sequence[DataType], attributes: Attributes) -> BoundFunction:
         single_argument(types, (*NUMERIC, DataType.BOOLEAN))
-        least = integer(attributes, "min", 1 if counted else 0)
+        lowest = 1 if counted else 0
+        least = integer(attributes, "min", lowest)
         most = integer(attributes, "max", T_MAX)
+        if most < least:
+            raise FunctionError("max can not be smaller than min.")
+        if least < lowest:
+            raise FunctionError(f"min can not be smaller than {lowest}.")
         return DelayedFunction(
             DataType.INT64,
             lambda: _Runs(of_zeros=of_zeros, counted=counted, least=least, most=most),
