@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 _FOLDER = ROOT / "test" / "cases" / "sql"
 _QUICK = {
-    *("auth", "continuous", "delete", "insert", "registry", "select_align", "select_into"),
-    *("select_last", "select_levels", "select_raw", "templates", "timeseries", "v1_select"),
-    "worked_examples",
+    *("auth", "continuous", "delete", "encodings", "insert", "registry", "select_align"),
+    *("select_into", "select_last", "select_levels", "select_raw", "templates", "timeseries"),
+    *("v1_select", "worked_examples"),
 }
 """What differs most between one process and several: everything that writes or asks many groups."""
 
