@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from iotdb_client.cli.csv_cells import EMPTY_TEXT, quoted_empties
 from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, parse_type
 from iotdb_client.cli.transfer import Place
 from iotdb_client.errors import DataError, Error
@@ -120,7 +121,7 @@ class CsvImport:
         times: list[int] = []
         rows: list[list[Any]] = []
         skip = place.rows()
-        with self._reader() as (reader, position):
+        with self._reader() as reader:
             next(reader)
             for cells in reader:
                 if not cells:
@@ -129,16 +130,16 @@ class CsvImport:
                     skip -= 1
                     self.skipped += 1
                     continue
-                time, values = self._row(cells, reader.line_num, header, time_position, targets)
+                time, values = self._row(reader, cells, header, time_position, targets)
                 times.append(time)
                 rows.append(values)
                 if len(times) == self._options.batch_rows:
                     self._write(session, targets, times, rows)
                     times, rows = [], []
                     place.note(self.skipped + self.rows)
-                    progress(position(), self.rows)
+                    progress(reader.position(), self.rows)
             self._write(session, targets, times, rows)
-            progress(position(), self.rows)
+            progress(reader.position(), self.rows)
         place.done()
         kinds = {item.name: item.kind for item in targets}
         return Imported(self.rows, self.points, kinds, self._repeated())
@@ -150,7 +151,7 @@ class CsvImport:
     # ---- the header ----
 
     def _header(self) -> list[str]:
-        with self._reader() as (reader, _):
+        with self._reader() as reader:
             header = next(reader, None)
         if not header or not any(header):
             raise ImportProblem("line 1: there is no header with the names of the columns")
@@ -203,25 +204,29 @@ class CsvImport:
             except ValueError as error:
                 raise ImportProblem(str(error)) from error
         guesses = [ColumnGuess() for _ in positions]
-        with self._reader() as (reader, _):
+        empty_texts: set[int] = set()
+        with self._reader() as reader:
             next(reader)
-            for rows in _blocks(reader, _GUESS_ROWS):
+            for rows in _blocks(reader, _GUESS_ROWS, empty_texts):
                 for number, guess in zip(positions, guesses, strict=True):
                     guess.add([row[number].strip() for row in rows if number < len(row)])
+        for number, guess in zip(positions, guesses, strict=True):
+            if number in empty_texts:
+                guess.add_empty_text()
         return [guess.kind for guess in guesses]
 
     # ---- rows ----
 
     def _row(
         self,
+        reader: _Records,
         cells: list[str],
-        line: int,
         header: list[str],
         time_position: int,
         targets: list[_Target],
     ) -> tuple[int, list[Any]]:
         if len(cells) != len(header):
-            raise ImportProblem(f"line {line}: {len(cells)} cells, {len(header)} columns")
+            raise ImportProblem(f"line {reader.line}: {len(cells)} cells, {len(header)} columns")
         position = time_position
         try:
             time = self._parse_time(cells[position].strip())
@@ -231,9 +236,14 @@ class CsvImport:
                 cell = cells[position]
                 if target.kind is not DataType.TEXT:
                     cell = cell.strip()
+                elif not cell and position in reader.empty_texts():
+                    values.append("")
+                    continue
                 values.append(target.parse(cell) if cell else None)
         except ValueError as error:
-            raise ImportProblem(f"line {line}, column {header[position]}: {error}") from error
+            raise ImportProblem(
+                f"line {reader.line}, column {header[position]}: {error}"
+            ) from error
         return time, values
 
     def _write(
@@ -269,12 +279,11 @@ class CsvImport:
         self.points += sum(cell is not None for column in columns for cell in column)
 
     @contextmanager
-    def _reader(self) -> Iterator[tuple[Any, Callable[[], int]]]:
-        """Yield a CSV reader, and a function that tells how many bytes have been read."""
+    def _reader(self) -> Iterator[_Records]:
         try:
             with self._path.open("rb") as raw:
                 text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-                yield csv.reader(text, delimiter=self._options.delimiter, strict=True), raw.tell
+                yield _Records(text, raw.tell, self._options.delimiter)
         except csv.Error as error:
             raise ImportProblem(f"after row {self.rows}: {error}") from error
         except UnicodeDecodeError as error:
@@ -283,10 +292,54 @@ class CsvImport:
             raise ImportProblem(f"{self._path}: {error.strerror}") from error
 
 
-def _blocks(reader: Iterator[list[str]], size: int) -> Iterator[list[list[str]]]:
+class _Records:
+    """The records of a file, each as its cells.
+
+    Args:
+        lines: of the file.
+        position: returns how many bytes have been read.
+        delimiter: between cells.
+    """
+
+    def __init__(self, lines: Iterable[str], position: Callable[[], int], delimiter: str) -> None:
+        self.position = position
+        self._delimiter = delimiter
+        self._lines = iter(lines)
+        self._record: list[str] = []
+        self._reader = csv.reader(self._read(), delimiter=delimiter, strict=True)
+
+    def _read(self) -> Iterator[str]:
+        for line in self._lines:
+            self._record.append(line)
+            yield line
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        self._record.clear()
+        return next(self._reader)
+
+    @property
+    def line(self) -> int:
+        """The number of the line at which the record ends, from 1."""
+        return self._reader.line_num
+
+    def empty_texts(self) -> set[int]:
+        """Return which cells of the record are quoted, with nothing between the quotes."""
+        record = "".join(self._record)
+        if EMPTY_TEXT not in record:
+            return set()
+        return quoted_empties(record.rstrip("\r\n"), self._delimiter)
+
+
+def _blocks(reader: _Records, size: int, empty_texts: set[int]) -> Iterator[list[list[str]]]:
+    """Yield records, many at a time, and add the columns in which there are empty texts."""
     block: list[list[str]] = []
     for row in reader:
         block.append(row)
+        if "" in row:
+            empty_texts |= reader.empty_texts()
         if len(block) == size:
             yield block
             block = []

@@ -33,11 +33,18 @@ class ColumnGuess:
 
     def __init__(self) -> None:
         self._kind: DataType | None = None
+        self._empty_texts = False
 
     @property
     def kind(self) -> DataType | None:
         """The type, or None when no cell had a value."""
+        if self._kind is None and self._empty_texts:
+            return DataType.TEXT
         return self._kind
+
+    def add_empty_text(self) -> None:
+        """Take into account that an empty text was seen: some programs write null like that."""
+        self._empty_texts = True
 
     def add(self, cells: Sequence[str]) -> None:
         """Take more cells into account; empty ones say nothing."""

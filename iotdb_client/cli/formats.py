@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from iotdb_client.cli.csv_cells import csv_line
 from iotdb_client.cli.tables import cell_renderers, table_lines
 from iotdb_client.cursor import Cursor
 from iotdb_client.types import ColumnDescription
@@ -25,9 +24,9 @@ def result_lines(
 
     Args:
         cursor: with a result set.
-        form: one of FORMATS. csv is RFC 4180, null an empty cell. json is one array of objects, a
-            line each, with numbers as numbers, Time as shown in the table, NaN as null. markdown is
-            a pipe table.
+        form: one of FORMATS. csv is RFC 4180, null an empty cell, an empty text a quoted one. json
+            is one array of objects, a line each, with numbers as numbers, Time as shown in the
+            table, NaN as null. markdown is a pipe table.
         zone: of times.
         precision: of times.
         numbers: times as numbers, not as dates.
@@ -62,17 +61,10 @@ def _csv_lines(
     for row in _rows(cursor):
         yield csv_line(
             [
-                "" if cell is None else cell if isinstance(cell, str) else render(cell)
+                cell if cell is None or isinstance(cell, str) else render(cell)
                 for render, cell in zip(renderers, row, strict=True)
             ]
         )
-
-
-def csv_line(cells: Sequence[str]) -> str:
-    """Return one line of CSV, without its end."""
-    out = io.StringIO()
-    csv.writer(out).writerow(cells)  # its own end of a line makes it quote both characters of that
-    return out.getvalue()[:-2]
 
 
 def _json_lines(

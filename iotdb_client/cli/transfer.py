@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iotdb_client.cli.formats import csv_line
+from iotdb_client.cli.csv_cells import csv_line
 from iotdb_client.cli.tables import cell_renderers
 from iotdb_client.connection import Connection
 from iotdb_client.cursor import Cursor
@@ -152,7 +152,7 @@ def _export_csv(
     def line(row: tuple[Any, ...]) -> str:
         return csv_line(
             [
-                "" if cell is None else cell if isinstance(cell, str) else render(cell)
+                cell if cell is None or isinstance(cell, str) else render(cell)
                 for render, cell in zip(renderers, row, strict=True)
             ]
         )

@@ -187,6 +187,15 @@ def test_all_types_nulls_and_columns_left_out(database, run, csv_file):
     assert "3 rows (8 points)" in result.stdout
 
 
+def test_a_quoted_empty_cell_is_a_text_only_among_texts(database, run, csv_file):
+    path = csv_file('time,n,t,e\n0,"1","a",""\n1,"","",\n2,,,""\n')
+    result = run("import-csv", path, "--device", "root.d")
+    assert result.exit_code == 0, result.output
+    (sent,) = database.tablets
+    assert (sent.measurements, sent.types) == (["n", "t", "e"], [2, 5, 5])
+    assert "5 points" in result.stdout
+
+
 def test_options_may_stand_after_the_sub_command(database, port, csv_file):
     path = csv_file("t,v\n0,1\n")
     result = CliRunner().invoke(

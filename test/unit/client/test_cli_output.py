@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
@@ -18,6 +20,7 @@ import iotdb_client
 from cluster.query.function_names import BUILT_IN, NATIVE
 from cluster.sql.parser import keywords
 from harness.fake_database import Table
+from iotdb_client.cli.csv_cells import csv_line, quoted_empties
 from iotdb_client.cli.editing import SqlCompleter, SqlLexer, is_complete
 from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.cli.main import main
@@ -339,6 +342,37 @@ def test_a_place_of_another_import_is_not_taken(folder, tmp_path):
     result = folder("import-csv", str(path), "--device", "root.i.d", "--resume")
     assert result.exit_code == 1
     assert "delete it to start anew" in result.stderr
+
+
+def test_an_empty_text_and_null_come_back(folder, tmp_path):
+    database = tmp_path / "db"
+    cells = [("", None), (None, ""), ("", ""), ("a", ""), ("", 'b"",""'), (None, "c")]
+    stored = [(n, *row, n) for n, row in enumerate(cells)]
+    with iotdb_client.connect(database, zone="UTC") as connection:
+        connection.cursor().executemany(
+            "insert into root.l.d(time, t, u, n) values (?, ?, ?, ?)", stored
+        )
+    out = tmp_path / "out.csv"
+    assert folder("export", "select t, u, n from root.l.d", str(out)).exit_code == 0
+    back = folder("import-csv", str(out), "--device", "root.m.d", "--measurements", "t,u,n")
+    assert back.exit_code == 0, back.output
+    with iotdb_client.connect(database, zone="UTC") as connection:
+        rows = connection.cursor().execute("select t, u, n from root.m.d").fetchall()
+    assert rows == stored
+    lines = out.read_text().splitlines()
+    assert [line.split(",", 1)[1] for line in lines[1:4]] == ['"",,0.0', ',"",1.0', '"","",2.0']
+
+
+CSV_CELLS = st.lists(st.none() | st.text(alphabet='",;a\n\r ', max_size=4), min_size=2, max_size=5)
+
+
+@given(CSV_CELLS, st.sampled_from(["\n", "\r\n", ""]))
+def test_empty_texts_are_found_in_any_record(cells, end):
+    line = csv_line(cells)
+    assert next(csv.reader(io.StringIO(line + end, newline=""), strict=True)) == [
+        cell or "" for cell in cells
+    ]
+    assert quoted_empties(line, ",") == {n for n, cell in enumerate(cells) if cell == ""}
 
 
 LINE_ENDS = ["a\rb", "c\r\nd", "\r", "e\nf", 'g"\r"', "h"]
