@@ -60,7 +60,7 @@ class EngineOptions:
     kv_flush_puts: int = 20_000
     flush_level: int = 1
     compaction: bool = True
-    compaction_level: int = 8
+    compaction_level: int = 6
     compaction_share: float = 0.25
     wal_segment_bytes: int = 64 << 20
     wal_interval_s: float = 0.1
