@@ -34,7 +34,7 @@ def quoted_empties(record: str, delimiter: str) -> set[int]:
         record: as it is in the file, well-formed.
         delimiter: between cells.
     """
-    found = set()
+    found: set[int] = set()
     at = number = 0
     while True:
         if record.startswith(QUOTE, at):
