@@ -33,10 +33,14 @@ MEMORY_PATH = ":memory:"
 
 
 class _Ending:
-    """What the worker does with a closed region in place of a flush; who asked for it waits."""
+    """What the worker does with a closed region in place of a flush; who asked for it waits.
 
-    def __init__(self, act: Callable[[], None]) -> None:
+    `then` is done when nobody waits any more.
+    """
+
+    def __init__(self, act: Callable[[], None], then: Callable[[], object] = bool) -> None:
         self.act = act
+        self.then = then
         self.done = threading.Event()
         self.error: Exception | None = None
 
@@ -224,18 +228,20 @@ class Engine(SeriesApi):
             sequence: of the export.
             origin: what the new region's `origin` is to say.
         """
-        transfer.ingest(origin)
+        is_durable = transfer.ingest(origin)
         sealed = seal(transfer.space, index, sequence)
         region_id = transfer.region_id
         old = self.region(region_id)
 
         def switch() -> None:
             with self._lock:
-                self._directory.switch(region_id, transfer.space, sealed, was=old.id)
+                self._directory.switch(
+                    region_id, transfer.space, sealed, was=old.id, is_durable=is_durable
+                )
                 self._regions[region_id] = self._make_region(region_id)
 
         with self._lock:
-            ending = self._endings.setdefault(old, _Ending(switch))
+            ending = self._endings.setdefault(old, _Ending(switch, self._store.flush))
         self._end(region_id, old, ending)
         return self.region(region_id)
 
@@ -385,6 +391,8 @@ class Engine(SeriesApi):
             with self._lock:
                 self._endings.pop(region, None)
             ending.done.set()
+        if ending.error is None:
+            ending.then()
 
     def _flush_regions(self, regions: list[Region]) -> None:
         """Store several regions and make them durable with one flush; runs in the worker."""

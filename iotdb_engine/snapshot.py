@@ -24,6 +24,7 @@ import json
 import logging
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,6 +64,8 @@ _HELD_BYTES = 1 << 20
 _HELD_OF_MORE_BYTES = 256 << 10
 """With so much there and more to come it will not stay below that."""
 _DENSE_RECORD_BYTES = 4 << 10
+_LARGE_RECORD_BYTES = 64 << 10
+"""To copy one takes so long that whoever serves a client should not have to wait for the next."""
 _ALL_HELD_BYTES = 16 << 20
 _HELD_BATCH_BYTES = 256 << 10
 """`Store.write` keeps every other thread waiting for a third of a millisecond with this."""
@@ -95,6 +98,14 @@ class Held:
         """Nothing of a transfer is held any more."""
         with self._lock:
             self._sizes.pop(region_id, None)
+
+
+def let_others_run() -> None:
+    """Give the GIL to another thread if one waits for it: otherwise it is a millisecond until then.
+
+    Copying, which all this is, holds it from one call to the network to the next.
+    """
+    time.sleep(0)
 
 
 # ---- where regions live ----
@@ -148,6 +159,8 @@ class Directory:
         self._remains = set()
         if len(batch):
             self._store.write(batch)
+            # or a region that moves into one of them, durably, could find them again after a crash
+            self._store.flush()
 
     def begin(self, region_id: int, source: str) -> tuple[int, Staging, Progress]:
         """Return a space for a transfer, its files, and what is there.
@@ -200,7 +213,9 @@ class Directory:
         for _, staging in self._staged.values():
             staging.close()
 
-    def switch(self, region_id: int, space: int, seal: Batch, *, was: int) -> None:
+    def switch(
+        self, region_id: int, space: int, seal: Batch, *, was: int, is_durable: bool
+    ) -> None:
         """Let the region live in `space` from now on; durable on return.
 
         The store must not be written to under the old space any more.
@@ -210,6 +225,7 @@ class Directory:
             space: where it is.
             seal: what makes a region of the records in the space.
             was: the old space.
+            is_durable: the records in the space are; then the store is to be flushed soon.
         """
         batch = Batch()
         batch.delete_range(*region_range(was))
@@ -218,8 +234,11 @@ class Directory:
             kind_prefix(DIRECTORY, Kind.PLACE) + region_id.to_bytes(2, "big"),
             space.to_bytes(2, "big"),
         )
-        self._store.write(batch)
-        self._store.flush()
+        if is_durable:
+            self._store.write_durably(batch)
+        else:
+            self._store.write(batch)
+            self._store.flush()
         self._staged.pop(region_id, None)
         self._spaces[region_id] = space
 
@@ -324,6 +343,8 @@ class RegionExport:
         record = self._next or next(self._scan, None)
         while record is not None:
             key, value = record
+            if len(value) >= _LARGE_RECORD_BYTES:
+                let_others_run()
             if self._belongs(key):
                 size += len(key) + len(value)
                 if found and size > max_bytes:
@@ -465,6 +486,8 @@ class RegionImport:
         self._staging.is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
         for stop, (key, value) in enumerate(records, 1):
             self._staging.add(head + key, value)
+            if len(value) >= _LARGE_RECORD_BYTES:
+                let_others_run()
             if self._staging.size >= self._file_bytes:
                 self.progress = self.progress.with_records(records[start:stop])
                 self._complete()
@@ -474,17 +497,20 @@ class RegionImport:
     def _complete(self) -> None:
         self._staging.complete(_encode_stage(self.region_id, self.progress))
 
-    def ingest(self, origin: bytes) -> None:
-        """Have the store take in the records, not yet switched in; durable with its next flush.
+    def ingest(self, origin: bytes) -> bool:
+        """Have the store take in the records, not yet switched in.
 
         Args:
             origin: what the region's ORIGIN record says; the last of its keys.
+
+        Returns:
+            Whether they are durable; otherwise with the store's next flush.
         """
         last = kind_prefix(self.space, Kind.ORIGIN), origin
         if self._held is None:
             self._staging.add(*last)
             self._staging.ingest(*region_range(self.space))
-            return
+            return True
         head = region_range(self.space)[0]
         batch = Batch()
         batch.put(*last)
@@ -498,6 +524,7 @@ class RegionImport:
         self._held = None
         self._all_held.forget(self.region_id)
         self._staging.discard()
+        return False
 
 
 def seal(space: int, index: int, sequence: int) -> Batch:

@@ -6,6 +6,8 @@ This is the only importer of rocksdict. What the engine relies on, and both stor
 2. After a crash the store holds a prefix of the batches written, at least up to the last `flush`.
    RocksDB gives that without its write-ahead log because everything is in one column family:
    memory tables are installed in the order in which they were filled, and a batch never spans two.
+   A batch that was written with `write_durably` survives alone, too, whatever becomes of those
+   before it: only such a batch goes through the write-ahead log.
 3. A `View` does not change.
 
 Costs measured with rocksdict 0.3.29 (docs/notes/rocksdict.md): `write` holds the GIL, 0.3 ms for
@@ -96,6 +98,12 @@ class Store(Protocol):
     def write(self, batch: Batch) -> None:
         """Apply a batch; not durable before the next `flush` returns."""
 
+    def write_durably(self, batch: Batch) -> None:
+        """Apply a batch, durable on return; those before it are not, and it must not need them.
+
+        A `flush` is to follow soon: until then it is in a log that `verify` does not look at.
+        """
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value now, or None."""
 
@@ -132,7 +140,7 @@ class MemoryStore:
         self._keys: list[bytes] = []
         self._shared = False
         self._synced: dict[bytes, bytes] = {}
-        self._unsynced: list[Batch] = []
+        self._unsynced: list[tuple[Batch, bool]] = []
         self._shelves: dict[str, MemoryShelf] = {}
         self._open = True
 
@@ -141,7 +149,14 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             self._change(batch)
-            self._unsynced.append(batch)
+            self._unsynced.append((batch, False))
+
+    def write_durably(self, batch: Batch) -> None:
+        """Apply a batch that survives any crash."""
+        with self._lock:
+            self._check_open()
+            self._change(batch)
+            self._unsynced.append((batch, True))
 
     def _change(self, batch: Batch) -> None:
         if self._shared:
@@ -189,7 +204,7 @@ class MemoryStore:
         """Make everything written so far survive `crash`."""
         with self._lock:
             self._check_open()
-            for batch in self._unsynced:
+            for batch, _ in self._unsynced:
                 self._apply(self._synced, batch)
             self._unsynced = []
 
@@ -200,14 +215,16 @@ class MemoryStore:
     def crash(self, keep: int = 0) -> MemoryStore:
         """Close, and return what a restart finds: synced data and `keep` more batches.
 
-        `keep` stands for RocksDB having flushed by itself, so any prefix can survive.
+        `keep` stands for RocksDB having flushed by itself, so any prefix can survive. What was
+        written durably does in any case.
         """
         with self._lock:
             self._open = False
             survivor = MemoryStore()
             survivor._data = dict(self._synced)
-            for batch in self._unsynced[:keep]:
-                self._apply(survivor._data, batch)
+            for number, (batch, is_durable) in enumerate(self._unsynced):
+                if number < keep or is_durable:
+                    self._apply(survivor._data, batch)
             survivor._shelves = {name: shelf.copy() for name, shelf in self._shelves.items()}
         survivor._keys = sorted(survivor._data)
         survivor._synced = dict(survivor._data)
@@ -337,7 +354,7 @@ def _disclaim(name: str) -> None:
 
 
 class RocksStore:
-    """RocksDB in one column family, without its write-ahead log."""
+    """RocksDB in one column family, almost without its write-ahead log."""
 
     def __init__(
         self, path: str | Path, *, block_cache_bytes: int = 32 << 20, read_only: bool = False
@@ -374,6 +391,8 @@ class RocksStore:
         self._write_options = rocksdict.WriteOptions()
         # A property in fact; the stub of 0.3.29 has a method.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._durable_options = rocksdict.WriteOptions()
+        self._durable_options.sync = True
         self._open = True
         self._unflushed = 0
         self._views = RocksViews(self._iterator, partial(_translate, path=self.path))
@@ -384,6 +403,13 @@ class RocksStore:
 
     def write(self, batch: Batch) -> None:
         """Apply a batch; holds the GIL for about 1 us/KB."""
+        self._write(batch, self._write_options)
+
+    def write_durably(self, batch: Batch) -> None:
+        """Apply a batch, durable on return; holds the GIL for the sync of a log of this batch."""
+        self._write(batch, self._durable_options)
+
+    def _write(self, batch: Batch, options: rocksdict.WriteOptions) -> None:
         if not self._open:
             raise Closed("the engine is closed")
         native = rocksdict.WriteBatch(raw_mode=True)
@@ -396,7 +422,7 @@ class RocksStore:
         self._unflushed += batch.size
         try:
             with self._views.change():
-                self._db.write(native, self._write_options)
+                self._db.write(native, options)
             if self._unflushed > self._FLUSH_BYTES:
                 self._unflushed = 0
                 self._db.flush(True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,10 @@ class PicturedStore(MemoryStore):
         super().write(batch)
         self.picture()
 
+    def write_durably(self, batch: Batch) -> None:
+        super().write_durably(batch)
+        self.picture()
+
     def flush(self) -> None:
         super().flush()
         self.picture()
@@ -255,6 +261,48 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new_state(
         assert seen == {True, False}
         assert resumed == {0} if is_held else len(resumed) > 4
         export.close()
+
+
+_KILLED = """
+import os, runpy, sys
+sys.path[:0] = sys.argv[4:]
+from iotdb_engine import Engine
+from iotdb_engine.store import RocksStore
+
+here = runpy.run_path(sys.argv[3])
+SMALL, ship = here["SMALL"], here["ship"]
+with Engine(sys.argv[1], SMALL) as source:
+    export = source.export(1)
+    target = Engine(sys.argv[2], SMALL)
+    target.region(1).put({b"old": b"1"}, 1)
+    target.region(1).flush()
+    target.region(2).put({b"lost": b"1"}, 1)
+    target.region(2).flush(wait=False)
+    RocksStore.flush = lambda self: None  # nothing but what the answer stands for
+    transfer = target.begin_import(1, "s")
+    ship(export, transfer)
+    target.finish_import(transfer, index=export.index, sequence=export.sequence, origin=b"o")
+    os._exit(7)
+"""
+
+
+def test_an_installed_state_survives_a_kill_before_any_flush(tmp_path: Path) -> None:
+    with Engine(tmp_path / "source", SMALL) as source:
+        make_state(source.region(1))
+        source.region(1).flush()
+        new = content(source.region(1))
+    folders = [str(tmp_path / "source"), str(tmp_path / "target")]
+    paths = [path for path in sys.path if path]
+    ended = subprocess.run([sys.executable, "-c", _KILLED, *folders, __file__, *paths], check=False)
+    assert ended.returncode == 7
+    for _ in range(2):
+        with Engine(tmp_path / "target", SMALL) as target:
+            assert content(target.region(1)) == new
+            assert target.region(1).origin == b"o"
+            assert target.verify().intact
+            target.region(1).put({b"more": b"1"}, target.region(1).applied_index + 1)
+            target.region(1).flush()
+            new = content(target.region(1))
 
 
 def test_small_states_are_held_in_memory_up_to_a_sum(monkeypatch: pytest.MonkeyPatch) -> None:

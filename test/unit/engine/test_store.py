@@ -150,6 +150,19 @@ def test_a_crash_keeps_a_prefix() -> None:
     assert keys(survivor.crash()) == [b"a", b"b"]
 
 
+def test_what_was_written_durably_survives_without_what_was_before() -> None:
+    store = MemoryStore()
+    store.write(put((b"a", b"1")))
+    store.write_durably(put((b"b", b"2")))
+    store.write(put((b"c", b"3")))
+    store.write_durably(put((b"c", b"4")))
+    assert store.get(b"c") == b"4"
+    survivor = store.crash()
+    assert keys(survivor) == [b"b", b"c"]
+    assert survivor.get(b"c") == b"4"
+    assert keys(store.crash(keep=1)) == [b"a", b"b", b"c"]
+
+
 def test_rocks_keeps_what_was_flushed_and_its_folder_locked(tmp_path: Path) -> None:
     store = RocksStore(tmp_path / "db")
     store.write(put((b"a", b"1")))
