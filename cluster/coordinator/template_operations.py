@@ -234,8 +234,9 @@ def _at(device: DeviceInfo, path: str) -> DeviceInfo:
 
 def alignment_error(device: str, *, aligned: bool) -> ClusterError:
     """Return the error of rows that are aligned where the device is not, or the reverse."""
-    kind = "aligned" if aligned else "not aligned"
+    kind, interface = ("aligned", "aligned") if aligned else ("not aligned", "non-aligned")
     return ClusterError(
         StatusCode.ALIGNED_TIMESERIES_ERROR,
-        f"the device is {kind}, the insertion is not of that kind (Path: {device})",
+        f"timeseries under this device are {kind}, please use {interface} interface "
+        f"(Path: {device})",
     )
