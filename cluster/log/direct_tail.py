@@ -19,6 +19,7 @@ import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.log.async_writes import AsyncWrites
 from cluster.log.file_ops import FileOps
 
 BLOCK_BYTES = 4096
@@ -49,6 +50,7 @@ class DirectTail:
         self._buffer = buffer
         self._fd = files.open_direct(path)
         self._kept = len(kept)
+        self._begun = (0, 0, 0)
         buffer[: self._kept] = kept
 
     def close(self) -> None:
@@ -85,24 +87,73 @@ class DirectTail:
                     self._flush(size, base)
                     base += size
                     at = 0
-        self._kept = at % BLOCK_BYTES
-        whole = at - self._kept
-        if self._kept:
-            end = whole + BLOCK_BYTES
-            buffer[at:end] = bytes(end - at)
-            self._flush(end, base)
-            buffer[: self._kept] = bytes(buffer[whole:at])
-        elif at:
-            self._flush(at, base)
+        if at:
+            self._flush(self._padded(at), base)
+        self._keep(at)
 
-    def _flush(self, size: int, offset: int) -> None:
-        done = 0
+    def begin(self, parts: Sequence[bytes], offset: int, writes: AsyncWrites) -> bool:
+        """Begin to do what `write_durably` does; `end` must follow, and nothing else before it.
+
+        Args:
+            parts: of the records.
+            offset: where the end is.
+            writes: of this object's buffer.
+
+        Returns:
+            False: nothing was begun, since the buffer does not hold it.
+
+        Raises:
+            OSError: nothing was begun.
+        """
+        buffer, at = self._buffer, self._kept
+        base = offset - at
+        assert not base % BLOCK_BYTES
+        if at + sum(map(len, parts)) > len(buffer):
+            return False
+        for part in parts:
+            end = at + len(part)
+            buffer[at:end] = part
+            at = end
+        size = self._padded(at)
+        self._begun = (at, size, base)
+        writes.begin(self._fd, size, base)
+        return True
+
+    def end(self, written: int) -> None:
+        """What was begun has ended after so many bytes; all of it is durable on return.
+
+        Raises:
+            OSError: as by `write_durably`.
+        """
+        at, size, base = self._begun
+        if written < size:
+            self._flush(size, base, _whole(written, size))
+        self._keep(at)
+
+    def _padded(self, at: int) -> int:
+        """Fill the block behind `at` up with zeros, and return where it ends."""
+        end = -(-at // BLOCK_BYTES) * BLOCK_BYTES
+        if end > at:
+            self._buffer[at:end] = bytes(end - at)
+        return end
+
+    def _keep(self, at: int) -> None:
+        """Bring what the last block holds to the front, for the next write."""
+        self._kept = kept = at % BLOCK_BYTES
+        if kept:
+            self._buffer[:kept] = bytes(self._buffer[at - kept : at])
+
+    def _flush(self, size: int, offset: int, done: int = 0) -> None:
         while done < size:
             written = self._files.pwritev_durably(
                 self._fd, [self._buffer[done:size]], offset + done
             )
-            # a short write goes on at a block's start
-            whole = written - written % BLOCK_BYTES
-            if whole <= 0:
-                raise OSError(f"the system wrote {written} of {size - done} bytes")
-            done += whole
+            done += _whole(written, size - done)
+
+
+def _whole(written: int, size: int) -> int:
+    """Return how much of a write counts: a short one goes on at a block's start."""
+    whole = written - written % BLOCK_BYTES
+    if whole <= 0:
+        raise OSError(f"the system wrote {written} of {size} bytes")
+    return whole

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cluster.log.async_writes import AsyncWrites
+
 _RWF_DSYNC = getattr(os, "RWF_DSYNC", 0)
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -45,6 +47,10 @@ class FileOps:
         written = self.pwritev(fd, parts, offset)
         self.fdatasync(fd)
         return written
+
+    def async_writes(self, buffer: memoryview) -> AsyncWrites:
+        """Return what writes `buffer` without waiting; OSError where the system has no such."""
+        return AsyncWrites(buffer)
 
     def fdatasync(self, fd: int) -> None:
         """Make the file's bytes and length durable."""

@@ -6,7 +6,9 @@ disk's, and the size of a batch follows the load.
 
 Writing is a role: one thread at a time has it. Where the disk is idle, a request's own thread takes
 it (`write_here`): to wake another one, and to be woken by it, costs about as much as the write.
-Under load the log-writer thread has it, and does not sleep between batches.
+Under load the log-writer thread has it, and does not sleep between batches. A thread that has other
+things to do may begin a write and end it later (`begin_write`, `end_write`): from one to the other
+it has the role, and nobody else writes.
 
 Cost: one wake-up and one sync a batch; about 3 µs of Python a record; payload bytes are read once
 (CRC) and handed to the kernel where they are. Records of small batches are joined first: one buffer
@@ -18,22 +20,21 @@ pages and marked them clean, so a second one that succeeds would prove nothing.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import NamedTuple
 
-from cluster.log.direct_tail import BLOCK_BYTES, DirectTail, aligned_buffer
+from cluster.log.direct_writer import DirectWriter
 from cluster.log.errors import LogFailed
 from cluster.log.file_ops import FileOps
 from cluster.log.group_log import GroupLog, WriteOp
+from cluster.log.options import LogOptions
 from cluster.log.record import RECORD_HEADER_BYTES, RecordType, pack_record
 from cluster.log.segment import (
     POSITION_SHIFT,
@@ -50,44 +51,17 @@ logger = logging.getLogger(__name__)
 _IOV_MAX = 1024  # Linux's; POSIX promises 16, but nothing in use has less than Linux
 _JOIN_BELOW_BYTES = 512
 _SLOW_WRITE_S = 1.0
+_LOOK_S = 0.5
 
 
-@dataclass(frozen=True)
-class LogOptions:
-    """How the node's log writes and what it may keep in memory.
+class _Write(NamedTuple):
+    """A batch with its bytes and places, on its way to the disk."""
 
-    What is queued has no bound here: a core bounds what it leaves uncommitted.
-
-    Attributes:
-        sync: "always": reported durable after fdatasync. "periodic": reported after the write,
-            synced every `sync_interval_ms`; a power cut may take that much acknowledged data.
-        sync_interval_ms: see `sync`.
-        segment_bytes: a new segment file is begun when one has reached this size.
-        cache_bytes: payload cache of the node, over all groups; entries that are not yet durable
-            stay in memory beyond it.
-        max_batch_bytes: payload collected for one write and sync.
-        prepare_ahead: make the next segment's file while the present one is in use; see
-            `cluster.log.spares`.
-    """
-
-    sync: Literal["always", "periodic"] = "always"
-    sync_interval_ms: int = 100
-    segment_bytes: int = 64 << 20
-    cache_bytes: int = 64 << 20
-    max_batch_bytes: int = 16 << 20
-    prepare_ahead: bool = False
-
-    def __post_init__(self) -> None:
-        if self.sync not in ("always", "periodic"):
-            raise ValueError(f"sync: {self.sync!r} is neither 'always' nor 'periodic'")
-        if not 4096 <= self.segment_bytes <= 1 << 30:
-            raise ValueError(f"segment_bytes: {self.segment_bytes} is not in [4 KiB, 1 GiB]")
-        if not 1 <= self.max_batch_bytes <= 1 << 30:
-            raise ValueError(f"max_batch_bytes: {self.max_batch_bytes} is not in [1, 1 GiB]")
-        if self.sync_interval_ms < 1:
-            raise ValueError(f"sync_interval_ms: {self.sync_interval_ms} is not positive")
-        if self.cache_bytes < 0:
-            raise ValueError(f"cache_bytes: {self.cache_bytes} is negative")
+    batch: list[WriteOp]
+    positions: list[list[int]]
+    parts: list[bytes]
+    start: int
+    began: float
 
 
 class LogWriter:
@@ -127,11 +101,14 @@ class LogWriter:
         # Whoever holds it writes, and owns the fields below but for the flags.
         self._role = threading.Lock()
         self._writing = 0
+        self._under_way: _Write | None = None
+        self._ending = threading.Lock()
         self._ended = False
         self._groups: dict[GroupId, GroupLog] = {}
         self._fd = tail.fd
-        self._direct: DirectTail | None = None
-        self._direct_buffer: memoryview | None = None
+        self._direct: DirectWriter | None = None
+        if spares is not None and options.sync == "always":
+            self._direct = DirectWriter(files)
         self._seed = tail.seed
         self._first_segment = min(seeds)
         self._synced = tail.size_bytes
@@ -146,6 +123,7 @@ class LogWriter:
         self.bytes = 0
         self.records = 0
         self.batches = 0
+        self.async_writes = 0
         self.slow_writes = 0
         self.last_write_s = 0.0
         self.slowest_write_s = 0.0
@@ -186,19 +164,77 @@ class LogWriter:
         Saves two switches of threads where the disk is idle. Callbacks of any group are called: no
         lock may be held that they take. Thread-safe.
         """
+        self._write_here(may_begin=False)
+
+    def begin_write(self) -> None:
+        """As `write_here`, but where the disk would be waited for, return at once.
+
+        `is_under_way` then; `end_write` must be called when `event_fd` is readable.
+        """
+        self._write_here(may_begin=True)
+
+    def _write_here(self, *, may_begin: bool) -> None:
         here = self._options.sync == "always" or self._ended
         if here and (self._queue or self._feeders) and self._role.acquire(blocking=False):
             self._writing = threading.get_ident()
+            is_under_way = False
             try:
                 self._feed()
                 if self._queue and not self._ended and self._failure is None:
-                    self._write(self._take())
+                    is_under_way = self._write(self._take(), may_begin=may_begin)
             except Exception as error:  # noqa: BLE001 - whatever it was, the log is not to be trusted
                 self._fail(error)
             finally:
                 self._writing = 0
-                self._role.release()
+                if not is_under_way:
+                    self._role.release()
+            if is_under_way:
+                return
         if self._queue or self._feeders or self._may_free or self._failure is not None:
+            self.wake()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a write was begun that has not ended."""
+        return self._under_way is not None
+
+    @property
+    def event_fd(self) -> int:
+        """Readable when a write that was begun has ended; -1: none will be begun."""
+        return -1 if self._direct is None else self._direct.event_fd
+
+    def end_write(self, *, wait: bool = False) -> None:
+        """End the write that was begun, if there is one and it has ended: as `write_here` ends.
+
+        Thread-safe.
+
+        Args:
+            wait: until it has ended.
+        """
+        with self._ending:
+            write = self._under_way
+            if write is None:
+                return
+            assert self._direct is not None
+            self._writing = threading.get_ident()
+            try:
+                is_durable = self._direct.end(wait=wait)
+                if is_durable is None:
+                    return
+                self._under_way = None
+                if is_durable:
+                    self._note_synced()
+                else:
+                    self._write_parts(write.parts, write.start)
+                self._written(write)
+            except Exception as error:  # noqa: BLE001 - see write_here
+                self._under_way = None
+                self._fail(error)
+            finally:
+                self._writing = 0
+                if self._under_way is None:
+                    self._role.release()
+        if self._may_free or self._failure is not None:
             self.wake()
 
     def is_writing(self) -> bool:
@@ -219,26 +255,33 @@ class LogWriter:
         going_on = True
         while going_on:
             self._sleep()
-            with self._role:
-                self._writing = threading.get_ident()
-                try:
-                    going_on = self._work()
-                except Exception as error:  # noqa: BLE001 - see write_here
-                    self._fail(error)
-                    going_on = False
-                finally:
-                    self._writing = 0
-                    if not going_on:
-                        self._ended = True
-                        self._end_direct()
-                        self._files.close(self._fd)
+            self._take_role()
+            self._writing = threading.get_ident()
+            try:
+                going_on = self._work()
+            except Exception as error:  # noqa: BLE001 - see write_here
+                self._fail(error)
+                going_on = False
+            finally:
+                self._writing = 0
+                if not going_on:
+                    self._ended = True
+                    if self._direct is not None:
+                        self._direct.close()
+                    self._files.close(self._fd)
+                self._role.release()
+
+    def _take_role(self) -> None:
+        while not self._role.acquire(timeout=_LOOK_S):
+            if self._closing:  # who began a write may not be there any more to end it
+                self.end_write(wait=True)
 
     def _sleep(self) -> None:
         """Wait for the bell, or for the next periodic sync."""
         self._asleep = True
         # who queues something looks at `_asleep` afterwards: one of both sees the other
         if not (self._queue or self._feeders or self._closing or self._may_free or self._failure):
-            due = self._synced < self._offset
+            due = self._options.sync == "periodic" and self._synced < self._offset
             wait_s = max(0.0, self._next_sync - time.monotonic()) if due else None
             with suppress(Empty):
                 self._bell.get(timeout=wait_s)
@@ -280,14 +323,27 @@ class LogWriter:
             room -= op.payload_bytes
         return batch
 
-    def _write(self, batch: list[WriteOp]) -> None:
+    def _write(self, batch: list[WriteOp], *, may_begin: bool = False) -> bool:
+        """Write a batch; True: that is under way."""
         if self._offset >= self._options.segment_bytes:
             self._roll()
         start = self._offset
         parts, positions = self._pack(batch)
+        write = _Write(batch, positions, parts, start, time.monotonic())
+        direct = self._direct
+        if may_begin and direct is not None and direct.begin(parts, self._offset - start, start):
+            self._under_way = write
+            self.async_writes += 1
+            return True
         if parts:
-            began = time.monotonic()
             self._write_parts(parts, start)
+        self._written(write)
+        return False
+
+    def _written(self, write: _Write) -> None:
+        """Tell of a batch that is durable (with sync="periodic": written)."""
+        batch, positions, parts, start, began = write
+        if parts:
             self._note_duration(time.monotonic() - began, self._offset - start)
             self._marked_closed = False
             self.batches += 1
@@ -378,15 +434,15 @@ class LogWriter:
             )
 
     def _write_parts(self, parts: list[bytes], offset: int) -> None:
-        if self._direct is not None and self._write_direct(self._direct, parts, offset):
+        if self._direct is not None and self._direct.write(parts, offset):
+            self._note_synced()
             return
         if self._offset - offset < _JOIN_BELOW_BYTES * len(parts):
             parts = [b"".join(parts)]
         always = self._options.sync == "always"
         if always and len(parts) <= _IOV_MAX:
             write_fully(self._files.pwritev_durably, self._fd, parts, offset)
-            self.syncs += 1
-            self._synced = self._offset
+            self._note_synced()
             return
         for start in range(0, len(parts), _IOV_MAX):
             chunk = parts[start : start + _IOV_MAX]
@@ -395,24 +451,11 @@ class LogWriter:
         if always:
             self._sync()
 
-    def _write_direct(self, direct: DirectTail, parts: list[bytes], offset: int) -> bool:
-        """Whether it is written; not where the disk wants what it does not say: larger blocks."""
-        try:
-            direct.write_durably(parts, offset)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # refused as a whole, so it can be asked for again in another way
-            logger.warning("the log is written through the page cache: %s", error)
-            self._end_direct()
-            self._direct_buffer = None
-            return False
-        self.syncs += 1
-        self._synced = self._offset
-        return True
-
     def _sync(self) -> None:
         self._files.fdatasync(self._fd)
+        self._note_synced()
+
+    def _note_synced(self) -> None:
         self.syncs += 1
         self._synced = self._offset
 
@@ -420,7 +463,8 @@ class LogWriter:
         """Begin a new segment; the old one is durable to its end before."""
         if self._synced < self._offset:
             self._sync()
-        self._end_direct()
+        if self._direct is not None:
+            self._direct.end_segment()
         # A file made ahead may be longer. It must have its final size before the next segment,
         # whose header tells that size, has a name.
         self._files.truncate(self._fd, self._offset)
@@ -437,29 +481,13 @@ class LogWriter:
         self._synced = self._offset = tail.size_bytes
         self.segment = tail.sequence
         self._files.close(old_fd)
-        if spare is not None and self._options.sync == "always":
-            self._begin_direct()
+        if spare is not None and self._direct is not None:
+            path = segment_path(self._directory, self.segment)
+            self._direct.begin_segment(self._fd, path, self._offset)
         # from here on compactions see the new segment; those before may wait for a record
         for group in list(self._groups.values()):
             group.maybe_log_base()
         self._may_free = True
-
-    def _begin_direct(self) -> None:
-        """Write the segment past the page cache, where that is possible."""
-        if self._direct_buffer is None:
-            self._direct_buffer = aligned_buffer()
-        kept = self._offset % BLOCK_BYTES
-        path = segment_path(self._directory, self.segment)
-        try:
-            last = self._files.pread(self._fd, kept, self._offset - kept)
-            self._direct = DirectTail(self._files, path, last, self._direct_buffer)
-        except OSError as error:
-            logger.info("%s is written through the page cache: %s", path, error)
-
-    def _end_direct(self) -> None:
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
 
     def _delete_unneeded(self) -> None:
         """Delete the oldest segments as long as no group has an entry in them.

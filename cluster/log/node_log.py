@@ -11,7 +11,8 @@ from pathlib import Path
 from cluster.log.errors import LogLocked
 from cluster.log.file_ops import FileOps
 from cluster.log.group_log import GroupLog
-from cluster.log.log_writer import LogOptions, LogWriter
+from cluster.log.log_writer import LogWriter
+from cluster.log.options import LogOptions
 from cluster.log.recovery import RecoveredGroup, recover
 from cluster.log.segment import SegmentReader, create_segment
 from cluster.log.spares import SpareSegments
@@ -125,8 +126,30 @@ class NodeLog:
         """Write what was submitted in the calling thread; see `GroupLog.write_here`."""
         self._writer.write_here()
 
+    @property
+    def event_fd(self) -> int:
+        """Readable when a write of `begin_write` has ended; -1: none will be under way."""
+        return self._writer.event_fd
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a write was begun that has not ended; only who began it may have an answer."""
+        return self._writer.is_under_way
+
+    def begin_write(self) -> None:
+        """As `write_here`, without waiting for the disk where the system can do that.
+
+        When `event_fd` is readable, `end_write` must be called, by any thread: until then nobody
+        writes, and nothing is reported.
+        """
+        self._writer.begin_write()
+
+    def end_write(self, *, wait: bool = False) -> None:
+        """End what `begin_write` has begun, if it has ended; `wait`: when it has."""
+        self._writer.end_write(wait=wait)
+
     def stats(self) -> dict[str, int]:
-        """Return counters since the start (syncs, bytes, records, batches) and present sizes."""
+        """Return counters since the start (syncs, bytes, records, batches, …) and present sizes."""
         with self._lock:
             groups = list(self._groups.values())
         writer = self._writer
@@ -135,6 +158,7 @@ class NodeLog:
             "bytes": writer.bytes,
             "records": writer.records,
             "batches": writer.batches,
+            "async_writes": writer.async_writes,
             "slow_writes": writer.slow_writes,
             "slowest_write_ms": round(writer.slowest_write_s * 1000),
             "segments": len(self._seeds),

@@ -22,7 +22,8 @@ class LogTurn:
     """Only used by the loop's thread.
 
     The loop writes by itself, since to wake a thread costs as much; but not while the disk is slow:
-    what goes to other nodes does not need this one's.
+    what goes to other nodes does not need this one's. Large writes go on while the loop does; what
+    comes meanwhile is written together when they have ended.
     """
 
     def __init__(self, loop: FrameLoop, log: NodeLog, streams: PeerStreams) -> None:
@@ -33,6 +34,9 @@ class LogTurn:
         self._is_due = False
         self._spared_until = 0.0
         loop.each_turn(self._turn)
+        loop.before_end(lambda: log.end_write(wait=True))
+        if log.event_fd >= 0:
+            loop.register(log.event_fd, self._end_write)
 
     def stepped(self, member: RaftMember) -> None:
         """A member took a message: it may have something to write, or to apply."""
@@ -58,6 +62,10 @@ class LogTurn:
         if not self._is_due and not self._stepped:
             return
         log = self._log
+        if log.is_under_way:
+            for member in self._stepped:
+                member.loop_side.catch_up()
+            return
         if self._is_due:
             log.feed(self._streams.flush)  # to the followers before the disk
         stepped, self._stepped = self._stepped, {}
@@ -68,9 +76,20 @@ class LogTurn:
                 member.loop_side.catch_up()
         else:
             try:
-                self._loop.away(log.write_here)
+                self._loop.away(log.begin_write)
             finally:
                 if log.last_write_s > _SLOW_S:
                     self._spared_until = time.monotonic() + _SPARE_S
                 for member in stepped:
                     member.loop_side.catch_up()
+
+    def _end_write(self, _mask: int) -> None:
+        try:
+            self._loop.away(self._log.end_write)
+        finally:
+            # where another thread goes on with the loop it has to look again
+            self._loop.call(_nothing)
+
+
+def _nothing() -> None:
+    pass

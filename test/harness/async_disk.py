@@ -1,0 +1,139 @@
+"""For tests of writes that nobody waits for: a disk that ends them when and how the test wants."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+from cluster.raft.effects import Persist
+from harness.raft_log import WAIT_S, FaultyDisk, Waited, make_entry
+
+SEGMENT_BYTES = 1 << 20
+LARGE, SMALL = 50_000, 100
+"""Payloads that are written without waiting, and with."""
+
+
+class HeldWrites:
+    """Asynchronous writes over plain files that end when the test says so, and how.
+
+    Attributes:
+        begun: offset and size of each.
+        error: errno with which the next ones end.
+        refusal: errno with which the next ones are refused.
+        most: bytes that one write takes.
+        is_held: nothing ends before `release`.
+    """
+
+    def __init__(self, buffer):
+        self._buffer = buffer
+        self._present = None
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.begun = []
+        self.error = self.refusal = 0
+        self.most = 1 << 30
+        self.is_held = False
+        self.is_closed = False
+        self._go = threading.Event()
+
+    def begin(self, fd, size, offset):
+        assert self._present is None, "one at a time"
+        if self.refusal:
+            raise OSError(self.refusal, "refused")
+        self.begun.append((offset, size))
+        self._present = (fd, size, offset, bytes(self._buffer[:size]))
+        if not self.is_held:
+            self.release()
+
+    def release(self):
+        self._go.set()
+        os.eventfd_write(self.event_fd, 1)
+
+    def end(self, *, wait=False):
+        if wait:
+            assert self._go.wait(WAIT_S)
+        try:
+            os.eventfd_read(self.event_fd)
+        except BlockingIOError:
+            return None
+        if self._present is None or not self._go.is_set():
+            return None
+        fd, size, offset, data = self._present
+        self._present = None
+        self._go.clear()
+        assert bytes(self._buffer[:size]) == data, "changed while it was under way"
+        if self.error:
+            raise OSError(self.error, "failed")
+        return os.pwrite(fd, data[: self.most], offset)
+
+    def close(self):
+        self.is_closed = True
+        os.close(self.event_fd)
+
+
+class DirectDisk(FaultyDisk):
+    """Plain files that say they take direct and asynchronous writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.direct_writes = 0
+        self.direct_fd = -1
+        self.refuses = False
+        self.writes = None
+
+    def open_direct(self, path, flags=0):
+        self.direct_fd = self.open(path, os.O_RDWR | flags)
+        return self.direct_fd
+
+    def pwritev_durably(self, fd, parts, offset):
+        if fd == self.direct_fd:
+            self.direct_writes += 1
+            if self.refuses:
+                raise OSError(errno.EINVAL, "invalid argument")
+        return super().pwritev_durably(fd, parts, offset)
+
+    def async_writes(self, buffer):
+        self.writes = HeldWrites(buffer)
+        return self.writes
+
+
+class Begun:
+    """Submits to a group of a log whose present segment is written directly."""
+
+    def __init__(self, open_log, disk, **options):
+        self.disk = disk
+        self.log = open_log(segment_bytes=SEGMENT_BYTES, prepare_ahead=True, files=disk, **options)
+        self.group = self.log.group(1)
+        self.reported = []
+        waited = Waited(self.group)
+        self.durable = []
+        direct_before = disk.direct_writes
+        for _ in range(400):
+            self.durable += waited.append(1, size=20_000)
+            if disk.direct_writes > direct_before:
+                return
+        raise AssertionError("no segment was written directly")
+
+    def submit(self, size=LARGE, told=None):
+        entry = make_entry(self.group.last_index + 1, size=size)
+        self.group.submit(
+            Persist(None, 0, (entry,)),
+            told or (lambda: self.reported.append(entry)),
+            wake=False,
+        )
+        return entry
+
+    def begin(self, size=LARGE):
+        entry = self.submit(size)
+        self.log.begin_write()
+        return entry
+
+    def write(self, size=LARGE):
+        """Begin and end; where the log's thread has something to do, it may be the one who does."""
+        entry = self.begin(size)
+        end = time.monotonic() + WAIT_S
+        while self.reported[-1:] != [entry]:
+            assert time.monotonic() < end, "not durable in time"
+            self.log.end_write()
+        return entry
