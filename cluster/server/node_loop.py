@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cluster.closers import Closers
 from cluster.coordinator.coordinator import Coordinator
+from cluster.heap_ahead import heap_ahead
 from cluster.log.node_log import NodeLog
 from cluster.member.raft_member import RaftMember
 from cluster.member.stream import PeerStreams
@@ -70,6 +71,11 @@ def start_loop(
         return None
     loop = FrameLoop(lambda run: threads.spawn("row-loop", run))
     made = NodeLoop(loop, log, make_streams(loop))
+    ahead = heap_ahead()
+    if ahead is not None:
+        loop.each_turn(ahead.look)
+        threads.spawn("heap-ahead", ahead.run)
+        closers.add(ahead.stop)
     threads.spawn("row-loop", loop.run)
     threads.spawn("row-loop-watch", loop.watch_over)
 
