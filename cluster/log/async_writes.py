@@ -28,6 +28,8 @@ _IOCB = struct.Struct("<QIIHhIQQqQII")
 """struct iocb of include/uapi/linux/aio_abi.h, little-endian."""
 _EVENT = struct.Struct("<QQqq")
 _PWRITE = 1
+_DSYNC = 2
+"""RWF_DSYNC of include/uapi/linux/fs.h."""
 _FLAG_EVENT_FD = 1
 
 
@@ -48,7 +50,7 @@ class AsyncWrites:
 
     def __init__(self, buffer: memoryview) -> None:
         numbers = _NUMBERS.get(platform.machine())
-        if numbers is None or sys.platform != "linux" or sys.byteorder != "little":
+        if numbers is None or not hasattr(os, "eventfd") or sys.byteorder != "little":
             raise OSError(errno.ENOSYS, "asynchronous writes are not known here")
         setup, self._destroy_number, submit, get = numbers
         try:
@@ -83,7 +85,7 @@ class AsyncWrites:
             size: in bytes; whole blocks.
             offset: in the file; at a block's start.
         """
-        block = (0, 0, os.RWF_DSYNC, _PWRITE, 0, fd, self._address, size, offset, 0)
+        block = (0, 0, _DSYNC, _PWRITE, 0, fd, self._address, size, offset, 0)
         _IOCB.pack_into(self._block, 0, *block, _FLAG_EVENT_FD, self.event_fd)
         while self._waiting(*self._submit) != 1:
             if ctypes.get_errno() != errno.EINTR:

@@ -11,6 +11,7 @@ COMMON = {
     "closers",
     "errors",
     "fail_stop",
+    "heap_ahead",
     "open_files",
     "output_file",
     "stop_signals",
