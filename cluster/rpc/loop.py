@@ -28,6 +28,8 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.25
+_MOST_POLLS = 4
+"""So often a round looks at its sockets: what has come meanwhile goes together with the rest."""
 _AWAY_S = 0.2
 """Whoever is away for so long is relieved."""
 _RELIEF_LOOK_S = 0.1
@@ -214,12 +216,17 @@ class FrameLoop:
         relieved = False
         try:
             while not self._stopping:
-                for fd, mask in self._wait():
-                    handler = handlers.get(fd)
-                    if handler is not None:
-                        _guarded(lambda h=handler, m=mask: h(m))  # type: ignore[misc]
-                    elif fd == self._bell:
-                        os.eventfd_read(fd)
+                found = self._wait()
+                for _ in range(_MOST_POLLS):
+                    for fd, mask in found:
+                        handler = handlers.get(fd)
+                        if handler is not None:
+                            _guarded(lambda h=handler, m=mask: h(m))  # type: ignore[misc]
+                        elif fd == self._bell:
+                            os.eventfd_read(fd)
+                    found = self._epoll.poll(0)
+                    if not found:
+                        break
                 self._round()
                 if self.now >= look_at:
                     look_at = self.now + _LOOK_S
@@ -266,6 +273,14 @@ class FrameLoop:
                 _guarded(turn)
             if not self._calls:
                 break
+        self._flush()
+
+    def settle(self) -> None:
+        """Do now what was left here, and send what is known, before more work is taken up."""
+        self._run_calls()
+        self._flush()
+
+    def _flush(self) -> None:
         flushes, self._flushes = self._flushes, []
         for flush in flushes:
             _guarded(flush)

@@ -89,6 +89,7 @@ class LogTurn:
         finally:
             # where another thread goes on with the loop it has to look again
             self._loop.call(_nothing)
+        self._loop.settle()  # the clients go on while the next ones are taken up
 
 
 def _nothing() -> None:

@@ -67,11 +67,12 @@ class Node:
         assert self.loop.call(lambda: (work(), done.set())[0])
         assert done.wait(WAIT_S)
 
-    def propose(self, size):
+    def propose(self, size, also=lambda: None):
         """Have the loop take a plan; returns what is set when it is durable."""
         durable = threading.Event()
 
         def told():
+            also()
             self.told.append(threading.current_thread())
             durable.set()
 
@@ -118,6 +119,24 @@ def test_the_loop_goes_on_while_the_disk_writes(node):
     assert node.log.stats()["batches"] == batches + 2, "what came meanwhile goes together"
     node.close()
     assert node.entries() == [LARGE, SMALL, LARGE]
+
+
+def test_answers_leave_before_the_next_write_begins(node):
+    writes = node.disk.writes
+    writes.is_held = True
+    begun_before = []
+
+    def answer():
+        node.loop.flush_later(lambda: begun_before.append(len(writes.begun)))
+
+    node.propose(LARGE, also=lambda: node.loop.call(answer))
+    node.in_loop(lambda: None)
+    second = node.propose(LARGE)
+    writes.is_held = False
+    writes.release()
+    assert second.wait(WAIT_S)
+    assert begun_before == [1]
+    assert len(writes.begun) == 2
 
 
 def test_a_loop_that_ends_waits_for_the_write(node):
