@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from cluster.errors import ClusterError, StatusCode
 from cluster.query.backend import QueryBackend
 from cluster.query.context import QueryContext
 from cluster.query.result import Cell, ResultSet, table
@@ -211,18 +210,7 @@ class _Show:
         if statement.filter is None:
             return found
         wanted = statement.filter
-        passed = [info for info in found if _series_passes(info, wanted)]
-        if not passed and isinstance(statement, ShowTimeseries):
-            self._check_tag(wanted)
-        return passed
-
-    def _check_tag(self, wanted: SeriesFilter) -> None:
-        """Raise ClusterError METADATA_ERROR where no series has such a tag; up to 0.13 only."""
-        if self._context.modern or not isinstance(wanted, (TagEquals, TagContains)):
-            return
-        every = self._backend.match_series(PathPattern.parse("root.**"))
-        if not any(wanted.key == key for info in every for key, _ in info.tags):
-            raise ClusterError(StatusCode.METADATA_ERROR, f"The key {wanted.key} is not a tag.")
+        return [info for info in found if _series_passes(info, wanted)]
 
     def _latest_first(self, found: Sequence[SeriesInfo]) -> list[SeriesInfo]:
         """Order by the time of the last point, newest first; series without points at the end.
