@@ -44,7 +44,8 @@ def digits_of(series: SeriesInfo, default: int) -> int | None:
         return None
     if series.encoding not in _ROUNDING:
         return None
-    text = dict(series.props).get(_PROPERTY, "").strip()
+    given = [value for key, value in series.props if key.lower() == _PROPERTY]
+    text = given[-1].strip() if given else ""
     digits = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
     return None if digits >= _MOST else digits
 

@@ -18,6 +18,7 @@ def series(data_type, encoding, **props):
         (DataType.FLOAT, Encoding.RLE, {}, 2),
         (DataType.DOUBLE, Encoding.TS_2DIFF, {"max_point_number": "5"}, 5),
         (DataType.DOUBLE, Encoding.TS_2DIFF, {"max_point_number": "0"}, 0),
+        (DataType.DOUBLE, Encoding.TS_2DIFF, {"MAX_POINT_NUMBER": "7"}, 7),
         (DataType.DOUBLE, Encoding.TS_2DIFF, {"max_point_number": "-1"}, 2),
         (DataType.DOUBLE, Encoding.TS_2DIFF, {"max_point_number": "few"}, 2),
         (DataType.DOUBLE, Encoding.TS_2DIFF, {"max_point_number": "400"}, None),
