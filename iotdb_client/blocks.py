@@ -126,6 +126,11 @@ class BlockPart(ColumnPart):
             self._values = self._decoded()
         return self._values
 
+    def forget(self) -> None:
+        """See `ColumnPart`."""
+        super().forget()
+        self._body = memoryview(b"")
+
     @property
     def stored(self) -> tuple[int, memoryview, int] | None:
         """Encoding, bytes and number of values that were not decoded yet; None: nothing to do."""
@@ -157,6 +162,9 @@ class BlockPart(ColumnPart):
 def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
     """Write parts of one column one after another, those that are stored pages in few calls.
 
+    Each is forgotten then: a result that is read keeps no page longer than it has to, and the
+    memory of one answer serves for the next.
+
     Args:
         parts: of one column of numbers.
         rows: of each part.
@@ -177,6 +185,8 @@ def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArr
         part.write(out[at : at + count])
         at += count
     _write_stored(parts[0].kind, waiting, at, out)
+    for part in parts:
+        part.forget()
 
 
 def _write_stored(

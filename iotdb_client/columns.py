@@ -74,6 +74,10 @@ class ColumnPart:
         assert self._values is not None
         return self._values
 
+    def forget(self) -> None:
+        """Let go of the values, of which a page's memory is the larger part."""
+        self._values = None
+
     def write(self, out: npt.NDArray[Any]) -> None:
         """Write numbers into an array of as many rows, which are left alone where null."""
         if self.present is None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_client.blocks import write_parts
-from iotdb_client.columns import DTYPES, PageColumns, decode_texts
+from iotdb_client.columns import DTYPES, ColumnPart, PageColumns, decode_texts
 from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.kept_memory import KEPT
 from iotdb_client.rows import ResultShape
@@ -119,7 +119,9 @@ class TableBuilder:
         self._shape = shape
         self._precision = precision
         self._workers = workers
-        self._pages: list[PageColumns] = []
+        # None: written, and nothing else is needed of it. A page is some hundred objects, and what
+        # is kept of many would have the garbage collector look at all there is, again and again.
+        self._pages: list[PageColumns | None] = []
         self._starts = [0]
         self._times: npt.NDArray[np.int64] | None = None
         self._arrays: list[npt.NDArray[Any] | None] = []
@@ -200,36 +202,25 @@ class TableBuilder:
         self._written = end
         if end == first:
             return
+        pages = [page for page in self._pages[first:end] if page is not None]
+        start, stop = self._starts[first], self._starts[end]
         # A job of its own for each column: threads take turns few times, and none waits long.
-        for column, array in enumerate(self._arrays):
+        for number, array in enumerate(self._arrays):
             if array is not None:
-                self._do(self._write_column, column, array, first, end)
-        self._do(self._write_times, times, first, end)
+                parts = [page.parts[number] for page in pages]
+                self._do(_write_column, parts, [page.rows for page in pages], array[start:stop])
+        moments = [page.time for page in pages]
+        self._do(_write_times, moments, [page.rows for page in pages], times[start:stop])
+        numbers = all(array is not None for array in self._arrays)
+        for place, page in enumerate(pages, first):
+            if numbers and all(part.present is None for part in page.parts):
+                self._pages[place] = None
 
     def _do(self, job: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
         if self._workers is None:
             job(*arguments)
         else:
             self._jobs.append(self._workers.submit(job, *arguments))
-
-    def _write_times(self, times: npt.NDArray[np.int64], first: int, end: int) -> None:
-        out = times[self._starts[first] : self._starts[end]]
-        found = [page.time for page in self._pages[first:end]]
-        parts = [part for part in found if part is not None]
-        if len(parts) == len(found):
-            write_parts(parts, self._rows(first, end), out)
-        else:
-            out[:] = 0
-
-    def _write_column(self, number: int, array: npt.NDArray[Any], first: int, end: int) -> None:
-        parts = [page.parts[number] for page in self._pages[first:end]]
-        for part, at in zip(parts, range(first, end), strict=True):
-            if part.present is not None:
-                array[self._starts[at] : self._starts[at + 1]] = 0
-        write_parts(parts, self._rows(first, end), array[self._starts[first] : self._starts[end]])
-
-    def _rows(self, first: int, end: int) -> list[int]:
-        return [page.rows for page in self._pages[first:end]]
 
     def _settle(self) -> None:
         jobs, self._jobs = self._jobs, []
@@ -238,17 +229,21 @@ class TableBuilder:
 
     def _column(self, number: int, rows: int) -> _Whole:
         kind = self._shape.types[number]
-        parts = [page.parts[number] for page in self._pages]
+        parts = [
+            (start, page.parts[number])
+            for start, page in zip(self._starts, self._pages, strict=False)
+            if page is not None
+        ]
         nulls = None
-        if any(part.present is not None for part in parts):
+        if any(part.present is not None for _, part in parts):
             nulls = np.zeros(rows, np.bool_)
-            for part, start in zip(parts, self._starts, strict=False):
+            for start, part in parts:
                 if part.present is not None:
                     nulls[start : start + len(part.present)] = ~part.present
         array = self._arrays[number]
         if array is not None:
             return _Whole(kind, array[:rows], nulls)
-        found: list[Any] = [value for part in parts for value in part.values]
+        found: list[Any] = [value for _, part in parts for value in part.values]
         if kind != "BLOB":
             found = decode_texts(found)
         if nulls is not None:
@@ -256,6 +251,25 @@ class TableBuilder:
             cells[~nulls] = np.fromiter(found, dtype=object, count=len(found))
             found = cells.tolist()
         return _Whole(kind, found, nulls)
+
+
+def _write_times(
+    parts: Sequence[ColumnPart | None], rows: Sequence[int], out: npt.NDArray[np.int64]
+) -> None:
+    found = [part for part in parts if part is not None]
+    if len(found) == len(parts):
+        write_parts(found, rows, out)
+    else:
+        out[:] = 0
+
+
+def _write_column(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
+    at = 0
+    for part, count in zip(parts, rows, strict=True):
+        if part.present is not None:
+            out[at : at + count] = 0
+        at += count
+    write_parts(parts, rows, out)
 
 
 def _arrays(rows: int, kinds: Sequence[str]) -> list[npt.NDArray[Any] | None]:

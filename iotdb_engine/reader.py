@@ -356,27 +356,29 @@ class Reader:
 
     def stored_page(
         self, key: bytes, chunk: Chunk, number: int, place: PagePlace, times: StoredTimes
-    ) -> tuple[StoredValues, Callable[[], npt.NDArray[Any]]]:
-        """Return a page without nulls as it is stored, and what decodes it, now or later."""
+    ) -> StoredValues:
+        """Return a page without nulls as it is stored."""
         try:
-            body = chunk.inline if chunk.inline is not None else self._body(key)
-            stored = stored_page(place, body)
+            body = chunk.inline
+            if body is None:
+                body = self._bodies.get(key) or self._body(key)
+            return stored_page(place, body)
         except Corruption as error:
             raise error.within(times.first, times.last) from error
         except ValueError as error:
             where = key if chunk.inline is not None else with_kind(key, Kind.DATA)
             span = times.first, times.last
             raise Corruption(self._snapshot.path, where, f"page {number}", error, span) from error
-        cache, cache_key = self._snapshot.cache, (self._snapshot.cache_id, key, number)
 
-        def decode() -> npt.NDArray[Any]:
-            found = cache.get(cache_key)
-            if found is not None:
-                values: npt.NDArray[Any] = found[0]
-                return values
-            return decode_values(chunk.kind, stored.encoding, stored.data, times.rows)
-
-        return stored, decode
+    def decode_stored(
+        self, key: bytes, kind: DataType, number: int, stored: StoredValues, rows: int
+    ) -> npt.NDArray[Any]:
+        """Decode such a page."""
+        found = self._snapshot.cache.get((self._snapshot.cache_id, key, number))
+        if found is not None:
+            values: npt.NDArray[Any] = found[0]
+            return values
+        return decode_values(kind, stored.encoding, stored.data, rows)
 
     def _record(self, key: bytes) -> bytes:
         record = self._snapshot.view.get(key)

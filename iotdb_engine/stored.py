@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -68,33 +68,48 @@ class StoredColumn(Column):
 
 
 class StoredBatch(ColumnBatch):
-    """A batch of whole pages, its columns StoredColumns; times are decoded when asked for, too.
+    """A batch of whole pages; columns are made, and times decoded, when they are asked for.
 
     Attributes:
+        kinds: of the columns.
+        stored: the pages of the columns.
         stored_times: the times as their page has them.
         rows_after: about how many rows of the scan follow.
         stored_bytes: of all pages.
     """
 
-    columns: tuple[StoredColumn, ...]
+    kinds: Sequence[DataType]
+    stored: Sequence[StoredValues]
     stored_times: StoredValues
     rows_after: int
     stored_bytes: int
 
     def __init__(
         self,
-        columns: tuple[StoredColumn, ...],
+        kinds: Sequence[DataType],
+        stored: Sequence[StoredValues],
+        decode: Callable[[int], npt.NDArray[Any]],
         stored_times: StoredTimes,
         rows_after: int,
     ) -> None:
-        # the fields of a frozen dataclass, but for `times`
+        # the fields of a frozen dataclass, but for `columns` and `times`
         self.__dict__.update(
-            columns=columns,
+            kinds=kinds,
+            stored=stored,
             stored_times=stored_times.stored,
             rows_after=rows_after,
-            stored_bytes=len(stored_times.stored.data)
-            + sum([len(column.stored.data) for column in columns]),
+            stored_bytes=len(stored_times.stored.data) + sum([len(data) for _, data in stored]),
             _times=stored_times,
+            _decode=decode,
+        )
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """StoredColumns, which decode for themselves."""
+        decode: Callable[[int], npt.NDArray[Any]] = self.__dict__["_decode"]
+        return tuple(
+            StoredColumn(kind, stored, partial(decode, number))
+            for number, (kind, stored) in enumerate(zip(self.kinds, self.stored, strict=True))
         )
 
     @property
@@ -126,6 +141,7 @@ class StoredPages:
         self._reader = reader
         self._series = series
         self._clean: list[bool] = clean.tolist()
+        self._kinds = [one.kind for one in series]
         self._places = [page_places(one.pages) for one in series]
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
@@ -172,13 +188,26 @@ class StoredPages:
         times = self._reader.stored_times(key, chunk, number)
         if times.rows > min(batch_rows, max_rows):
             return None
-        columns: list[StoredColumn] = []
+        take = self._reader.stored_page
+        stored = []
         for one, places in zip(self._series, self._places, strict=True):
             key, _, chunk = one.chunks[chunk_number]
-            stored, decode = self._reader.stored_page(key, chunk, number, places[page], times)
-            columns.append(StoredColumn(one.kind, stored, decode))
+            stored.append(take(key, chunk, number, places[page], times))
         after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - times.rows)
-        return StoredBatch(tuple(columns), times, after)
+        decode = partial(self._decoded, chunk_number, number, stored, times.rows)
+        return StoredBatch(self._kinds, stored, decode, times, after)
+
+    def _decoded(
+        self,
+        chunk_number: int,
+        number: int,
+        stored: Sequence[StoredValues],
+        rows: int,
+        column: int,
+    ) -> npt.NDArray[Any]:
+        """Decode a column's page, now or when the read is over."""
+        key, _, chunk = self._series[column].chunks[chunk_number]
+        return self._reader.decode_stored(key, chunk.kind, number, stored[column], rows)
 
     def _alone_in(self, low: int, high: int) -> int | None:
         """Return the page that is all there is in a window."""

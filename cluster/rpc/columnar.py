@@ -59,12 +59,17 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
 
 
 def _stored_block(batch: StoredBatch, *, ignore_time: bool) -> list[Buffer]:
-    pages = [(column.type, *column.stored) for column in batch.columns]
+    kinds, stored = [*batch.kinds], [*batch.stored]
     if not ignore_time:
-        pages.insert(0, (DataType.INT64, *batch.stored_times))
-    entries = [_COLUMN.pack(kind, encoding, 0, len(data)) for kind, encoding, data in pages]
-    head = _head(batch.rows, len(pages), batch.rows_after, ignore_time=ignore_time)
-    return [b"".join((head, *entries)), *[data for _, _, data in pages]]
+        kinds.insert(0, DataType.INT64)
+        stored.insert(0, batch.stored_times)
+    pack = _COLUMN.pack
+    entries = [
+        pack(kind, encoding, 0, len(data))
+        for kind, (encoding, data) in zip(kinds, stored, strict=True)
+    ]
+    head = _head(batch.rows, len(stored), batch.rows_after, ignore_time=ignore_time)
+    return [b"".join((head, *entries)), *[data for _, data in stored]]
 
 
 def _head(rows: int, columns: int, rows_after: int, *, ignore_time: bool) -> bytes:

@@ -95,6 +95,30 @@ def table_of(pages: Sequence[PageColumns], workers: Any = None) -> Any:
     return builder.finish()
 
 
+def test_a_page_that_is_written_is_not_kept() -> None:
+    sent = stored_batches(5000)
+    numbers = [part for part in range(len(KINDS)) if KINDS[part] is not DataType.TEXT]
+    names = [NAMES[part] for part in numbers]
+    pages = []
+    for one in sent:
+        some = ColumnBatch(one.times, tuple(one.columns[part] for part in numbers))
+        pages.append(decode_block(whole_block(some, ignore_time=False), names))
+    with_null = batch()
+    some = ColumnBatch(with_null.times, tuple(with_null.columns[part] for part in numbers))
+    pages.append(decode_block(whole_block(some, ignore_time=False), names))
+    pages[0] = pages[0]._replace(rows_after=sum(page.rows for page in pages[1:]))
+    with ThreadPoolExecutor(2) as workers:
+        builder = TableBuilder(result_shape(names, names, None, ignore_time=False), "ms", workers)
+        builder.add(pages)
+        assert builder._pages == [None] * len(sent) + [pages[-1]]
+        table = builder.finish()
+    assert table.rows == 5004
+    assert [column.nulls is None for column in table.columns] == [False] * len(numbers)
+    assert table.columns[2].values[:5000].tolist() == [
+        value for one in sent for value in one.columns[2].values.tolist()
+    ]
+
+
 @pytest.mark.parametrize("rows", [1, 4, 7, 8, 9, 1000])
 @pytest.mark.parametrize("nulls", [False, True])
 def test_every_type_comes_back(rows: int, nulls: bool) -> None:
