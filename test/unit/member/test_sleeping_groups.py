@@ -88,8 +88,9 @@ def test_a_sleeping_group_notices_that_its_leaders_node_was_restarted_at_once(
             leader.put(insert(0, 10))
             all_asleep(group)
             leader.stop()
-            group.start(leader.node_id)
+            back = group.start(leader.node_id)
             group.leader().put(insert(10, 20))
+            wait_until(lambda back=back: back.count() == 20)
         all_asleep(group)
 
 

@@ -325,8 +325,19 @@ def test_nothing_is_remembered_for_who_has_not_logged_in(server: LocalServer):
         transport.close()
 
 
-def test_the_answer_has_the_number_of_its_request(root: WireClient):
-    for number in (0, 5, -3, 1 << 30):
+def test_the_answer_has_the_number_of_its_request(root: WireClient, monkeypatch):
+    answered = []
+    read_begin = root.raw._iprot.readMessageBegin
+
+    def noted():
+        begin = read_begin()
+        answered.append(begin[2])
+        return begin
+
+    monkeypatch.setattr(root.raw._iprot, "readMessageBegin", noted)
+    numbers = [0, 5, -3, 1 << 30]
+    for number in numbers:
         root.raw._seqid = number
         root.insert_row("root.quick.seq", ["a"], number, [1])
     root.raw._seqid = 0
+    assert answered == numbers

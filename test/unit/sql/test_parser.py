@@ -327,7 +327,9 @@ def test_a_clause_that_was_taken_for_a_name_is_what_is_told(sql, told):
 
 
 def test_clauses_may_still_be_names():
-    parse("select from, where from root.sg.limit", ParseContext(zone="Z", now=0, precision="ms"))
+    select = parse("select from, where from root.sg.limit", ParseContext())
+    assert [str(item.expression.path) for item in select.items] == ["from", "where"]
+    assert select.prefixes == ("root.sg.limit",)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,9 @@ def test_clauses_may_still_be_names():
     ],
 )
 def test_words_behind_a_part_of_a_name(sql):
-    parse(sql, ParseContext(modern=True))
+    told = repr(parse(sql, ParseContext(modern=True)))
+    names = re.findall(r"[\w.]+\*", sql) or ["last"]
+    assert [name for name in names if f"'{name}'" not in told] == []
 
 
 def test_a_product_with_a_name_that_is_a_word_elsewhere():
