@@ -53,6 +53,7 @@ class SimResult:
     pauses: int = 0
     partitions: int = 0
     flips: int = 0
+    damaged_pieces: int = 0
     messages: int = 0
     lost: int = 0
     recovery_us: int = 0
@@ -206,7 +207,7 @@ class SimCluster:
         """Perhaps flip a bit of a piece of a snapshot on its way."""
         if self.is_quiet or not data or self._chance() * 100 >= self.settings.chunk_flip:
             return data
-        self.result.flips += 1
+        self.result.damaged_pieces += 1
         # digits stay digits, so that only the checksum can tell
         flipped = bytearray(data)
         at = int(self._chance() * len(flipped))
@@ -333,7 +334,7 @@ class SimCluster:
         force has at least three voters, whose majority is left.
         """
         node = self._node(node_id)
-        if node is None or self.result.flips or self._dead() or node.core is None:
+        if node is None or self._dead() or node.core is None:
             return
         for membership in self._possible_memberships():
             voters = [v for v in (membership.voters, membership.outgoing) if v]
