@@ -126,6 +126,7 @@ class LogWriter:
         self.async_writes = 0
         self.slow_writes = 0
         self.last_write_s = 0.0
+        self.write_s = 0.0
         self.slowest_write_s = 0.0
 
     # ---- for other threads ----
@@ -422,6 +423,7 @@ class LogWriter:
     def _note_duration(self, seconds: float, size_bytes: int) -> None:
         """Say when the disk was slow: nothing of any group here is acknowledged meanwhile."""
         self.last_write_s = seconds
+        self.write_s += seconds
         if seconds > self.slowest_write_s:
             self.slowest_write_s = seconds
         if seconds >= _SLOW_WRITE_S:

@@ -159,6 +159,7 @@ class NodeLog:
             "records": writer.records,
             "batches": writer.batches,
             "async_writes": writer.async_writes,
+            "write_ms": round(writer.write_s * 1000),
             "slow_writes": writer.slow_writes,
             "slowest_write_ms": round(writer.slowest_write_s * 1000),
             "segments": len(self._seeds),
