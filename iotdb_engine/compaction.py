@@ -44,9 +44,9 @@ from iotdb_engine.key_format import (
     split_chunk_key,
 )
 from iotdb_engine.open_read import OpenRead
-from iotdb_engine.page import TimesHead, unpack_times
 from iotdb_engine.reader import Reader
 from iotdb_engine.region_state import RegionState
+from iotdb_engine.times_record import TimesHead, unpack_times
 from iotdb_engine.types import T_MAX, T_MIN
 
 logger = logging.getLogger(__name__)

@@ -21,10 +21,10 @@ from iotdb_engine.key_format import (
 from iotdb_engine.memtable_flush import Block
 from iotdb_engine.merge import Run, compact, cut_windows
 from iotdb_engine.open_read import OpenRead
-from iotdb_engine.page import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.reader import Reader
 from iotdb_engine.region_state import RegionState
 from iotdb_engine.sources import Series
+from iotdb_engine.times_record import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 _BLOCK_BYTES = 8 << 20

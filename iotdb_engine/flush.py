@@ -38,8 +38,9 @@ from iotdb_engine.key_format import (
 from iotdb_engine.memtable import Memtable
 from iotdb_engine.memtable_flush import Block, FlushGroup, flush_groups
 from iotdb_engine.options import EngineOptions
-from iotdb_engine.page import PageEncoder, pack_chunk, pack_times
+from iotdb_engine.page import PageEncoder, pack_chunk
 from iotdb_engine.store import Batch, Store
+from iotdb_engine.times_record import pack_times
 from iotdb_engine.tombstones import (
     DroppedSeries,
     Tombstone,

@@ -1,15 +1,15 @@
-"""Chunks and pages as bytes: what the CHUNK, DATA and TIMES records hold.
+"""Chunks and pages as bytes: what the CHUNK and DATA records hold.
 
 A group of columns with common times is cut into chunks, and those into pages, at the same rows for
-all columns. Page i of a chunk belongs to page i of the TIMES record that the chunk names. The
-diagrams are in docs/formats/engine.md.
+all columns. Page i of a chunk belongs to page i of the TIMES record (`times_record.py`) that the
+chunk names. The diagrams are in docs/formats/engine.md.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from iotdb_engine.encoding import (
     encode_booleans,
     encode_numbers,
     encode_texts,
-    encode_times,
 )
 from iotdb_engine.merge import blank_values
 from iotdb_engine.types import DataType
@@ -35,11 +34,9 @@ INLINE_BYTES = 1024
 
 _INLINE = 1
 _HAS_NULLS = 1
-_BEST = 1
 
 _CHUNK_HEAD = struct.Struct("<BBBxIQqQq")
-_TIMES_HEAD = struct.Struct("<BBxxIQqII")
-_CRC = struct.Struct("<I")
+CRC = struct.Struct("<I")
 _BITMAP = struct.Struct("<I")
 _PAGE = struct.Struct("<IIqq8s8s8s8sdIIIBBxx")
 _NOTHING = bytes(8)
@@ -68,19 +65,6 @@ _INT_PAGES = _page_dtype("<i8")
 _FLOAT_PAGES = _page_dtype("<f8")
 _FLOATS = (DataType.FLOAT, DataType.DOUBLE)
 
-_TIME_PAGES = np.dtype(
-    [
-        ("rows", "<u4"),
-        ("offset", "<u4"),
-        ("size", "<u4"),
-        ("crc", "<u4"),
-        ("low", "<i8"),
-        ("high", "<i8"),
-        ("encoding", "u1"),
-        ("unused", "V7"),
-    ]
-)
-_MEMBERS = np.dtype([("start", "<u8"), ("count", "<u8")])
 
 PAGE_ENTRY_BYTES = _PAGE.size
 
@@ -100,32 +84,6 @@ class Statistics(NamedTuple):
     minimum: bytes
     maximum: bytes
     total: float
-
-
-@dataclass(frozen=True, slots=True)
-class TimesHead:
-    """A parsed TIMES record, its pages left alone.
-
-    Attributes:
-        order: as in `Chunk`.
-        last: time of the last row.
-        best: the chunks are encoded as small as can be.
-        pages: structured array, one row per page.
-        members: the series whose CHUNK records name this one, ascending.
-        body_at: where the pages begin.
-    """
-
-    order: int
-    last: int
-    best: bool
-    pages: npt.NDArray[Any]
-    members: list[int]
-    body_at: int
-
-    @property
-    def rows(self) -> int:
-        """Rows of all pages."""
-        return int(self.pages["rows"].sum(dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +305,7 @@ def pack_chunk(
         column.last_time,
     )
     record = head + column.table + (column.body if inline else b"")
-    return record + _CRC.pack(zlib.crc32(record)), None if inline else column.body
+    return record + CRC.pack(zlib.crc32(record)), None if inline else column.body
 
 
 def unpack_chunk(record: bytes) -> Chunk:
@@ -356,10 +314,10 @@ def unpack_chunk(record: bytes) -> Chunk:
     Raises:
         ValueError: it is damaged or of an unknown version.
     """
-    if len(record) < _CHUNK_HEAD.size + _CRC.size:
+    if len(record) < _CHUNK_HEAD.size + CRC.size:
         raise ValueError(f"a chunk record of {len(record)} bytes")
-    (crc,) = _CRC.unpack_from(record, len(record) - _CRC.size)
-    found = zlib.crc32(memoryview(record)[: -_CRC.size])
+    (crc,) = CRC.unpack_from(record, len(record) - CRC.size)
+    found = zlib.crc32(memoryview(record)[: -CRC.size])
     if crc != found:
         raise ValueError(f"checksum {crc:#010x} expected, {found:#010x} found")
     version, kind_number, flags, count, owner, times_first, order, last = _CHUNK_HEAD.unpack_from(
@@ -371,93 +329,8 @@ def unpack_chunk(record: bytes) -> Chunk:
     dtype = _FLOAT_PAGES if kind in _FLOATS else _INT_PAGES
     end = _CHUNK_HEAD.size + count * PAGE_ENTRY_BYTES
     pages = np.frombuffer(record, dtype, count, _CHUNK_HEAD.size)
-    inline = record[end : -_CRC.size] if flags & _INLINE else None
+    inline = record[end : -CRC.size] if flags & _INLINE else None
     return Chunk(kind, owner, times_first, order, last, pages, inline)
-
-
-def pack_times(
-    times: npt.NDArray[np.int64],
-    page_rows: int,
-    *,
-    order: int,
-    members: Sequence[int],
-    best: bool = False,
-) -> bytes:
-    """Return the TIMES record of a chunk's rows.
-
-    Args:
-        times: int64[n], n >= 1, strictly ascending.
-        page_rows: where to cut.
-        order: of the chunks.
-        members: the series that have them, in any order.
-        best: see `TimesHead`.
-    """
-    pages = np.zeros(-(-len(times) // page_rows), _TIME_PAGES)
-    bodies: list[bytes] = []
-    offset = 0
-    for number, lo in enumerate(range(0, len(times), page_rows)):
-        page = times[lo : lo + page_rows]
-        encoding, body = encode_times(page, best=best)
-        place = (len(page), offset, len(body), zlib.crc32(body))
-        pages[number] = (*place, int(page[0]), int(page[-1]), encoding, b"")
-        bodies.append(body)
-        offset += len(body)
-    runs = _pack_members(members)
-    flags = _BEST if best else 0
-    head = _TIMES_HEAD.pack(VERSION, flags, len(pages), order, int(times[-1]), len(runs), 0)
-    head += pages.tobytes() + runs.tobytes()
-    return head + _CRC.pack(zlib.crc32(head)) + b"".join(bodies)
-
-
-def _pack_members(members: Sequence[int]) -> npt.NDArray[Any]:
-    """Return runs of neighbouring ids: a device's series mostly have them."""
-    distinct = set(members)
-    low, high = min(distinct), max(distinct)
-    if high - low + 1 == len(distinct):  # the usual case, a tenth of the general one's time
-        return np.array([(low, len(distinct))], _MEMBERS)
-    ids = np.fromiter(sorted(distinct), np.uint64, len(distinct))
-    breaks = np.flatnonzero(np.diff(ids) != 1) + 1
-    starts = np.concatenate(([0], breaks)).astype(np.int64)
-    runs = np.zeros(len(starts), _MEMBERS)
-    runs["start"] = ids[starts]
-    runs["count"] = np.diff(np.append(starts, len(ids)))
-    return runs
-
-
-def unpack_times(record: bytes) -> TimesHead:
-    """Parse a TIMES record, without its pages.
-
-    Raises:
-        ValueError: it is damaged or of an unknown version.
-    """
-    if len(record) < _TIMES_HEAD.size + _CRC.size:
-        raise ValueError(f"a times record of {len(record)} bytes")
-    version, flags, count, order, last, run_count, _ = _TIMES_HEAD.unpack_from(record)
-    if version != VERSION:
-        raise ValueError(f"format version {VERSION} expected, {version} found")
-    runs_at = _TIMES_HEAD.size + count * _TIME_PAGES.itemsize
-    end = runs_at + run_count * _MEMBERS.itemsize
-    if len(record) < end + _CRC.size:
-        raise ValueError(f"{count} pages and {run_count} runs in {len(record)} bytes of times")
-    (crc,) = _CRC.unpack_from(record, end)
-    found = zlib.crc32(memoryview(record)[:end])
-    if crc != found:
-        raise ValueError(f"checksum {crc:#010x} expected, {found:#010x} found")
-    members: list[int] = []
-    for start, size in np.frombuffer(record, _MEMBERS, run_count, runs_at).tolist():
-        members.extend(range(start, start + size))
-    pages = np.frombuffer(record, _TIME_PAGES, count, _TIMES_HEAD.size)
-    return TimesHead(order, last, bool(flags & _BEST), pages, members, end + _CRC.size)
-
-
-def unpack_times_page(record: bytes, head: TimesHead, number: int) -> npt.NDArray[np.int64]:
-    """Decode one page of a TIMES record.
-
-    Raises:
-        ValueError: it is damaged, or there is no such page.
-    """
-    page, body = _times_page(record, head, number)
-    return decode_values(DataType.INT64, int(page["encoding"]), body, int(page["rows"]))
 
 
 def unpack_page(
@@ -474,7 +347,7 @@ def unpack_page(
         ValueError: it is damaged.
     """
     rows, count = int(page["rows"]), int(page["count"])
-    data = _checked(body, int(page["offset"]), int(page["size"]), int(page["crc"]))
+    data = checked(body, int(page["offset"]), int(page["size"]), int(page["crc"]))
     if not page["flags"] & _HAS_NULLS:
         return decode_values(kind, int(page["encoding"]), data, rows), None
     (size,) = _BITMAP.unpack_from(data)
@@ -519,28 +392,6 @@ def rebuild_chunk(
     first, last = int(table["low"][filled[0]]), int(table["high"][filled[-1]])
     column = EncodedColumn(first, last, table.tobytes(), b"".join(bodies))
     return first, *pack_chunk(chunk.kind, chunk.owner, chunk.times_first, chunk.order, column)
-
-
-def rebuild_times(record: bytes, head: TimesHead, pages: Collection[int]) -> bytes:
-    """Return a TIMES record with any times, of the same number and ends, in some of its pages."""
-    table = head.pages.copy()
-    bodies: list[bytes] = []
-    offset = 0
-    for number, page in enumerate(table):
-        start = head.body_at + int(page["offset"])
-        body = record[start : start + int(page["size"])]
-        if number in pages:
-            times = int(page["low"]) + np.arange(int(page["rows"]), dtype=np.int64)
-            times[-1] = page["high"]
-            page["encoding"], body = encode_times(times)
-            page["crc"] = zlib.crc32(body)
-        page["offset"], page["size"] = offset, len(body)
-        bodies.append(body)
-        offset += len(body)
-    table_at = _TIMES_HEAD.size
-    table_end = table_at + table.nbytes
-    front = record[:table_at] + table.tobytes() + record[table_end : head.body_at - _CRC.size]
-    return front + _CRC.pack(zlib.crc32(front)) + b"".join(bodies)
 
 
 def check_statistics(
@@ -603,29 +454,16 @@ def stored_page(place: PagePlace, body: bytes) -> StoredValues:
     offset, size, crc, encoding = place
     data = memoryview(body)[offset : offset + size]
     if len(data) != size or zlib.crc32(data) != crc:
-        _checked(body, offset, size, crc)
+        checked(body, offset, size, crc)
     return StoredValues(encoding, data)
 
 
-def stored_times_page(record: bytes, head: TimesHead, number: int) -> StoredValues:
-    """Cut one page out of a TIMES record.
+def checked(data: bytes, offset: int, size: int, crc: int) -> bytes:
+    """Cut bytes out of a record.
 
     Raises:
-        ValueError: it is damaged, or there is no such page.
+        ValueError: they are damaged, or not all there.
     """
-    page, data = _times_page(record, head, number)
-    return StoredValues(int(page["encoding"]), data)
-
-
-def _times_page(record: bytes, head: TimesHead, number: int) -> tuple[np.void, bytes]:
-    if number >= len(head.pages):
-        raise ValueError(f"page {number} of {len(head.pages)} in a times record")
-    page: np.void = head.pages[number]
-    start = head.body_at + int(page["offset"])
-    return page, _checked(record, start, int(page["size"]), int(page["crc"]))
-
-
-def _checked(data: bytes, offset: int, size: int, crc: int) -> bytes:
     body = data[offset : offset + size]
     if len(body) != size:
         raise ValueError(f"{size} bytes at {offset} expected, {len(body)} found")

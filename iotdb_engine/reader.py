@@ -33,21 +33,11 @@ from iotdb_engine.key_format import (
 )
 from iotdb_engine.memtable_read import MemSeries
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs, slice_run
-from iotdb_engine.page import (
-    Chunk,
-    PagePlace,
-    StoredValues,
-    TimesHead,
-    stored_page,
-    stored_times_page,
-    unpack_chunk,
-    unpack_page,
-    unpack_times,
-    unpack_times_page,
-)
+from iotdb_engine.page import Chunk, PagePlace, StoredValues, stored_page, unpack_chunk, unpack_page
 from iotdb_engine.series_index import Chunks, SeriesIndex
 from iotdb_engine.sources import ACTIVE_SEQUENCE, Series, Snapshot, no_check
 from iotdb_engine.stored import StoredPages, StoredTimes
+from iotdb_engine.times_record import TimesHead, stored_times_page, unpack_times, unpack_times_page
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows

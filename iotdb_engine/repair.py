@@ -36,15 +36,11 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.page import (
-    rebuild_chunk,
-    rebuild_times,
-    unpack_chunk,
-    unpack_times,
-)
+from iotdb_engine.page import rebuild_chunk, unpack_chunk
 from iotdb_engine.rocks_files import CONFIG
 from iotdb_engine.snapshot import live_spaces
 from iotdb_engine.store import Batch, FolderLock, RocksStore, Store, repair_store
+from iotdb_engine.times_record import rebuild_times, unpack_times
 from iotdb_engine.verify import Records, note_files, note_log, verify_store
 from iotdb_engine.verify_report import Fault, FaultKind, Report
 from iotdb_engine.wal import WAL_FOLDER, read_log, write_segment

@@ -41,18 +41,11 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.page import (
-    Chunk,
-    TimesHead,
-    check_statistics,
-    unpack_chunk,
-    unpack_page,
-    unpack_times,
-    unpack_times_page,
-)
+from iotdb_engine.page import Chunk, check_statistics, unpack_chunk, unpack_page
 from iotdb_engine.rocks_files import CONFIG, Damage, check_files, check_table
 from iotdb_engine.snapshot import live_spaces
 from iotdb_engine.store import FolderLock, RocksStore, Store, View
+from iotdb_engine.times_record import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.tombstones import DroppedSeries, decode_drop, decode_tombstone
 from iotdb_engine.ttl import decode_rule
 from iotdb_engine.verify_report import Fault, FaultKind, Report

@@ -16,8 +16,8 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Region
 from iotdb_engine.compaction_merge import GuardedWriter
 from iotdb_engine.errors import EngineError
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end, split_chunk_key
-from iotdb_engine.page import unpack_times, unpack_times_page
 from iotdb_engine.store import Batch, MemoryStore
+from iotdb_engine.times_record import unpack_times, unpack_times_page
 
 MIXED = make_layout({1: DataType.INT64, 2: DataType.DOUBLE, 3: DataType.TEXT, 4: DataType.BOOLEAN})
 SERIES = list(zip(MIXED.series_ids, MIXED.types, strict=True))

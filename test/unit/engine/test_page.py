@@ -10,12 +10,10 @@ from iotdb_engine.page import (
     PageEncoder,
     extremes,
     pack_chunk,
-    pack_times,
     unpack_chunk,
     unpack_page,
-    unpack_times,
-    unpack_times_page,
 )
+from iotdb_engine.times_record import pack_times, unpack_times, unpack_times_page
 from iotdb_engine.types import BATCH_DTYPES
 
 TIMES = np.arange(0, 200, 2, dtype=np.int64)

@@ -26,10 +26,11 @@ from iotdb_engine.key_format import (
     split_chunk_key,
     with_kind,
 )
-from iotdb_engine.page import unpack_chunk, unpack_times
+from iotdb_engine.page import unpack_chunk
 from iotdb_engine.repair import repair
 from iotdb_engine.rocks_files import check_table, data_files
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
+from iotdb_engine.times_record import unpack_times
 from iotdb_engine.verify import verify, verify_store
 from iotdb_engine.verify_report import FaultKind, Report
 
