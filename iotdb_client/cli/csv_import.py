@@ -21,6 +21,7 @@ from iotdb_client.cli.csv_cells import EMPTY_TEXT, quoted_empties
 from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, parse_type
 from iotdb_client.cli.transfer import Place
 from iotdb_client.errors import DataError, Error
+from iotdb_client.paths import split_series
 from iotdb_client.session import Session
 from iotdb_client.types import DataType
 
@@ -49,7 +50,7 @@ class ImportOptions:
         device: full path of the device.
         time_column: name in the header; None: one called time, timestamp, … or else the first.
         measurements: names to store the other columns under, in order; an empty one leaves its
-            column out. None: the header's.
+            column out. None: the header's, of a full path of a series the last node.
         types: of the columns that are stored, in order; None: found from the file.
         batch_rows: rows of a tablet.
         aligned: whether the device is (to be) aligned.
@@ -184,6 +185,8 @@ class CsvImport:
                 )
         elif "" in names:
             raise ImportProblem("line 1: a column has no name; give --measurements")
+        else:
+            names = _last_nodes(names)
         chosen = [(number, name) for number, name in zip(others, names, strict=True) if name]
         if len({name for _, name in chosen}) != len(chosen) or not chosen:
             raise ImportProblem(f"measurements must be there and differ: {', '.join(names)}")
@@ -331,6 +334,18 @@ class _Records:
         if EMPTY_TEXT not in record:
             return set()
         return quoted_empties(record.rstrip("\r\n"), self._delimiter)
+
+
+def _last_nodes(names: list[str]) -> list[str]:
+    """Return names of measurements; a full path, as results have them, stands for its last node."""
+    of: dict[str, str] = {}
+    for name in names:
+        path = split_series(name)
+        node = name if path is None else path[1]
+        if node in of:
+            raise ImportProblem(f"{of[node]} and {name} must differ: both are {node}; see --help")
+        of[node] = name
+    return list(of)
 
 
 def _blocks(reader: _Records, size: int, empty_texts: set[int]) -> Iterator[list[list[str]]]:

@@ -213,6 +213,25 @@ def test_batches_and_given_types(database, run, csv_file):
     assert {tuple(sent.types) for sent in database.tablets} == {(3,)}
 
 
+def test_what_was_exported_can_be_imported(database, run, csv_file, tmp_path):
+    """Columns of results are named by the full paths of their series."""
+    database.results["select"] = Table(
+        ["root.d.s", "root.d.`a.b`", "root.d.t"],
+        ["FLOAT", "TEXT", "BOOLEAN"],
+        [(0.5, "x", True), (None, None, False)],
+        times=[1, 2],
+    )
+    assert run("export", "select", str(tmp_path / "out.csv")).exit_code == 0
+    result = run("import-csv", str(tmp_path / "out.csv"), "--device", "root.e")
+    assert result.exit_code == 0, result.output
+    [sent] = database.tablets
+    assert (sent.prefixPath, sent.measurements, sent.size) == ("root.e", ["s", "`a.b`", "t"], 2)
+    twice = csv_file("Time,root.a.s,root.b.s\n1,2,3\n")
+    result = run("import-csv", twice, "--device", "root.e")
+    assert result.exit_code == 1
+    assert "root.a.s and root.b.s must differ: both are s" in result.stderr
+
+
 def test_another_delimiter_is_guessed_at(database, run, csv_file):
     path = csv_file("time;v\n1;1\n")
     result = run("import-csv", path, "--device", "root.d")
