@@ -197,7 +197,7 @@ def _check_new_function(statement: registry.CreateFunction, functions: UdfRuntim
         raise ClusterError(
             StatusCode.QUERY_PROCESS_ERROR,
             f"Failed to register UDF {name}({class_name}), because user-defined functions are "
-            "switched off on this server.",
+            "switched off on this server (udf_dir is not set).",
         )
     try:
         functions.check(class_name)
@@ -222,7 +222,8 @@ def _new_trigger(
     runtime, registered = coordinator.triggers, coordinator.meta_state.registry
     if not runtime.enabled:
         raise ClusterError(
-            StatusCode.STORAGE_ENGINE_ERROR, f"{refused}triggers are switched off on this server."
+            StatusCode.STORAGE_ENGINE_ERROR,
+            f"{refused}triggers are switched off on this server (udf_dir is not set).",
         )
     if len(registered.triggers()) >= MAX_TRIGGERS:
         raise ClusterError(
