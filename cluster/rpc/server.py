@@ -283,6 +283,7 @@ class ThriftServer:
         self._wake: socket.socket | None = None
         self._acceptor: threading.Thread | None = None  # noqa: TID251
         self._refused = 0
+        self._not_taken = 0
         self._slow = 0
         _drop_missing_methods(processor)
 
@@ -352,7 +353,7 @@ class ThriftServer:
                     continue  # the client has gone already
                 except OSError as error:
                     # mostly EMFILE: the connection stays in the backlog, so do not spin on it
-                    logger.warning("server %s: accept: %s", self._name, error)
+                    self._tell_not_taken(error)
                     self._stopping.wait(_ACCEPT_PAUSE_S)
                     continue
                 self._admit(sock, address)
@@ -380,8 +381,19 @@ class ThriftServer:
                 f"serve-{self._name}-{connection.number}", lambda: self._serve(connection)
             )
         except (OSError, RuntimeError) as error:  # gone already; or no more threads
-            logger.warning("server %s: %r: %s", self._name, connection, error)
+            self._tell_not_taken(error)
             self._forget(connection)
+
+    def _tell_not_taken(self, error: Exception) -> None:
+        """Log that there is no file or thread for a connection, ever more rarely."""
+        self._not_taken += 1
+        if self._not_taken & (self._not_taken - 1) == 0:
+            logger.warning(
+                "server %s: a connection can't be taken (of %d tries so far): %s",
+                self._name,
+                self._not_taken,
+                error,
+            )
 
     def _forget(self, connection: Connection) -> None:
         connection._close()

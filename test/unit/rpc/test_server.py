@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -511,6 +512,31 @@ def test_address_in_use(serve):
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
         server.start()
     server.stop()
+
+
+def test_connections_that_can_not_be_taken_do_not_flood_the_log(serve, monkeypatch, caplog):
+    class NoFiles(socket.socket):
+        tries = 0
+
+        def accept(self):
+            NoFiles.tries += 1
+            if NoFiles.tries <= 100:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    def listen(*address):
+        listener = real(*address)
+        return NoFiles(fileno=listener.detach())
+
+    real = server_module._listen
+    monkeypatch.setattr(server_module, "_listen", listen)
+    monkeypatch.setattr(server_module, "_ACCEPT_PAUSE_S", 0.0)
+    with caplog.at_level(logging.WARNING), connect(serve("client").port) as sock:
+        sock.sendall(frame(CALL + ARGUMENTS))
+        assert answer(sock)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 7  # of 1, 2, 4 … 64
+    assert all("Too many open files" in text for text in told)
 
 
 # ---- stop ----
