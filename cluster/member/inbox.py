@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 _GATHER_S = 0.002
 """Longest wait for the plans of other clients that seem to be writing."""
+_LONG_GATHER_S = 0.006
+"""The same where they have come of late, and who waits is no thread."""
+_DOUBT_S = 0.25
+"""After a long wait for which less than half of them came there is no other one for so long."""
 _FORGET_S = 0.1
 _FORGET_SHARE = 1 / 40
 _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
@@ -157,6 +161,8 @@ class Appender:
         self._replicates = replicates
         self._peak = 0.0
         self._gathered_at = 0.0
+        self._gathers_until = 0.0
+        self._doubts_until = 0.0
 
     def put(self, payload: bytes, plan: object | None = None) -> Waiter:
         """Have a plan appended with the next write of the log, which is now where the disk is idle.
@@ -166,7 +172,7 @@ class Appender:
         """
         waiter, is_first = self.inbox.add(payload, plan)
         if self._replicates():
-            goal = self._goal()
+            goal = self._goal(time.monotonic())
             if not is_first:
                 return waiter
             self.inbox.gather(goal, _GATHER_S)
@@ -174,36 +180,54 @@ class Appender:
         self._log.write_here()
         return waiter
 
-    def put_for(self, notice: Waiter, payload: bytes, plan: object | None) -> float | None:
+    def put_for(
+        self, notice: Waiter, payload: bytes, plan: object | None, now: float
+    ) -> float | None:
         """Have a plan appended without waiting.
+
+        Args:
+            notice: gets the outcome.
+            payload: the plan's byte form.
+            plan: what it would be decoded to, if that is at hand.
+            now: the caller's clock, in monotonic seconds.
 
         Returns:
             0.0: it is, with the next write of the log, which the caller sees to. Else it waits for
-            the plans of others: after so many seconds `append_soon` is to be called; None: somebody
-            was told so already.
+            the plans of others: at that time `append_soon` is to be called; None: somebody was told
+            so already.
 
         Raises:
             Overloaded: see `Inbox`.
         """
         is_first = self.inbox.add(payload, plan, notice)[1]
-        if self._replicates() and len(self.inbox) < self._goal():
-            return _GATHER_S if is_first else None
+        if self._replicates() and len(self.inbox) < self._goal(now):
+            if not is_first:
+                return None
+            most_s = _GATHER_S if now < self._doubts_until else _LONG_GATHER_S
+            self._gathers_until = now + most_s
+            return self._gathers_until
         self._log.feed(self._append)
         return 0.0
 
-    def append_soon(self) -> bool:
-        """Have what waits appended with the next write of the log; False: nothing does."""
-        if not len(self.inbox):
+    def append_soon(self, now: float) -> bool:
+        """Have what waits appended with the next write of the log.
+
+        Returns:
+            False: nothing waits, or what does has come later, and has its own time.
+        """
+        gathered = len(self.inbox)
+        if not gathered or now < self._gathers_until:
             return False
+        if gathered * 2 < self._peak:
+            self._doubts_until = now + _DOUBT_S
         self._log.feed(self._append)
         return True
 
-    def _goal(self) -> int:
+    def _goal(self, now: float) -> int:
         """Return how many plans were under way at a time of late: so many may come together.
 
         The highest number is forgotten slowly, and at once after a pause.
         """
-        now = time.monotonic()
         outstanding = len(self.inbox) + len(self._proposals)
         if now - self._gathered_at > _FORGET_S:
             self._peak = 0.0

@@ -35,18 +35,20 @@ class LoopSide:
         self._applier = applier
         self._check_leads = check_leads
 
-    def propose(self, notice: Waiter, payload: bytes, plan: object | None = None) -> float | None:
+    def propose(
+        self, notice: Waiter, payload: bytes, plan: object | None, now: float
+    ) -> float | None:
         """Have a plan appended; see `Appender.put_for`.
 
         Raises:
             NotLeader, Overloaded: as by `RaftMember.propose`; the notice is not told.
         """
         self._check_leads()
-        return self._appender.put_for(notice, payload, plan)
+        return self._appender.put_for(notice, payload, plan, now)
 
-    def append_soon(self) -> bool:
-        """Have proposals that wait for others appended; False: none does."""
-        return self._appender.append_soon()
+    def append_soon(self, now: float) -> bool:
+        """Have proposals appended that have waited for others; see `Appender.append_soon`."""
+        return self._appender.append_soon(now)
 
     def give_up(self, notice: Waiter) -> ClusterError:
         """Return what became of a proposal whose time is up, as far as can be said."""

@@ -40,7 +40,7 @@ _READ_BYTES = 64 << 10
 _MAX_UNSENT_BYTES = 1 << 20
 _MAX_QUEUED = 4096
 _MAX_ANSWER_BYTES = 1 << 20
-_TOGETHER_S = 0.005
+_TOGETHER_S = 0.008
 """What only tells of a commit waits so long for entries to go with, while they come in a stream.
 
 Such a message costs as much as one with entries, and half of all would be so. Who reads at a

@@ -46,16 +46,16 @@ class LogTurn:
         self, member: RaftMember, notice: Notice, payload: bytes, plan: object | None
     ) -> None:
         """Have a plan appended, in this round or soon, together with others; see `LoopSide`."""
-        wait_s = member.loop_side.propose(notice, payload, plan)
-        if wait_s is None:
+        until = member.loop_side.propose(notice, payload, plan, self._loop.now)
+        if until is None:
             return
-        if wait_s:
-            self._loop.call_at(self._loop.now + wait_s, partial(self._release, member))
+        if until:
+            self._loop.call_at(until, partial(self._release, member))
         else:
             self._is_due = True
 
     def _release(self, member: RaftMember) -> None:
-        if member.loop_side.append_soon():
+        if member.loop_side.append_soon(self._loop.now):
             self._is_due = True
 
     def _turn(self) -> None:

@@ -77,10 +77,10 @@ class Rows:
         self.writer = RowWriter(loop, self.forwarder, self.streams, self._propose)  # type: ignore[arg-type]
         self.ends: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    @staticmethod
-    def _propose(member: Any, notice: Notice, payload: bytes, plan: object) -> None:
-        if member.loop_side.propose(notice, payload, plan):
-            member.loop_side.append_soon()
+    def _propose(self, member: Any, notice: Notice, payload: bytes, plan: object) -> None:
+        until = member.loop_side.propose(notice, payload, plan, self.loop.now)
+        if until:
+            member.loop_side.append_soon(until)
 
     def begin(self, name: str, seconds: float = WAIT_S) -> bool:
         begun: queue.SimpleQueue[bool] = queue.SimpleQueue()

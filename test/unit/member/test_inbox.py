@@ -9,7 +9,7 @@ import pytest
 from cluster.errors import ClusterError, NotLeader, Overloaded, Unavailable
 from cluster.member import inbox as inbox_module
 from cluster.member.inbox import Inbox
-from cluster.member.proposals import Notice
+from cluster.member.proposals import Notice, Waiter
 from cluster.plan.codec import encode_plan
 from cluster.raft.events import Propose
 from cluster.raft.types import GroupId
@@ -119,26 +119,57 @@ def test_a_plan_that_nobody_waits_for_in_a_thread_waits_for_others_all_the_same(
         told = threading.Semaphore(0)
         notices = [Notice(lambda _: told.release()) for _ in range(6)]
         payloads = [encode_plan(insert(number, number + 1)) for number in range(6)]
-        assert member.loop_side.propose(notices[0], payloads[0]) == 0.0  # alone
+
+        def propose(number, now):
+            return member.loop_side.propose(notices[number], payloads[number], None, now)
+
+        append_soon = member.loop_side.append_soon
+        assert propose(0, 100.0) == 0.0  # alone
         node.log.write_here()
         assert told.acquire(timeout=WAIT_S)
         member._appender._peak = 3.2
-        asked = [member.loop_side.propose(notices[n], payloads[n]) for n in (1, 2, 3)]
-        assert asked[0] > 0
+        asked = [propose(number, 101.0) for number in (1, 2, 3)]
+        first_until = asked[0]
+        assert first_until > 101.0
         assert asked[1:] == [None, 0.0]
         node.log.write_here()
         assert all(told.acquire(timeout=WAIT_S) for _ in range(3))
-        # those that don't become as many are appended when the time is up
+        # those that don't become as many are appended when the time is up, but their own
         member._appender._peak = 3.2
-        assert member.loop_side.propose(notices[4], payloads[4]) > 0
-        assert member.loop_side.propose(notices[5], payloads[5]) is None
+        until = propose(4, 101.001)
+        assert until > first_until
+        assert propose(5, 101.002) is None
         node.log.write_here()
-        assert member.loop_side.append_soon()
+        assert not append_soon(first_until)
+        assert append_soon(until)
         node.log.write_here()
         assert all(told.acquire(timeout=WAIT_S) for _ in range(2))
-        assert not member.loop_side.append_soon()
+        assert not append_soon(until)
         assert seen == [1, 3, 2]
         assert [notice.result().refused for notice in notices] == [()] * 6
+
+
+def test_for_others_that_do_not_come_the_wait_is_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
+    with GroupCluster(tmp_path, size=3) as cluster:
+        appender = cluster.leader().member._appender
+        payload = encode_plan(insert(1, 2))
+
+        def wait_of(count, now):
+            """Let so many of at most four gather until their time is up; return how long it is."""
+            appender._peak, appender._gathered_at = 4.4, now
+            untils = [appender.put_for(Waiter(), payload, None, now) for _ in range(count)]
+            assert untils[1:] == [None] * (count - 1)
+            assert appender.append_soon(untils[0])
+            appender.inbox.take()
+            return untils[0] - now
+
+        long_s, short_s = inbox_module._LONG_GATHER_S, inbox_module._GATHER_S
+        assert wait_of(3, 100.0) == pytest.approx(long_s)
+        assert wait_of(1, 100.1) == pytest.approx(long_s)
+        assert wait_of(1, 100.2) == pytest.approx(short_s)
+        assert wait_of(3, 100.3) == pytest.approx(short_s)
+        assert wait_of(3, 100.2 + 2 * inbox_module._DOUBT_S) == pytest.approx(long_s)
 
 
 class Proposers:
