@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,18 +27,18 @@ _IDLE_S = 5.0
 
 
 class StateMachine(Protocol):
-    """What a group replicates. One thread at a time calls `apply` and `skip`, in index order."""
+    """What a group replicates. One thread at a time calls `apply_all`, in index order."""
 
     @property
     def applied_index(self) -> LogIndex:
         """Everything up to here has been applied."""
         ...
 
-    def apply(self, entry: Entry) -> Any:  # noqa: ANN401
-        """Apply a plan entry and return its outcome.
+    def apply_all(self, entries: Sequence[Entry]) -> list[Any]:
+        """Apply entries, at least one, and return the outcome of each; None for one without effect.
 
-        Deterministic. A failure that every replica has alike is a returned value; raising means
-        that this replica can't go on.
+        Deterministic, however they are cut into calls. A failure that every replica has alike is a
+        returned value; raising means that this replica can't go on.
         """
         ...
 
@@ -48,10 +48,6 @@ class StateMachine(Protocol):
 
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is one that this machine can apply."""
-        ...
-
-    def skip(self, index: LogIndex) -> None:
-        """Note an entry that has no effect on the state (no-op, membership)."""
         ...
 
 
@@ -179,14 +175,11 @@ class Applier:
             self._apply(self._log.entries(lo, LogIndex(self._target + 1), _MAX_BATCH_BYTES))
 
     def _apply(self, entries: list[Entry]) -> None:
-        machine = self._machine
-        outcomes: list[tuple[LogIndex, int, Any]] = []
-        for entry in entries:
-            if entry.kind == EntryKind.PLAN:
-                outcomes.append((entry.index, entry.term, machine.apply(entry)))
-            else:
-                machine.skip(entry.index)
-                outcomes.append((entry.index, entry.term, None))
+        applied = self._machine.apply_all(entries)
+        outcomes: list[tuple[LogIndex, int, Any]] = [
+            (entry.index, entry.term, outcome)
+            for entry, outcome in zip(entries, applied, strict=True)
+        ]
         self._on_applied(outcomes, entries[-1].index)
 
     def _guarded(self, work: Callable[[], None]) -> bool:
@@ -195,8 +188,8 @@ class Applier:
         except Exception as error:
             # a full disk has been told by who met it, and is no fault of the code
             trace = None if isinstance(error.__cause__, OutOfSpace) else error
-            index = self._machine.applied_index + 1
-            logger.error("applying failed at index %d: %s", index, error, exc_info=trace)
+            index = self._machine.applied_index
+            logger.error("applying failed behind index %d: %s", index, error, exc_info=trace)
             self._stopped = True
             self._on_failure(error)
             return False

@@ -7,7 +7,7 @@ replaced by the state of another one, without knowing what kind it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.member.digest import DigestBook, label_text
@@ -16,7 +16,7 @@ from cluster.member.request_table import RequestTable
 from cluster.plan.codec import decode_plan
 from cluster.plan.plans import DigestPlan
 from cluster.plan.request_id import split_request
-from cluster.raft.types import Entry, LogIndex
+from cluster.raft.types import Entry, EntryKind, LogIndex
 from iotdb_engine import Region
 from iotdb_engine.picture import RegionPicture
 
@@ -100,6 +100,16 @@ class GroupMachine:
     def _plan_of(self, entry: Entry, body: bytes | memoryview) -> Any:  # noqa: ANN401
         payload, plan = self._expected.pop(entry.index, (None, None))
         return plan if payload is entry.data else decode_plan(body)
+
+    def apply_all(self, entries: Sequence[Entry]) -> list[Any]:
+        """Apply entries, and return the outcome of each; None for one without effect."""
+        return [self._apply_or_skip(entry) for entry in entries]
+
+    def _apply_or_skip(self, entry: Entry) -> Any:  # noqa: ANN401
+        if entry.kind == EntryKind.PLAN:
+            return self.apply(entry)
+        self.skip(entry.index)
+        return None
 
     def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a plan entry and return its outcome; one applied before is not applied again."""

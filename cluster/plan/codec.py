@@ -287,6 +287,9 @@ def decode_plan(data: bytes | memoryview) -> Plan:
 
 # ---- results ----
 
+_ALL_TAKEN = b"[[]]"
+"""The outcome of an insert of which nothing was refused: nearly all outcomes there are."""
+
 
 def _info_plain(info: SeriesInfo) -> list[Any]:
     return [
@@ -394,7 +397,7 @@ def encode_result(value: Any) -> bytes:  # noqa: ANN401
     Raises:
         TypeError: something else.
     """
-    return _dump(_plain(value))
+    return _ALL_TAKEN if value == ((),) else _dump(_plain(value))
 
 
 def decode_result(data: bytes) -> Any:  # noqa: ANN401
@@ -403,6 +406,8 @@ def decode_result(data: bytes) -> Any:  # noqa: ANN401
     Raises:
         ValueError: malformed.
     """
+    if data == _ALL_TAKEN:
+        return [[]]
     try:
         return _value(_load(data, "result"))
     except (TypeError, RecursionError) as error:

@@ -36,16 +36,17 @@ class Machine:
     def is_quick(self, entry):
         return entry.index not in self.slow
 
-    def apply(self, entry):
+    def apply_all(self, entries):
+        return [self._apply(entry) for entry in entries]
+
+    def _apply(self, entry):
         if entry.index == self.fails_at:
             raise RuntimeError("the disk is gone")
-        assert self.gate.wait(WAIT_S)
-        self.applied.append((entry.index, threading.get_ident()))
+        if entry.kind == EntryKind.PLAN:
+            assert self.gate.wait(WAIT_S)
+            self.applied.append((entry.index, threading.get_ident()))
         self.applied_index = entry.index
-        return entry.index * 10
-
-    def skip(self, index):
-        self.applied_index = index
+        return entry.index * 10 if entry.kind == EntryKind.PLAN else None
 
 
 class Harness:

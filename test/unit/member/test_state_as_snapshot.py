@@ -25,6 +25,7 @@ from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType, Engine, EngineOptions
+from iotdb_engine.errors import Closed
 
 SMALL = EngineOptions(page_points=10, chunk_points=50, batch_bytes=3000)
 SG = 5
@@ -267,6 +268,64 @@ def test_11_a_request_that_comes_twice_is_applied_once(engine: Engine) -> None:
         assert not refused
         assert machine.region.aggregate([(SERIES[1], TYPES[1])], 0, 1000)[0].count == 1
     export.close()
+
+
+def random_requests(seed: int) -> list[Entry]:
+    """Mostly inserts: new ones, repeated ones, and some that come after they were given up."""
+    rng = random.Random(seed)
+    found = []
+    open_numbers = {7: 1, 8: 1}
+    for index in range(1, 120):
+        coordinator = rng.choice((7, 8))
+        number = rng.randint(max(1, index // 2 - 6), index // 2 + 3)
+        if rng.random() < 0.2:
+            open_numbers[coordinator] = max(open_numbers[coordinator], number - 3)
+        plan: plans.Plan = insert(index, index + rng.randint(1, 3), rng.randint(0, 5))
+        what = rng.random()
+        if what < 0.05:
+            plan = plans.DeleteDataPlan((SERIES[1],), 0, index // 2)
+        elif what < 0.08:
+            plan = plans.DeleteSeriesPlan((rng.choice(SERIES),))
+        elif what < 0.1:
+            plan = plans.FlushPlan()
+        request = RequestId(coordinator, number, min(number, open_numbers[coordinator]))
+        payload = encode_plan(plan, request if rng.random() < 0.9 else None)
+        kind = EntryKind.NOOP if rng.random() < 0.05 else EntryKind.PLAN
+        found.append(
+            Entry(LogIndex(index), Term(1), kind, payload if kind == EntryKind.PLAN else b"")
+        )
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_inserts_that_are_applied_together_are_applied_as_one_by_one(seed: int) -> None:
+    todo = random_requests(seed)
+    rng = random.Random(seed)
+    with Engine(":memory:", SMALL) as engine:
+        one, two = (DataMachine(engine.region(number)) for number in (1, 2))
+        outcomes: list[list[Any]] = [[one.apply_all([entry])[0] for entry in todo], []]
+        rest = todo
+        while rest:
+            size = rng.choice((1, 2, 5, 70, 100))
+            outcomes[1] += two.apply_all(rest[:size])
+            rest = rest[size:]
+        assert list(map(str, outcomes[0])) == list(map(str, outcomes[1]))
+        assert len({str(outcome) for outcome in outcomes[0]}) > 2
+        assert one.applied_index == two.applied_index == len(todo)
+        assert one._requests.digest() == two._requests.digest()
+        assert digest(one).root == digest(two).root
+
+
+def test_of_inserts_that_can_not_be_written_none_counts_as_applied() -> None:
+    todo = random_requests(1)
+    with Engine(":memory:", SMALL) as engine:
+        machine = DataMachine(engine.region(1))
+        before = machine._requests.digest()
+        engine.close()
+        with pytest.raises(Closed):
+            machine.apply_all(todo[:9])
+        assert machine._requests.digest() == before
+        assert machine.applied_index == 0
 
 
 def test_a_request_is_read_back_with_its_plan() -> None:
