@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -315,6 +315,12 @@ def join_pieces(answer: Any) -> None:  # noqa: ANN401 - a generated struct
         delattr(answer, PIECES)
 
 
+def binary_head(name: str, kind: int) -> bytes:
+    """Return what a message of the binary protocol begins with, up to its sequence id."""
+    text = name.encode()
+    return _BINARY_HEAD.pack(_BINARY_VERSION, 0, kind, len(text)) + text
+
+
 class FrameInput(CReadableTransport):  # type: ignore[misc]
     """The payload being decoded, as the generated code wants it; made once per connection."""
 
@@ -403,6 +409,14 @@ class _Incoming:
 class BinaryInput(_Incoming, TBinaryProtocolAccelerated):  # type: ignore[misc]
     """Incoming calls in the binary protocol."""
 
+    def decode_at(self, payload: bytes, at: int, struct: Any, spec: list[Any]) -> None:  # noqa: ANN401
+        """Fill a generated struct from what begins at `at`; `spec`: its class and field table."""
+        size = len(payload)
+        stream = self.trans.cstringio_buf = BytesIO(payload)
+        stream.seek(at)
+        self.string_length_limit = self.container_length_limit = size
+        self._fast_decode(struct, self, spec)
+
     def readMessageBegin(self) -> tuple[str, int, int]:  # noqa: N802
         """Return (method, message type, sequence id)."""
         payload = self._payload
@@ -458,15 +472,12 @@ class BinaryOutput(TBinaryProtocolAccelerated):  # type: ignore[misc]
             return encoded[-2:]
 
         self._fast_encode = with_pieces
+        self.encode: Callable[[Any, list[Any]], bytes] = encode
+        """Returns the bytes of a generated struct, which has no pieces; see `decode_at`."""
 
     def writeMessageBegin(self, name: str, kind: int, seqid: int) -> None:  # noqa: N802
         """Write the header in one piece."""
-        text = name.encode()
-        self.trans.write(
-            _BINARY_HEAD.pack(_BINARY_VERSION, 0, kind, len(text))
-            + text
-            + (seqid & 0xFFFFFFFF).to_bytes(4, "big")
-        )
+        self.trans.write(binary_head(name, kind) + (seqid & 0xFFFFFFFF).to_bytes(4, "big"))
 
 
 class CompactOutput(TCompactProtocolAccelerated):  # type: ignore[misc]
