@@ -15,13 +15,20 @@ class News:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
 
     def tell(self) -> None:
         """Something may have come true."""
-        with self._changed:
-            self._changed.notify_all()
+        # who waits counts itself before it looks at the condition: one of both sees the other
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[], object], timeout_s: float) -> bool:
         """Wait until `condition` holds or the time is up; return whether it holds."""
         with self._changed:
-            return bool(self._changed.wait_for(condition, timeout_s))
+            self._waiting += 1
+            try:
+                return bool(self._changed.wait_for(condition, timeout_s))
+            finally:
+                self._waiting -= 1

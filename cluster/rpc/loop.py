@@ -221,7 +221,7 @@ class FrameLoop:
                     for fd, mask in found:
                         handler = handlers.get(fd)
                         if handler is not None:
-                            _guarded(lambda h=handler, m=mask: h(m))  # type: ignore[misc]
+                            _guarded(handler, mask)
                         elif fd == self._bell:
                             os.eventfd_read(fd)
                     found = self._epoll.poll(0)
@@ -305,9 +305,9 @@ class FrameLoop:
         self._done.set()
 
 
-def _guarded(work: Callable[[], None]) -> None:
+def _guarded(work: Callable[..., None], *arguments: int) -> None:
     """One connection's trouble is not that of the others."""
     try:
-        work()
+        work(*arguments)
     except Exception:
         logger.exception("a call of the loop failed")
