@@ -20,7 +20,7 @@ import click
 from cluster.allocator import tune_allocator
 from cluster.config.settings import ConfigError, NodeLocal, Settings
 from cluster.errors import ListenError
-from cluster.open_files import allow_connections
+from cluster.open_files import room_for_connections
 from cluster.output_file import RotatedOutput
 from cluster.server import node_control
 from cluster.stop_signals import StopSignals
@@ -98,7 +98,10 @@ def run_node(
     except (ConfigError, node_control.AlreadyRunning, node_control.FolderError) as error:
         return _failed(str(error), ready_fd)
     limits = settings.node
-    allow_connections(limits.rpc_max_concurrent_client_num + 2 * limits.internal_max_connections)
+    room = room_for_connections(
+        limits.rpc_max_concurrent_client_num, limits.internal_max_connections
+    )
+    settings = settings.with_connections(*room)
     # a flushed table's memory is that of the next one: the system need not find it anew
     tune_allocator(settings.node.memtable_bytes)
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -335,7 +335,11 @@ class NodeLocal:
         "root", _text, "text", "Password of the user root when the cluster is founded."
     )
     rpc_max_concurrent_client_num: int = _key(
-        10_000, _int(1, 65535), "connections", "Client connections; more are closed at once."
+        10_000,
+        _int(1, 65535),
+        "connections",
+        "Client connections; more are closed at once. Fewer where the process may not open so many "
+        "files (ulimit -Hn).",
     )
     internal_max_connections: int = _key(
         1024, _int(16, 65535), "connections", "Connections of other nodes, on each internal port."
@@ -419,6 +423,13 @@ class Settings:
             cluster["seed_nodes"] = (Endpoint(local.internal_ip.lower(), local.internal_meta_port),)
         cluster.setdefault("default_replica_num", min(3, len(cluster["seed_nodes"])))
         return cls(ClusterWide(**cluster), local, tuple(ignored))
+
+    def with_connections(self, clients: int, nodes: int) -> Settings:
+        """Return the same with other limits of connections."""
+        node = replace(
+            self.node, rpc_max_concurrent_client_num=clients, internal_max_connections=nodes
+        )
+        return replace(self, node=node)
 
     def validate(self) -> None:
         """Check settings against one another; raises ConfigError naming the keys."""
