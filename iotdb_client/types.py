@@ -121,7 +121,8 @@ def plain_value(value: Any, precision: str) -> Any:  # noqa: ANN401
     if isinstance(value, np.generic):
         return value if isinstance(value, np.timedelta64) else value.item()
     pandas = sys.modules.get("pandas")
-    if pandas is not None and (value is pandas.NaT or value is pandas.NA):
+    # while another thread imports it, it has nothing in it yet, and nobody a value of it
+    if value is getattr(pandas, "NaT", None) or value is getattr(pandas, "NA", None):
         return None
     return value
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -134,3 +136,9 @@ def test_numbers_of_numpy_are_times():
     assert timestamp_value(np.bool_(True), UTC, "ms") is None
     with pytest.raises(InterfaceError, match="timedelta64"):
         literal(np.timedelta64(5, "ns"), UTC, "ms")
+
+
+def test_parameters_while_another_thread_imports_pandas(monkeypatch):
+    """A module that is being imported has nothing in it yet."""
+    monkeypatch.setitem(sys.modules, "pandas", types.ModuleType("pandas"))
+    assert render("? ? ?", (1, None, "x"), UTC, "ms") == "1 null 'x'"
