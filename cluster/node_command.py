@@ -92,6 +92,8 @@ def run_node(
     try:
         settings = Settings.load(conf_dir, node_control.parse_overrides(pairs))
         _set_up_logging(log_level, settings.node)
+        if settings.ignored:
+            logger.warning("without meaning here, ignored: %s", ", ".join(settings.ignored))
         from cluster.main import ClusterMain
 
         node_control.write_pid_file(settings.node.data_dir)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from cluster.config.settings import Settings
 from cluster.errors import ListenError
 from cluster.node_command import explained
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -32,3 +37,19 @@ def test_an_address_that_can_not_be_had(number: int, host: str, port: int, said:
 
 def test_other_errors_speak_for_themselves() -> None:
     assert explained(ValueError("a text"), Settings.load(None, {}).node) == "a text"
+
+
+def test_keys_of_the_java_original_are_told(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way, so that nothing starts")
+    command = [sys.executable, "-m", "cluster.node_command", "-D", f"data_dir={tmp_path}/data"]
+    answer = subprocess.run(
+        [*command, "-D", "multi_raft_factor=1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "ignored: multi_raft_factor" in answer.stderr
+    assert "data can't be written" in answer.stderr
