@@ -70,6 +70,13 @@ def aggregate_pages(kind: DataType, pages: npt.NDArray[Any]) -> Aggregate:
     return result
 
 
+def last_of_pages(kind: DataType, pages: npt.NDArray[Any]) -> tuple[int, Any]:
+    """Return the latest time and value of pages that follow each other, by statistics; no TEXT."""
+    entry = pages[-1].item()
+    value = entry[_LAST]
+    return entry[_HIGH], bool(value) if kind is DataType.BOOLEAN else value
+
+
 def _aggregate_few(kind: DataType, pages: npt.NDArray[Any]) -> Aggregate:
     """Aggregate a page table of few rows: NumPy would take several times as long."""
     rows: list[tuple[Any, ...]] = pages.tolist()

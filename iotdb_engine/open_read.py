@@ -258,13 +258,12 @@ class OpenRead:
         few = len(series) == 1
         indices = [self._plain_index(series[0][0])] if few else self._plain_indices(series)
         for one, index in zip(series, indices, strict=True):
-            whole = None if index is None else _whole_of(index, one[1], T_MIN, T_MAX)
-            if whole is not None:
-                found.append((whole.max_time, whole.last))
-            elif index is not None and _is_sound(index, one[1]):
+            if index is None or not _is_sound(index, one[1]):
+                found.append(self._last(one))
+            elif one[1] is DataType.TEXT:
                 found.append(self._reader.last_of(index))
             else:
-                found.append(self._last(one))
+                found.append(index.last())
         return found
 
     def _last(self, series: tuple[int, DataType]) -> tuple[int, Any] | None:

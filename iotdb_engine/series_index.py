@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.aggregate import aggregate_pages
+from iotdb_engine.aggregate import aggregate_pages, last_of_pages
 from iotdb_engine.key_format import split_chunk_key
 from iotdb_engine.page import Chunk
 from iotdb_engine.types import T_MIN, Aggregate, DataType
@@ -58,6 +58,7 @@ class SeriesIndex:
     disjoint: bool
     layout_key: LayoutKey | None = None
     _whole: Aggregate | None = field(default=None, repr=False)
+    _last: tuple[int, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, chunks: Chunks) -> SeriesIndex:
@@ -129,6 +130,13 @@ class SeriesIndex:
     def nbytes(self) -> int:
         """Estimate of its memory."""
         return _ENTRY_BYTES * (1 + len(self.chunks)) + 2 * self.pages.nbytes
+
+    def last(self) -> tuple[int, Any]:
+        """Return the latest time and value, of one page at least where none overlap; no TEXT."""
+        if self._last is None:
+            assert self.kind is not None
+            self._last = last_of_pages(self.kind, self.pages)
+        return self._last
 
     def whole(self) -> Aggregate:
         """Return the aggregate of all pages, which must not overlap; not to be changed.

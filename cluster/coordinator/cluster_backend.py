@@ -6,6 +6,7 @@ import heapq
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -163,7 +164,7 @@ class ClusterBackend:
         sg_ids = (sg_id,)
         found: list[list[SeriesInfo]] = self._access.read(
             self._router.schema_group(path),
-            MatchSeriesRead((SeriesQuery.of(pattern, sg_ids),)),
+            lambda: MatchSeriesRead((SeriesQuery.of(pattern, sg_ids),)),
             self._deadline,
             lambda member: [member.machine.schema.match(pattern, sg_ids)],
             decode_result,
@@ -192,10 +193,11 @@ class ClusterBackend:
         def read(
             group_id: GroupId, parts: Sequence[tuple[int, tuple[int, ...]]]
         ) -> Callable[[], list[list[SeriesInfo]]]:
-            queries = tuple(SeriesQuery.of(patterns[number], sg_ids) for number, sg_ids in parts)
             return lambda: self._access.read(
                 group_id,
-                MatchSeriesRead(queries),
+                lambda: MatchSeriesRead(
+                    tuple(SeriesQuery.of(patterns[number], sg_ids) for number, sg_ids in parts)
+                ),
                 self._deadline,
                 lambda member: member.machine.schema.match_all(
                     [(patterns[number], sg_ids) for number, sg_ids in parts]
@@ -219,10 +221,9 @@ class ClusterBackend:
         """Return the matching devices, sorted by path."""
 
         def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[DeviceInfo]]:
-            request = MatchDevicesRead(sg_ids, pattern.nodes, pattern.prefix)
             return lambda: self._access.read(
                 group_id,
-                request,
+                lambda: MatchDevicesRead(sg_ids, pattern.nodes, pattern.prefix),
                 self._deadline,
                 lambda member: member.machine.schema.devices(pattern, sg_ids),
                 decode_result,
@@ -296,7 +297,7 @@ class ClusterBackend:
         ) -> Callable[[], AggregateTable]:
             return lambda: self._access.read(
                 group_id,
-                AggregatesRead(query, slots),
+                lambda: AggregatesRead(query, slots),
                 self._deadline,
                 lambda member: aggregates(
                     member.machine.region, query, slots, self._deadline.check
@@ -333,25 +334,17 @@ class ClusterBackend:
 
     def last(self, series: Sequence[SeriesInfo]) -> list[tuple[int, Any] | None]:
         """Return the latest point of each series, over the groups that hold its points."""
+        if len(series) == 1:
+            return [self._last_of(series[0])]
 
-        def call(group_id: GroupId, read: LastRead) -> Callable[[], list[tuple[int, Any] | None]]:
-            return lambda: self._access.read(
-                group_id,
-                read,
-                self._deadline,
-                lambda member: last_points(
-                    member.machine.region, read.series, read.slots, self._deadline.check
-                ),
-                decode_last,
-                self._confirmed,
-            )
+        def call(
+            place: _Place, numbers: Sequence[int]
+        ) -> Callable[[], list[tuple[int, Any] | None]]:
+            return lambda: self._last_at(place, _keys([series[number] for number in numbers]))
 
         places = self._places(series)
         answers = self._access.read_each(
-            [
-                (group_id, call(group_id, LastRead(_keys([series[n] for n in numbers]), slots)))
-                for (group_id, slots, _), numbers in places.items()
-            ],
+            [(place.group_id, call(place, numbers)) for place, numbers in places.items()],
             self._confirmed,
         )
         latest: list[tuple[int, Any] | None] = [None] * len(series)
@@ -366,14 +359,45 @@ class ClusterBackend:
                     latest[number] = point
         return latest
 
+    def _last_of(self, info: SeriesInfo) -> tuple[int, Any] | None:
+        """Do what `last` does for a single series."""
+        first = self._first_alive(info)
+        slots = self._router.data_slots(info.storage_group)
+        keys = _keys((info,))
+        places = [
+            _Place(group.group_id, slots, first)
+            for group in self._router.data_groups(info.storage_group, first, T_MAX)
+        ]
+        latest: tuple[int, Any] | None = None
+        for (point,) in self._access.read_each(
+            [(place.group_id, partial(self._last_at, place, keys)) for place in places],
+            self._confirmed,
+        ):
+            if point is not None and point[0] >= first:
+                latest = point if latest is None or point[0] >= latest[0] else latest
+        return latest
+
+    def _last_at(
+        self, place: _Place, keys: tuple[tuple[int, DataType], ...]
+    ) -> list[tuple[int, Any] | None]:
+        return self._access.read(
+            place.group_id,
+            lambda: LastRead(keys, place.slots),
+            self._deadline,
+            lambda member: last_points(
+                member.machine.region, keys, place.slots, self._deadline.check
+            ),
+            decode_last,
+            self._confirmed,
+        )
+
     def node_types(self, pattern: PathPattern, level: int | None = None) -> dict[str, str]:
         """Return the nodes whose path matches, with their kind; `level` as in SchemaTree."""
 
         def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[list[str]]]:
-            request = NodesRead(sg_ids, pattern.nodes, pattern.prefix, level)
             return lambda: self._access.read(
                 group_id,
-                request,
+                lambda: NodesRead(sg_ids, pattern.nodes, pattern.prefix, level),
                 self._deadline,
                 lambda member: [
                     [path, kind]
@@ -477,10 +501,9 @@ class ClusterBackend:
         wanted = _ROWS_PER_CALL if max_rows is None else min(max_rows, _ROWS_PER_CALL)
         left = max_rows
         while left is None or left > 0:
-            request = RowsRead(query, slots, wanted, _SCANNED_PER_CALL)
             batches, resume = self._access.read(
                 group_id,
-                request,
+                lambda query=query: RowsRead(query, slots, wanted, _SCANNED_PER_CALL),  # type: ignore[misc]
                 self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
                     member, query, slots, left, self._deadline.check, stored=self._stored

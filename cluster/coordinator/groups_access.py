@@ -173,7 +173,7 @@ class GroupsAccess:
     def read(
         self,
         group_id: GroupId,
-        request: Read,
+        request: Callable[[], Read],
         deadline: Deadline,
         local: Callable[[DataMember], T],
         decode: Callable[[bytes], T],
@@ -188,7 +188,7 @@ class GroupsAccess:
 
         Args:
             group_id: the group.
-            request: what a node that is asked gets.
+            request: makes what a node that is asked gets.
             deadline: of the read.
             local: the read on a replica of this node.
             decode: of another node's answer.
@@ -205,7 +205,7 @@ class GroupsAccess:
     def _read_elsewhere(
         self,
         group_id: GroupId,
-        request: Read,
+        request: Callable[[], Read],
         deadline: Deadline,
         local: Callable[[DataMember], T],
         decode: Callable[[bytes], T],
@@ -213,7 +213,7 @@ class GroupsAccess:
         level = self._level
 
         def payload() -> bytes:
-            return encode_read(request)
+            return encode_read(request())
 
         def barrier_then_local(member: RaftMember, level: Consistency = Consistency.STRONG) -> T:
             member.read_barrier(deadline, level)

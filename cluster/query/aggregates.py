@@ -125,6 +125,21 @@ def _extreme(aggregates: WindowAggregates) -> _Values:
     return np.where(smaller, low, high)
 
 
+def _duration(aggregates: WindowAggregates) -> _Values:
+    """Return the time from the first point to the last one.
+
+    Raises:
+        ClusterError: QUERY_PROCESS_ERROR: it is not an INT64.
+    """
+    length: _Values = _present(aggregates.max_time) - _present(aggregates.min_time)
+    if ((length < 0) & (aggregates.count > 0)).any():
+        raise query_error(
+            "time_duration: the first and the last time of a series are further apart than an "
+            "INT64 can tell; restrict the time in WHERE"
+        )
+    return length
+
+
 _I64 = DataType.INT64
 _F64 = DataType.DOUBLE
 
@@ -151,7 +166,7 @@ MODERN_AGGREGATES: dict[str, AggregateFunction] = {
         False,
         _I64,
         Needs.FIRST | Needs.LAST,
-        lambda a: _present(a.max_time) - _present(a.min_time),
+        _duration,
     )
 }
 """Those that only 1.x has, by lower-case name; see `row_aggregates` for the others."""

@@ -21,6 +21,7 @@ from cluster.query.group_by import WindowSeries
 from cluster.query.point_fill import fill_cells
 from cluster.query.result import ResultSet, limited
 from cluster.query.rows import RowSource
+from cluster.query.selection import check_series_count
 from cluster.query.where import (
     PlannedWhere,
     SeriesColumns,
@@ -194,6 +195,9 @@ class DeviceSelection:
             for device in devices
             if any(column.measurement in device.series for column in columns)
         ]
+        for device in active:  # before any rows are told, and each device is read by itself
+            chosen = {column.measurement for column in columns} & device.series.keys()
+            check_series_count(len(chosen), self.context)
         if self._select.fill is not None and self._select.windows is None:
             return self._filled(active, columns)
         if self._kind is ItemKind.AGGREGATE:

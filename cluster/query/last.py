@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cluster.query.backend import QueryBackend
-from cluster.query.binding import ItemKind, SeriesResolver, bind_items, cut_columns, match_over
+from cluster.query.binding import (
+    ItemKind,
+    SeriesResolver,
+    bind_items,
+    cut_columns,
+    match_over,
+    shown_path,
+)
 from cluster.query.checks import is_last_filter, last_filter
 from cluster.query.context import QueryContext
 from cluster.query.errors import query_error
 from cluster.query.expressions import SeriesLeaf
 from cluster.query.modern_selection import ModernSelection
-from cluster.query.result import ResultSet, limited
+from cluster.query.result import MAX_BATCH_ROWS, ResultSet, limited
 from cluster.query.text_values import text_of
+from cluster.schema.paths import PathPattern
 from cluster.schema.series import SeriesInfo
 from cluster.sql.conditions import interval_of
+from cluster.sql.statements.expressions import END_TIME, PathExpression
 from cluster.sql.statements.select import Select, SortBy
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
@@ -50,14 +59,7 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
     """
     free = context.modern and not is_last_filter(select)
     predicate = None if free else last_filter(select.where)
-    resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
-    resolver.prefetch(select)
-    outputs = bind_items(select.items, match_over(select.prefixes, resolver))
-    outputs = cut_columns(outputs, select.series_limit, select.series_offset)
-    shown: dict[str, SeriesInfo] = {}
-    for output in outputs:
-        if isinstance(output.expression, SeriesLeaf):
-            shown.setdefault(output.name, output.expression.series)
+    shown = _shown(select, backend, context)
     distinct = {info.series_id: info for info in shown.values()}
     series = list(distinct.values())
     points: dict[int, tuple[int, Any] | None] = {}
@@ -80,8 +82,51 @@ def select_last(select: Select, backend: QueryBackend, context: QueryContext) ->
         columns=list(_MODERN_HEADER if context.modern else _HEADER),
         types=[DataType.TEXT] * len(_HEADER),
         column_index=list(range(len(_HEADER))),
-        batches=limited(_batches(rows), select.offset, select.limit),
+        batches=_limited(_batches(rows), select),
     )
+
+
+def _shown(select: Select, backend: QueryBackend, context: QueryContext) -> dict[str, SeriesInfo]:
+    """Return the selected series by what the answer calls them."""
+    shown: dict[str, SeriesInfo] = {}
+    path = _only_path(select)
+    if path is not None:  # mostly, and then there is nothing to bind
+        pattern = PathPattern.parse(path, prefix=context.prefix_dialect)
+        for info in backend.match_series(pattern):
+            shown.setdefault(info.path if info.alias is None else shown_path(info, path), info)
+        return shown
+    resolver = SeriesResolver(backend, prefix_dialect=context.prefix_dialect)
+    resolver.prefetch(select)
+    outputs = bind_items(select.items, match_over(select.prefixes, resolver))
+    for output in cut_columns(outputs, select.series_limit, select.series_offset):
+        if isinstance(output.expression, SeriesLeaf):
+            shown.setdefault(output.name, output.expression.series)
+    return shown
+
+
+def _only_path(select: Select) -> str | None:
+    """Return the full path of the only item, if all that it stands for is shown as it is."""
+    if len(select.items) != 1 or len(select.prefixes) != 1:
+        return None
+    item = select.items[0]
+    expression = item.expression
+    if not isinstance(expression, PathExpression) or expression.path == END_TIME:
+        return None
+    if item.alias is not None:
+        return None
+    if select.where is not None or select.series_limit is not None or select.series_offset:
+        return None
+    return f"{select.prefixes[0]}.{expression.path}"
+
+
+def _limited(batches: list[ColumnBatch], select: Select) -> Iterator[ColumnBatch]:
+    if (
+        select.limit is None
+        and not select.offset
+        and all(b.rows <= MAX_BATCH_ROWS for b in batches)
+    ):
+        return iter(batches)
+    return limited(batches, select.offset, select.limit)
 
 
 def _batches(rows: Sequence[tuple[Any, ...]]) -> list[ColumnBatch]:

@@ -485,9 +485,9 @@ def on_read_request(s: RaftState, event: ReadRequest) -> None:
 
 def reads_alone(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
     """Whether a read may be answered without asking anybody: nobody else can have led meanwhile."""
-    if holds_lease(s, lead, late_ticks):
-        return True
-    return s.is_sole_voter and s.commit >= lead.term_start
+    if s.is_sole_voter:
+        return s.commit >= lead.term_start
+    return holds_lease(s, lead, late_ticks)
 
 
 def _note_confirmed(lead: Leadership, progress: Progress, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ from cluster.rpc.server import ServerLimits
 logger = logging.getLogger(__name__)
 
 _IDLE_PER_NODE = 16
+_FRESH_S = 1.0
+"""A connection that a message was answered on so lately is taken to be there still."""
 
 Ask = Callable[..., Any]
 """`ask(method, *args)` returns the answer of who is at the other end of a new connection."""
@@ -86,6 +89,7 @@ class RpcChannel:
         self._closed = False
         self._in_call = False
         self._unanswered = 0
+        self._used_at = 0.0
         self._where = "node"
         self._replies = BinaryReplies(FrameInput(), fallback=False)
         self._requests = output_like(BinaryOutput)
@@ -105,13 +109,31 @@ class RpcChannel:
 
     def send(self, method: str, *args: Any, deadline: Deadline) -> None:  # noqa: ANN401
         """The first half of `call`; `receive` must follow, unless it raises."""
-        self.send_message(method, self._encode(method, args), deadline)
-
-    def send_message(self, method: str, parts: list[Buffer], deadline: Deadline) -> None:
-        """Do what `send` does with a call that is encoded already."""
+        parts = self._encode(method, args)
         self._begin_call(method)
         try:
             self._send(method, parts, deadline)
+        except BaseException:
+            self._end_call()
+            raise
+
+    def send_message(self, method: str, message: bytes, deadline: Deadline) -> None:
+        """Do what `send` does with a short call that is encoded already, and does no harm twice.
+
+        At fewer system calls: a connection that was in use within a second is not looked at first,
+        and with nothing under way there is room for a short message.
+        """
+        self._begin_call(method)
+        try:
+            sock = self._sock
+            if sock is None or self._unanswered or time.monotonic() - self._used_at > _FRESH_S:
+                self._send(method, [message], deadline)
+                return
+            try:
+                send_frame(sock, [message])
+            except OSError as error:
+                self._drop()
+                raise self._error(method, error, not_sent=True) from error
         except BaseException:
             self._end_call()
             raise
@@ -126,7 +148,9 @@ class RpcChannel:
     def receive_message(self, method: str, deadline: Deadline) -> bytes:
         """Do what `receive` does, without decoding: the answer is the caller's to check."""
         try:
-            return self._receive_payload(deadline)
+            payload = self._receive_payload(deadline)
+            self._used_at = time.monotonic()
+            return payload
         except Exception as error:
             self._drop()
             raise self._error(method, error, not_sent=False) from error
@@ -429,7 +453,7 @@ class ClientPool:
         return self._begin(
             node_id,
             method,
-            lambda channel: channel.send_message(method, [message], deadline),
+            lambda channel: channel.send_message(method, message, deadline),
             lambda channel: channel.receive_message(method, deadline),
             deadline,
             on_start,

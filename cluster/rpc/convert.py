@@ -359,6 +359,8 @@ def _present_values(column: Column, *, one_bit: bool) -> bytes:
 
 def pack_texts(texts: Sequence[bytes]) -> bytes:
     """Return texts back to back, each with its length before it, i32 big-endian."""
+    if len(texts) == 1:
+        return _pack_i32(len(texts[0])) + texts[0]
     parts: list[bytes] = [b""] * (2 * len(texts))
     parts[0::2] = map(_pack_i32, map(len, texts))
     parts[1::2] = texts

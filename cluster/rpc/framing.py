@@ -50,6 +50,9 @@ _JOIN_BYTES = 64 << 10
 """Answers up to this size are copied together, which is cheaper than handing over the pieces."""
 
 _LENGTH_BYTES = 4
+_SLACK = 0.05
+_MOST_SLACK_S = 0.1
+"""So much later than at its deadline may a wait for an answer end."""
 _HTTP_BEGINS = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI")
 _FRAME_S = 60.0
 _FRAME_BYTES_PER_S = 64 << 10
@@ -100,6 +103,8 @@ class FrameReader:
         self._max_frame_bytes = max_frame_bytes
         self._rest = b""
         self._expected = _READ_BYTES
+        self._armed_s = 0.0
+        """What SO_RCVTIMEO was set to by a deadline; 0: it was not."""
 
     def read(self, deadline: Deadline | None = None) -> bytes | None:
         """Return the next payload, not empty; None when the peer has closed between frames.
@@ -170,7 +175,7 @@ class FrameReader:
 
     def _receive(self, size: int, flags: int, deadline: Deadline | None, *, begun: bool) -> bytes:
         if deadline is not None:
-            _arm(self._sock, socket.SO_RCVTIMEO, deadline)
+            self._armed_s = _armed(self._sock, socket.SO_RCVTIMEO, deadline, self._armed_s)
         try:
             return self._sock.recv(size, flags)
         except BlockingIOError as error:  # SO_RCVTIMEO
@@ -257,6 +262,22 @@ def set_timeout(sock: socket.socket, option: int, seconds: float) -> None:
     sock.setsockopt(
         socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, micros if whole else max(1, micros))
     )
+
+
+def _armed(sock: socket.socket, option: int, deadline: Deadline, present_s: float) -> float:
+    """Do what `_arm` does, up to a twentieth late, unless that time-out is set already.
+
+    Returns:
+        The time-out that is set now; `present_s` is what this returned before.
+    """
+    remaining = deadline.remaining_s()
+    most = remaining + min(_SLACK * remaining, _MOST_SLACK_S)
+    if not 0 < remaining <= present_s <= most:
+        if remaining <= 0:
+            raise TimeoutError("the deadline has passed")
+        present_s = (remaining + most) / 2  # so that it will do for the next one of its kind
+        set_timeout(sock, option, present_s)
+    return present_s
 
 
 def _arm(sock: socket.socket, option: int, deadline: Deadline) -> None:

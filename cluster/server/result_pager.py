@@ -26,6 +26,13 @@ class ResultPager:
         """Return up to `max_rows` further rows (fewer when they are large), or None at the end."""
         taken: list[ColumnBatch] = []
         rows = size = 0
+        single = self._peek()
+        if single is not None and single.rows == 1 and max_rows > 0:
+            # often all there is, and then its size is of no interest
+            self._head = None
+            if self._peek() is None:
+                return single
+            taken, rows, size = [single], 1, _size(single)
         while rows < max_rows:
             head = self._peek()
             if head is None:

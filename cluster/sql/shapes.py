@@ -29,6 +29,7 @@ _MAX_TOKENS = 300
 _MAX_TEXT = 4096
 
 _DIGITS = re.compile(r"[0-9]+")
+_RUNS = re.compile(r"([0-9]+)")
 
 
 class Step(NamedTuple):
@@ -128,10 +129,11 @@ class ShapeCache:
         """Return what a text has besides its shape, None where that is not known."""
         if len(sql) > _MAX_TEXT:
             return None
-        shape = self._shapes.get(_DIGITS.sub("0", sql))
+        pieces = _RUNS.split(sql)  # every second one is a run of digits
+        shape = self._shapes.get("0".join(pieces[::2]))
         if shape is None:
             return None
-        texts = _read_again(sql, shape, keywords)
+        texts = _read_again(sql, pieces[1::2], shape, keywords)
         return None if texts is None else Reading(shape, texts)
 
     def remember(
@@ -177,14 +179,21 @@ def _match(step: Step, sql: str, position: int) -> re.Match[str] | None:
     return (PLAIN_TOKEN if step.plain else TOKEN).match(sql, position)
 
 
-def _read_again(sql: str, shape: Shape, keywords: Mapping[str, str]) -> list[str] | None:
+def _read_again(
+    sql: str, runs: Sequence[str], shape: Shape, keywords: Mapping[str, str]
+) -> list[str] | None:
     """Return the tokens with digits of a text, None where one is another keyword, or one no more.
 
     What a token is depends on the characters around its digits, which are the same.
+
+    Args:
+        sql: the text.
+        runs: its runs of digits.
+        shape: what it has in common with others.
+        keywords: of the grammar.
     """
     texts: list[str] = []
-    lengths = map(len, _DIGITS.findall(sql))
-    digits_before = list(accumulate(lengths, initial=0))
+    digits_before = list(accumulate(map(len, runs), initial=0))
     for _, step, start, runs_before, end, runs_until in shape.numbered:
         text = sql[start + digits_before[runs_before] : end + digits_before[runs_until]]
         if step.kind == "ID":

@@ -104,7 +104,7 @@ class LocalAccess(GroupsAccess):
         confirmed: set[GroupId] | None = None,
     ) -> T:
         """Read here; the request's byte form must hold all of it."""
-        read: Read = decode_read(encode_read(request))
+        read: Read = decode_read(encode_read(request()))
         assert read is not None
         return local(SimpleNamespace(machine=self._machine(group_id)))
 

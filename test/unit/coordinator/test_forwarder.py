@@ -276,7 +276,10 @@ def test_settled_outcomes_are_forgotten(tmp_path: Path) -> None:
 def read_counts(group: GroupCluster, at: NodeId, level: Consistency) -> Callable[[], int]:
     """A read of the number of points at a level, from a node's coordinator."""
     series = ((1, DataType.INT64),)
-    request = LastRead(series, None)
+
+    def request() -> LastRead:
+        return LastRead(series, None)
+
     access = GroupsAccess(forwarder(group, at), None)  # type: ignore[arg-type]
 
     def read() -> int:
@@ -360,7 +363,7 @@ def test_strong_reads_are_of_the_replica_here_if_it_has_what_the_leader_had(
             for _ in range(2):
                 found = access.read(
                     GROUP,
-                    LastRead(series, None),
+                    lambda: LastRead(series, None),
                     Deadline.after(WAIT_S),
                     local,
                     lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]

@@ -171,6 +171,21 @@ def test_too_many_series(database):
     assert run(database, "select * from root.** slimit 2", context).columns
 
 
+@pytest.mark.parametrize("item", ["*", "count(*)"])
+def test_too_many_series_of_one_device(item):
+    """Devices are read one after the other: each may have so many."""
+    database = MemoryDatabase()
+    for device in ("d", "e"):
+        database.execute(f"insert into root.a.{device}(time, x, y, z) values (1, 1, 2, 3)")
+    sql = f"select {item} from root.a.* align by device"
+    with pytest.raises(ClusterError, match=r"allowed max deduplicated path number is 2.*slimit"):
+        run(database, sql, QueryContext(Unlimited(), "", max_series=2))
+    few = QueryContext(Unlimited(), "", max_series=3)
+    assert sum(len(batch.times) for batch in run(database, sql, few).batches) == 2
+    two = run(database, f"select {item} from root.a.* slimit 2 align by device", few)
+    assert len(two.columns) == 3
+
+
 def test_commands_are_no_queries(database):
     with pytest.raises(ClusterError, match="Statement is not a query statement") as caught:
         execute_query(Flush(), database, CONTEXT)

@@ -10,11 +10,12 @@ import time
 import pytest
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.rpc.calls import CallCodec
 from cluster.rpc.client_pool import ClientPool, RpcChannel, RpcError
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client import ttypes as t
-from cluster.rpc.gen.cluster import MetaGroupService
+from cluster.rpc.gen.cluster import MetaGroupService, RaftService
 from cluster.rpc.gen.cluster import ttypes as c
 from cluster.rpc.server import ServerLimits
 
@@ -251,6 +252,52 @@ def test_restarted_peer_costs_no_error(serve, channels):
     second = serve("meta", port=first.port)
     assert channel.call("queryNodeStatus", timeout_s=5)
     assert len(second.handler.peers) == 1
+
+
+def message_of(method, argument) -> bytes:
+    return b"".join(CallCodec(RaftService, (method,)).request(method, 5, argument))
+
+
+def test_messages_go_out_and_come_as_they_are(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    question = message_of("startElection", VOTE)
+    for _ in range(3):
+        channel.send_message("startElection", question, Deadline.after(5))
+        answer = channel.receive_message("startElection", Deadline.after(5))
+        codec = CallCodec(RaftService, ("startElection",))
+        assert codec.read_answer(answer) == (5, c.VoteResponse(4, True, False, True))
+        assert channel.call("queryNodeStatus", timeout_s=5).node.internalIp == "a"
+    assert len(set(server.handler.peers)) == 1
+
+
+def test_a_message_to_who_was_started_anew_is_lost_once(serve, channels):
+    """Also within the second in which the connection is not looked at first."""
+    first = serve("meta")
+    channel = channels(first.port)
+    question = message_of("startElection", VOTE)
+
+    def ask() -> bytes:
+        channel.send_message("startElection", question, Deadline.after(5))
+        return channel.receive_message("startElection", Deadline.after(5))
+
+    answer = ask()
+    first.stop()
+    second = serve("meta", port=first.port)
+    with pytest.raises(RpcError):
+        ask()
+    assert ask() == answer
+    assert second.server.connection_count() == 1
+
+
+def test_a_message_has_until_its_deadline(mute, channels):
+    channel = channels(mute.getsockname()[1])
+    for _ in range(2):
+        channel.send_message("startElection", b"x", Deadline.after(5))
+        start = time.monotonic()
+        with pytest.raises(RpcError, match="no answer in time"):
+            channel.receive_message("startElection", Deadline.after(0.2))
+        assert time.monotonic() - start >= 0.2
 
 
 def test_application_errors(serve, channels):
