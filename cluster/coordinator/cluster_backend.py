@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,6 +60,9 @@ _EVERYTHING = PathPattern(("root", "**"))
 _ROWS_PER_CALL = 65536
 """Rows in one answer of a group on another node."""
 
+_EARLY_S = 0.05
+"""A query that takes longer looks whether its leaders have answered before it goes on."""
+
 _SCANNED_PER_CALL = 1 << 20
 """Rows that a group on another node looks at for one answer."""
 
@@ -96,6 +101,7 @@ class ClusterBackend:
     ) -> None:
         self._early = early
         self._unsettled: list[EarlyRound] = []
+        self._settle_by = 0.0
         self._access = access
         self._router = router
         self._storage_groups = storage_groups
@@ -119,9 +125,11 @@ class ClusterBackend:
             StaleReadError: it is not: the query has to begin again, without reading early.
         """
         self._early = False
-        rounds, self._unsettled = self._unsettled, []
-        settled = [one.settle() for one in rounds]  # each of them, whatever became of the others
-        if not all(settled):
+        stale = False
+        with suppress(IndexError):  # it is empty; threads that read for this one may settle, too
+            while True:  # each of them, whatever became of the others
+                stale = not self._unsettled.pop().settle() or stale
+        if stale:
             raise StaleReadError
 
     def storage_groups(self, pattern: PathPattern) -> list[str]:
@@ -299,9 +307,7 @@ class ClusterBackend:
                 group_id,
                 lambda: AggregatesRead(query, slots),
                 self._deadline,
-                lambda member: aggregates(
-                    member.machine.region, query, slots, self._deadline.check
-                ),
+                lambda member: aggregates(member.machine.region, query, slots, self._check_time),
                 lambda data: decode_aggregates(data, query),
                 self._confirmed,
             )
@@ -384,9 +390,7 @@ class ClusterBackend:
             place.group_id,
             lambda: LastRead(keys, place.slots),
             self._deadline,
-            lambda member: last_points(
-                member.machine.region, keys, place.slots, self._deadline.check
-            ),
+            lambda member: last_points(member.machine.region, keys, place.slots, self._check_time),
             decode_last,
             self._confirmed,
         )
@@ -424,6 +428,12 @@ class ClusterBackend:
 
     # ---- inside ----
 
+    def _check_time(self) -> None:
+        """Look now and then, while something is computed that may take long, whether to go on."""
+        self._deadline.check()
+        if self._unsettled and time.monotonic() > self._settle_by:
+            self.settle()  # what would count for nothing is not computed to its end
+
     def _first_alive(self, info: SeriesInfo) -> int:
         return self._storage_groups.first_alive_in(info.sg_id, self._now)
 
@@ -447,6 +457,7 @@ class ClusterBackend:
         unsettled = self._access.confirm(groups, self._deadline, self._confirmed, early=self._early)
         if unsettled is not None:
             self._unsettled.append(unsettled)
+            self._settle_by = time.monotonic() + _EARLY_S
 
     def _from_schema_groups(
         self,
@@ -506,7 +517,7 @@ class ClusterBackend:
                 lambda query=query: RowsRead(query, slots, wanted, _SCANNED_PER_CALL),  # type: ignore[misc]
                 self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
-                    member, query, slots, left, self._deadline.check, stored=self._stored
+                    member, query, slots, left, self._check_time, stored=self._stored
                 ),
                 decode_rows_page,
                 self._confirmed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,42 @@ def test_reads_that_no_leader_vouches_for_are_not_told(tmp_path: Path) -> None:
         early = access.confirm([GROUP], soon(), set(), early=True)
         assert early is not None
         assert not early.settle()
+        access.close()
+
+
+def test_what_is_told_has_all_that_was_acknowledged_before(tmp_path: Path) -> None:
+    """While somebody writes: most reads are too early, none that is told lacks anything."""
+    with GroupCluster(tmp_path) as group:
+        access, follower, leader = access_of_follower(group)
+        acknowledged = 8
+        done = threading.Event()
+
+        def write() -> None:
+            nonlocal acknowledged
+            while not done.is_set():
+                leader.put(insert(acknowledged, acknowledged + 1))
+                acknowledged += 1
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(100):
+                access._own._behind.clear()
+                before, confirmed = acknowledged, set[GroupId]()
+                early = access.confirm([GROUP], soon(), confirmed, early=True)
+                assert early is not None
+                found = follower.count()
+                if early.settle():
+                    assert found >= before
+        finally:
+            done.set()
+            writer.join(60)
+        access._own._behind.clear()
+        group.wait_applied(leader.member.applied_index, follower)
+        early = access.confirm([GROUP], soon(), set(), early=True)
+        assert early is not None
+        assert follower.count() == acknowledged
+        assert early.settle()
         access.close()
 
 

@@ -290,6 +290,18 @@ def test_a_message_to_who_was_started_anew_is_lost_once(serve, channels):
     assert second.server.connection_count() == 1
 
 
+def test_an_answer_that_came_in_time_may_be_taken_later(serve, channels):
+    server = serve("meta")
+    channel = channels(server.port)
+    for _ in range(2):
+        deadline = Deadline.after(0.3)
+        channel.send_message("startElection", message_of("startElection", VOTE), deadline)
+        assert select.select([channel._sock], [], [], 5)[0]
+        while not deadline.expired:
+            threading.Event().wait(0.01)
+        assert channel.receive_message("startElection", deadline)
+
+
 def test_a_message_has_until_its_deadline(mute, channels):
     channel = channels(mute.getsockname()[1])
     for _ in range(2):

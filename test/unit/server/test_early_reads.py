@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.coordinator import cluster_backend
 from cluster.coordinator.early_reads import EarlyRound
 from cluster.raft.types import GroupId
 from cluster.sql.parser import warm_up
@@ -73,6 +74,29 @@ def test_the_answer_is_the_same(
     assert rounds.asked == ([True, False] if stale else [True])
     assert rounds.behind == ([GROUP] if stale else [])
     assert not server.handler.executor.running.running()
+
+
+def test_a_long_query_looks_for_its_leaders_before_its_end(
+    server: LocalServer, client: WireClient, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not computed twice, nor do its leaders wait for their answers to be taken."""
+    monkeypatch.setattr(cluster_backend, "_EARLY_S", 0.0)
+    asked: list[str] = []
+    real = cluster_backend.aggregates
+
+    def aggregates(*arguments: Any) -> Any:
+        asked.append("computed")
+        arguments[-1]()  # as it does before each batch
+        asked.append("to its end")
+        return real(*arguments)
+
+    monkeypatch.setattr(cluster_backend, "aggregates", aggregates)
+    rounds.finish = dict
+    assert list(client.query("select count(s) from root.sg.d")) == [[3]]
+    assert asked == ["computed", "computed", "to its end"]
+    rounds.finish = lambda: {GROUP: 7}
+    assert list(client.query("select count(s) from root.sg.d")) == [[3]]
+    assert asked[3:] == ["computed", "to its end"]
 
 
 def test_an_error_that_comes_of_reading_too_early_is_not_told(
