@@ -366,6 +366,8 @@ class LogWriter:
                 except Exception:
                     logger.exception("group %d: batch_listener failed", group.group_id)
         self._evict()
+        # the thread is woken only where it has something to do
+        self._may_free = self._may_free and self._first_segment < self._oldest_needed()
         if self._spares is not None and self._offset * 4 > self._options.segment_bytes:
             self._spares.prepare()  # a small log never pays for it
 
@@ -491,6 +493,11 @@ class LogWriter:
             group.maybe_log_base()
         self._may_free = True
 
+    def _oldest_needed(self) -> int:
+        """Return the oldest segment in which a group has an entry; the present one if none has."""
+        oldest = [group.written.oldest_segment for group in self._groups.values()]
+        return min([self.segment, *(segment for segment in oldest if segment is not None)])
+
     def _delete_unneeded(self) -> None:
         """Delete the oldest segments as long as no group has an entry in them.
 
@@ -498,11 +505,7 @@ class LogWriter:
         the next start would find a gap.
         """
         self._may_free = False
-        needed = self.segment
-        for group in self._groups.values():
-            oldest = group.written.oldest_segment
-            if oldest is not None:
-                needed = min(needed, oldest)
+        needed = self._oldest_needed()
         if self._first_segment >= needed:
             return
         if self._synced < self._offset:
