@@ -28,7 +28,7 @@ class Member:
         self.loop_side = self
         self.catches = 0
 
-    def propose(self, notice, payload, plan):
+    def propose(self, notice, payload, plan, now):
         self._waiting.append((notice, len(payload)))
         self._begun.log.feed(self._append)
         return 0.0
