@@ -6,9 +6,11 @@ fails is whether the request can have reached the server: that decides whether i
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
@@ -95,6 +97,8 @@ class WireTransport:
         except OSError as error:
             handle.close()
             raise Lost(f"{self.where}: {error.strerror or error}", sent=False) from error
+        # TLS may have something of its own to read at any time
+        self._watch = _watch_of(handle) if context is None else None
         handle.settimeout(None if wait is None else wait + _ANSWER_GRACE_S)
         carrier = _Socket(host, port)
         carrier.setHandle(handle)
@@ -104,6 +108,10 @@ class WireTransport:
 
     def call(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
         """Send a request and wait for its answer."""
+        if self._watch is not None and self._watch():
+            # nothing is to come now: it is the end, e.g. of a server that was started anew since
+            self.close()
+            raise Lost("the server closed it", sent=False)
         call: Callable[..., Any] = getattr(self._client, method)
         try:
             return call(*arguments)
@@ -118,6 +126,15 @@ class WireTransport:
     def close(self) -> None:
         """Close the socket."""
         self._transport.close()
+
+
+def _watch_of(handle: socket.socket) -> Callable[[], object] | None:
+    """Return what tells whether a socket has something to read; None where the system can't."""
+    if not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(handle, select.POLLIN | select.POLLHUP)
+    return partial(poll.poll, 0)
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

@@ -194,11 +194,11 @@ class FakeDatabase:
 
 
 @contextmanager
-def serving(database: FakeDatabase) -> Iterator[int]:
-    """Serve on a free port of the loopback address; everything is gone at the end."""
+def serving(database: FakeDatabase, port: int = 0) -> Iterator[int]:
+    """Serve on a port (0: a free one) of the loopback address; everything is gone at the end."""
     threads = ThreadRegistry()
     server = ThriftServer(
-        "fake", IClientRPCService.Processor(database), "127.0.0.1", 0, threads, ServerLimits()
+        "fake", IClientRPCService.Processor(database), "127.0.0.1", port, threads, ServerLimits()
     )
     server.start()
     try:

@@ -137,6 +137,20 @@ def test_hosts_that_are_all_gone_are_tried_for_a_while():
     connection.close()
 
 
+def test_a_connection_that_ended_while_it_was_idle_costs_no_statement():
+    """A server that was started anew since has certainly not got what was not sent."""
+    first, second = FakeDatabase(), FakeDatabase()
+    with serving(first) as port:
+        connection = iotdb_client.connect(f"127.0.0.1:{port}", zone="UTC")
+        connection.execute("create it")
+    with serving(second, port):
+        connection.execute("create it, too")
+        connection.execute("and this")
+        connection.close()
+    assert (first.statements, second.statements) == (["create it"], ["create it, too", "and this"])
+    assert len(second.logins) == 1
+
+
 def test_a_single_host_is_asked_once_more_and_no_longer():
     database = FakeDatabase()
     database.results["select"] = ROWS
