@@ -145,11 +145,13 @@ class Launch(NamedTuple):
         process: the child, in a session of its own.
         ready_fd: reading end of the pipe on which it says `ready: …` or `failed: …`.
         data_dir: of the node.
+        log_start: where in its log this process begins, after what earlier ones wrote.
     """
 
     process: subprocess.Popen[bytes]
     ready_fd: int
     data_dir: Path
+    log_start: int
 
     @property
     def log_path(self) -> Path:
@@ -179,6 +181,7 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
         OSError: the process can't be started.
     """
     log = _opened_log(data_dir)
+    log_start = log.tell()
     read_fd, write_fd = os.pipe()
     try:
         with log:
@@ -202,7 +205,7 @@ def launch(argv: Sequence[str], data_dir: Path, command: Sequence[str] = _NODE_C
         raise
     finally:
         os.close(write_fd)
-    return Launch(process, read_fd, data_dir)
+    return Launch(process, read_fd, data_dir, log_start)
 
 
 def _opened_log(data_dir: Path) -> BinaryIO:
@@ -255,7 +258,7 @@ def wait_ready(
     ended = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
     return Report(
         ready=False,
-        text=f"the node {ended}; the end of {started.log_path}:\n{_tail(started.log_path)}",
+        text=f"the node {ended}; the end of {started.log_path}:\n{_tail(started)}",
     )
 
 
@@ -274,8 +277,10 @@ def _end_of(started: Launch) -> int:
         return started.process.wait()
 
 
-def _tail(path: Path, count: int = _LOG_TAIL_LINES) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+def _tail(started: Launch, count: int = _LOG_TAIL_LINES) -> str:
+    with started.log_path.open("rb") as log:
+        log.seek(started.log_start)
+        lines = log.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-count:])
 
 
@@ -311,7 +316,7 @@ def _tell_waiting(started: Launch) -> None:
     click.echo(
         "not ready yet, still waiting (Ctrl-C stops the node again); it needs more than half of "
         f"the nodes in seed_nodes. Its log, {started.log_path}, ends with:\n"
-        f"{_tail(started.log_path, 3)}",
+        f"{_tail(started, 3) or '(nothing yet)'}",
         err=True,
     )
 

@@ -206,21 +206,24 @@ print(code, [process.returncode for process in made])
 
 
 def test_a_daemon_that_waits_for_others_says_so(node):
-    _, run = node
+    data_dir, run = node
     code = START.replace(
         "argv =",
         """node_control._LONG_S = 0.1
 tell = node_control._tell_waiting
 def tell_when_it_spoke(started):
-    while not started.log_path.read_text():
+    while b"speaks" not in started.log_path.read_bytes():
         pass
     tell(started)
     (started.data_dir / "told").touch()
 node_control._tell_waiting = tell_when_it_spoke
 argv =""",
     )
+    data_dir.mkdir()
+    (data_dir / "node.log").write_text("what an earlier process wrote\n")
     started = run(code, "late")
     assert started.returncode == 0, started.stderr
+    assert "earlier process" not in started.stderr
     assert started.stderr.startswith("not ready yet, still waiting")
     assert "fake node speaks" in started.stderr
 
