@@ -42,7 +42,7 @@ def gap_s(seed: int, nodes: int, slowest_ms: int, stall: int) -> tuple[float, in
     for node in cluster.nodes.values():
         node.start()
     run = cluster.scheduler
-    run.at(cut_at_us, cluster.do_isolate_leader)
+    run.at(cut_at_us, cluster.faults.do_isolate_leader)
     run.run(cut_at_us)
     before = max(node.core.term for node in cluster.nodes.values() if node.core)
 

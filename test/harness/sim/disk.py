@@ -6,7 +6,7 @@ truncation without its entries, or with some of them.
 
 What was reported durable stays, but a bit of it may flip (`flip`), which recovery finds by the
 checksum. The node then refuses to start: it can't know what it acknowledged. The atlas of such
-faults is the cluster's (`SimCluster.do_flip`): never more nodes than the group can do without.
+faults is the cluster's (`Faults.do_flip`): never more nodes than the group can do without.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class SimNode:
         self._clock_offset_us = 0.0
         self._chance = random.Random(f"node/{cluster.settings.seed}/{config.node_id}")
         self._tick_us = cluster.settings.tick_us
-        disk.on_trap = lambda: cluster.crash(self, self.trap_down_us)
+        disk.on_trap = lambda: cluster.faults.crash(self, self.trap_down_us)
         self.trap_down_us = 0
         self.known_boots: dict[NodeId, int] = {}
 
@@ -243,7 +243,7 @@ class SimNode:
             return
         meta = self.core_meta(self.machine.index)
         if not self.disk.states.save(self.machine, meta, may_fail=not self.cluster.is_quiet):
-            self.cluster.crash(self, 0)
+            self.cluster.faults.crash(self, 0)
             return
         keep = self.cluster.settings.keep
         up_to = LogIndex(min(core.compaction_point(keep), self.machine.index, self.disk.last_index))
@@ -355,7 +355,7 @@ class SimNode:
         assert changed is not None
         self.cluster.checkers.on_role(self, changed.role, changed.term)
         if changed.role is Role.LEADER:
-            self.cluster.after_election(self)
+            self.cluster.faults.after_election(self)
         else:
             self._orders.clear()
 
@@ -364,9 +364,9 @@ class SimNode:
         if isinstance(message, VoteResponse):
             cluster.checkers.on_vote(self, message)
             if message.granted and not message.pre:
-                cluster.after_vote(self)
+                cluster.faults.after_vote(self)
         elif isinstance(message, TimeoutNow):
-            cluster.after_handover(self)
+            cluster.faults.after_handover(self)
         cluster.network.send(message)
 
     def _persisted(self, last: Entry | SnapshotMeta | None) -> None:
@@ -406,7 +406,7 @@ class SimNode:
         self.step(Applied(LogIndex(self.machine.index)))
         core = self.core
         if core is not None and core.role is Role.LEADER and core.change_is_done:
-            self.cluster.on_change_done(core.applied)
+            self.cluster.faults.on_change_done(core.applied)
         for (term, waiting), entry in done:
             waiting("applied" if term == entry.term else "overwritten", entry.index)
         if self.readers and self.core is not None and boots == self.boots:
@@ -427,7 +427,7 @@ class SimNode:
         """Everything is here: stop applying, replace the state machine, then the log."""
         self.is_installing = True
         self.after(1_000 + int(self._chance.random() * 20_000), self._install, piece, staged)
-        self.cluster.at_install(self, "staged")
+        self.cluster.faults.at_install(self, "staged")
 
     def _install(self, piece: Piece, staged: Any) -> None:
         core = self.core
@@ -435,12 +435,12 @@ class SimNode:
         boots = self.boots
         if core.wants_snapshot(piece.meta):
             self.machine = self.disk.states.install(staged, piece.meta)
-            if self.cluster.at_install(self, "installed"):
+            if self.cluster.faults.at_install(self, "installed"):
                 return
             self.told = max(self.told, self.machine.index)
             self.cluster.checkers.on_installed(self, piece.meta)
             self.step(SnapshotInstalled(piece.meta, piece.frm))
-            if self.cluster.at_install(self, "logged"):
+            if self.cluster.faults.at_install(self, "logged"):
                 return
         else:
             self.disk.states.drop(staged)

@@ -16,7 +16,10 @@ Word = int | str
 
 
 class Action(NamedTuple):
-    """One thing that is done to the cluster at `at_us`; words as `SimCluster.do_…` takes them."""
+    """One thing that is done to the cluster at `at_us`.
+
+    Words as `do_…` of `SimCluster` (what clients do) and of `Faults` take them.
+    """
 
     at_us: int
     name: str
