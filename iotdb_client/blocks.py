@@ -81,8 +81,9 @@ def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
     for (kind, encoding, marks, size), name in zip(entries, expected, strict=True):
         if kind != _CODES.get(name):
             raise InternalError(f"a result block has type {kind} where {name} was announced")
-        body = whole[at : at + size]
-        at += size
+        end = at + size
+        body = whole[at:end]
+        at = end
         present = None
         values = rows
         if marks & _HAS_NULLS:
@@ -113,7 +114,8 @@ class BlockPart(ColumnPart):
         count: int,
         present: npt.NDArray[np.bool_] | None,
     ) -> None:
-        super().__init__(kind, [], present)
+        self.kind = kind
+        self.present = present
         self._values = None
         self._encoding = encoding
         self._body = body

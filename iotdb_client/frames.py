@@ -99,8 +99,9 @@ class Table(NamedTuple):
 
     def _moments(self) -> Any:  # noqa: ANN401 - a pandas array
         pandas = need("pandas", "pandas")
-        # of numbers: without asking for each moment what it would be in a zone
-        return pandas.array(self.times, dtype=pandas.DatetimeTZDtype(self.precision, "UTC"))
+        # of numbers: without asking for each moment what it would be in a zone, or copying them
+        kind = pandas.DatetimeTZDtype(self.precision, "UTC")
+        return pandas.array(self.times, dtype=kind, copy=False)
 
 
 class TableBuilder:

@@ -442,7 +442,7 @@ class PagePlace(NamedTuple):
 def page_places(pages: npt.NDArray[Any]) -> list[PagePlace]:
     """Return the places of the pages of a page table."""
     columns = [pages[name].tolist() for name in PagePlace._fields]
-    return [PagePlace(*one) for one in zip(*columns, strict=True)]
+    return list(map(PagePlace._make, zip(*columns, strict=True)))
 
 
 def stored_page(place: PagePlace, body: bytes) -> StoredValues:

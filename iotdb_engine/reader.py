@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
 from iotdb_engine.bounds import Bound, BoundedSeries
-from iotdb_engine.encoding import decode_values
 from iotdb_engine.errors import Corruption, WrongType
 from iotdb_engine.key_format import (
     Kind,
@@ -33,11 +32,11 @@ from iotdb_engine.key_format import (
 )
 from iotdb_engine.memtable_read import MemSeries
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs, slice_run
-from iotdb_engine.page import Chunk, PagePlace, StoredValues, stored_page, unpack_chunk, unpack_page
+from iotdb_engine.page import Chunk, unpack_chunk, unpack_page
 from iotdb_engine.series_index import Chunks, SeriesIndex
 from iotdb_engine.sources import ACTIVE_SEQUENCE, Series, Snapshot, no_check
-from iotdb_engine.stored import StoredPages, StoredTimes
-from iotdb_engine.times_record import TimesHead, stored_times_page, unpack_times, unpack_times_page
+from iotdb_engine.stored import StoredPages
+from iotdb_engine.times_record import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
@@ -61,7 +60,7 @@ class Reader:
     """
 
     def __init__(self, snapshot: Snapshot, check: Callable[[], None] = no_check) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.check = check
         # Pages that reach beyond the window just read: the next one needs them again, and the
         # shared cache may be too small for all readers.
@@ -69,7 +68,7 @@ class Reader:
         self._times: dict[tuple[bytes, int], npt.NDArray[np.int64]] = {}
         self._times_record: tuple[bytes, bytes, TimesHead] | None = None
         # A scan of more than the shared cache could hold would only drive out what others use.
-        self._large = False
+        self.large = False
         self._bodies: dict[bytes, bytes] = {}
 
     def load(
@@ -104,15 +103,15 @@ class Reader:
             disjoint=index.disjoint,
             layout=index.layout_key,
         )
-        for sequence, table in self._snapshot.tables:
-            rows = table.series(series_id, self._snapshot.cache, t_min, t_max)
+        for sequence, table in self.snapshot.tables:
+            rows = table.series(series_id, self.snapshot.cache, t_min, t_max)
             if rows is not None:
                 series.memory.append((sequence, rows))
         return series
 
     def index(self, series_id: int, slots_of: SlotsOf) -> SeriesIndex:
         """Return the page tables of a series, from the cache if they are there."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         epoch = None if snapshot.epochs is None else snapshot.epochs.of(series_id)
         if epoch is None:
             return SeriesIndex.of(self._chunks(series_id, slots_of(series_id)))
@@ -125,7 +124,7 @@ class Reader:
 
     def indices(self, series_ids: Sequence[int], slots_of: SlotsOf) -> list[SeriesIndex]:
         """Return the page tables of several series."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         if snapshot.epochs is None:
             return [self.index(series_id, slots_of) for series_id in series_ids]
         cache_id, slots_key = snapshot.cache_id, snapshot.slots_key
@@ -139,7 +138,7 @@ class Reader:
         ]
 
     def _chunks(self, series_id: int, slots: Sequence[int]) -> Chunks:
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         found = []
         for slot in slots:
             lo, hi = series_range(snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
@@ -164,10 +163,10 @@ class Reader:
 
     def stored_kind(self, slot: int, series_id: int) -> DataType | None:
         """Return the type that a series has on disk, or None if it has nothing in the slot."""
-        view = self._snapshot.view
-        lo, hi = series_range(self._snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
+        view = self.snapshot.view
+        lo, hi = series_range(self.snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
         for key, record in view.scan(lo, hi):
-            return self.parse_chunk(self._snapshot, key, record).kind
+            return self.parse_chunk(self.snapshot, key, record).kind
         return None
 
     def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
@@ -220,11 +219,11 @@ class Reader:
 
     def page_columns(self, indices: Sequence[SeriesIndex], page: int) -> list[npt.NDArray[Any]]:
         """Decode the values of a page of each of several indices of one layout, without nulls."""
-        cache_id = self._snapshot.cache_id
+        cache_id = self.snapshot.cache_id
         chunk_number = int(indices[0].chunk_of[page])
         number = int(indices[0].number_of[page])
         chunks = [index.chunks[chunk_number] for index in indices]
-        cached = self._snapshot.cache.get_many([(cache_id, key, number) for key, _, _ in chunks])
+        cached = self.snapshot.cache.get_many([(cache_id, key, number) for key, _, _ in chunks])
         return [
             found[0]
             if found is not None
@@ -236,14 +235,14 @@ class Reader:
         times = self._time_page(key, chunk, number)
         values, valid = self._values(key, chunk, number, entry)
         if len(values) != len(times):
-            path = self._snapshot.path
+            path = self.snapshot.path
             raise Corruption(path, key, f"{len(times)} rows", f"{len(values)} rows")
         return Run(times, values, valid)
 
     def _values(
         self, key: bytes, chunk: Chunk, number: int, entry: np.void
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         cache_key = (snapshot.cache_id, key, number)
         found: tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None
         found = snapshot.cache.get(cache_key)
@@ -262,7 +261,7 @@ class Reader:
             size = values.nbytes + (0 if valid is None else valid.nbytes) + 200
             if chunk.kind is DataType.TEXT:
                 size += 40 * len(values) + len(body)
-            if not self._large:
+            if not self.large:
                 snapshot.cache.put(cache_key, found, size)
         return found
 
@@ -271,109 +270,70 @@ class Reader:
         place = (times_key, number)
         times = self._times.get(place)
         if times is None:
-            snapshot = self._snapshot
+            snapshot = self.snapshot
             cache_key = (snapshot.cache_id, times_key, number)
             times = snapshot.cache.get(cache_key)
             if times is None:
-                times = self._from_times(times_key, chunk, number, unpack_times_page)
-                if not self._large:
+                page = chunk.pages[number]
+                rows, low, high = int(page["rows"]), int(page["low"]), int(page["high"])
+                times = self.from_times(times_key, number, rows, (low, high), unpack_times_page)
+                if not self.large:
                     snapshot.cache.put(cache_key, times, times.nbytes + 200)
             self._times[place] = times
         return times
 
-    def _from_times(
+    def from_times(
         self,
         times_key: bytes,
-        chunk: Chunk,
         number: int,
+        rows: int,
+        span: tuple[int, int],
         take: Callable[[bytes, TimesHead, int], _T],
     ) -> _T:
         """Take a page out of a TIMES record; the last one is kept, as its pages come in turn."""
-        page = chunk.pages[number]
-        span = int(page["low"]), int(page["high"])
         try:
             kept = self._times_record
             if kept is None or kept[0] != times_key:
                 record = self._record(times_key)
                 kept = self._times_record = times_key, record, unpack_times(record)
             found = take(kept[1], kept[2], number)
-            rows = int(kept[2].pages["rows"][number])
-            if rows != page["rows"]:
-                raise ValueError(f"{page['rows']} rows expected, {rows} found")
+            there = int(kept[2].pages["rows"][number])
+            if there != rows:
+                raise ValueError(f"{rows} rows expected, {there} found")
             return found
         except Corruption as error:
             raise error.within(*span) from error
         except ValueError as error:
-            path = self._snapshot.path
+            path = self.snapshot.path
             raise Corruption(path, times_key, f"page {number}", error, span) from error
 
     def _body(self, key: bytes) -> bytes:
         """Return the pages of a chunk; cached, since a scan asks for one after another."""
-        if self._large:
-            body = self._bodies.get(key)
-            if body is None:
-                body = self._record(with_kind(key, Kind.DATA))
-                if sum(map(len, self._bodies.values())) + len(body) > _BODIES_BYTES:
-                    self._bodies.clear()
-                self._bodies[key] = body
-            return body
-        cache_key = (self._snapshot.cache_id, key)
-        body = self._snapshot.cache.get(cache_key)
+        if self.large:
+            return self.scan_body(key)
+        cache_key = (self.snapshot.cache_id, key)
+        body = self.snapshot.cache.get(cache_key)
         if body is None:
             body = self._record(with_kind(key, Kind.DATA))
-            self._snapshot.cache.put(cache_key, body, len(body) + 200)
+            self.snapshot.cache.put(cache_key, body, len(body) + 200)
         found: bytes = body
         return found
 
-    def stored_times(self, key: bytes, chunk: Chunk, number: int) -> StoredTimes:
-        """Return a page of times as it is stored; all its rows have a value."""
-        cache = self._snapshot.cache
-        times_key = times_key_of(key, chunk.owner, chunk.times_first)
-        cache_key = (self._snapshot.cache_id, times_key, number, "stored")
-        stored: StoredValues | None = cache.get(cache_key)
-        if stored is None:
-            stored = self._from_times(times_key, chunk, number, stored_times_page)
-            if not self._large:
-                cache.put(cache_key, stored, len(stored.data) + 200)
-        page = chunk.pages[number]
-        rows = int(page["rows"])
-
-        def decode() -> npt.NDArray[np.int64]:
-            # when the read may be over
-            return decode_values(DataType.INT64, stored.encoding, stored.data, rows)
-
-        return StoredTimes(stored, rows, int(page["low"]), int(page["high"]), decode)
-
-    def stored_page(
-        self, key: bytes, chunk: Chunk, number: int, place: PagePlace, times: StoredTimes
-    ) -> StoredValues:
-        """Return a page without nulls as it is stored."""
-        try:
-            body = chunk.inline
-            if body is None:
-                body = self._bodies.get(key) or self._body(key)
-            return stored_page(place, body)
-        except Corruption as error:
-            raise error.within(times.first, times.last) from error
-        except ValueError as error:
-            where = key if chunk.inline is not None else with_kind(key, Kind.DATA)
-            span = times.first, times.last
-            raise Corruption(self._snapshot.path, where, f"page {number}", error, span) from error
-
-    def decode_stored(
-        self, key: bytes, kind: DataType, number: int, stored: StoredValues, rows: int
-    ) -> npt.NDArray[Any]:
-        """Decode such a page."""
-        found = self._snapshot.cache.get((self._snapshot.cache_id, key, number))
-        if found is not None:
-            values: npt.NDArray[Any] = found[0]
-            return values
-        return decode_values(kind, stored.encoding, stored.data, rows)
+    def scan_body(self, key: bytes) -> bytes:
+        """Return the pages of a chunk, which are kept at hand for this scan."""
+        body = self._bodies.get(key)
+        if body is not None:
+            return body
+        body = self._record(with_kind(key, Kind.DATA))
+        if sum(map(len, self._bodies.values())) + len(body) > _BODIES_BYTES:
+            self._bodies.clear()
+        self._bodies[key] = body
+        return body
 
     def _record(self, key: bytes) -> bytes:
-        record = self._snapshot.view.get(key)
+        record = self.snapshot.view.get(key)
         if record is None:
-            raise Corruption(self._snapshot.path, key, "a record", "none")
+            raise Corruption(self.snapshot.path, key, "a record", "none")
         return record
 
     def _forget(self, t_min: int, t_max: int) -> None:
@@ -396,8 +356,8 @@ class Reader:
         stored: bool = False,
     ) -> Iterator[ColumnBatch]:
         """Yield the aligned rows of several series; `bounds`, `stored`: see `Region.read`."""
-        batch_rows = self._snapshot.batch_rows
-        self._large = max_rows is None and self._is_large(series, t_min, t_max)
+        batch_rows = self.snapshot.batch_rows
+        self.large = max_rows is None and self._is_large(series, t_min, t_max)
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]
@@ -435,8 +395,8 @@ class Reader:
                 return
 
     def _is_large(self, series: Sequence[Series], t_min: int, t_max: int) -> bool:
-        if 8 * self._snapshot.page_points * sum([len(one.top) for one in series]) <= (
-            self._snapshot.cache.limit_bytes // 2
+        if 8 * self.snapshot.page_points * sum([len(one.top) for one in series]) <= (
+            self.snapshot.cache.limit_bytes // 2
         ):
             return False  # in any case, and nearly always
         cells = sum(
@@ -444,13 +404,13 @@ class Reader:
             for one in series
             if len(one.top)
         )
-        return 8 * cells > self._snapshot.cache.limit_bytes // 2
+        return 8 * cells > self.snapshot.cache.limit_bytes // 2
 
     def _windows(
         self, series: Sequence[Series], t_min: int, t_max: int, rows: int, *, descending: bool
     ) -> list[tuple[int, int]]:
         pages = sum([len(one.top) for one in series])
-        if pages * self._snapshot.page_points <= rows * len(series) and not any(
+        if pages * self.snapshot.page_points <= rows * len(series) and not any(
             one.memory for one in series
         ):
             return [(t_min, t_max)] if pages else []  # no more than one window is to hold
@@ -496,7 +456,7 @@ class Reader:
 
     def rows(self, series: Series, t_min: int, t_max: int) -> Iterator[Run]:
         """Yield the rows of one series in an inclusive range, merged, in time order, in pieces."""
-        size = _PASS_BATCHES * self._snapshot.batch_rows
+        size = _PASS_BATCHES * self.snapshot.batch_rows
         for low, high in self._windows([series], t_min, t_max, size, descending=False):
             self.check()
             run = self.window(series, low, high)

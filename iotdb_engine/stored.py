@@ -6,7 +6,7 @@ is one page of every series, and nothing else touches it (no other page, no memo
 tombstone, no null, no border of the range), its batch carries the pages' bytes, and values for who
 asks for them. Everywhere else batches are what they always are.
 
-Cost: 5 µs a page, and the checksum.
+Cost: 3 µs a page and the checksum, less than 1 µs where the cache has it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.page import StoredValues, page_places
+from iotdb_engine.encoding import decode_values
+from iotdb_engine.errors import Corruption
+from iotdb_engine.key_format import Kind, times_key_of, with_kind
+from iotdb_engine.page import Chunk, StoredValues, page_places, stored_page
+from iotdb_engine.times_record import stored_times_page
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from iotdb_engine.sources import Series
 
 
+_STORED = "stored"
+"""In the cache: a page as it is stored, whose checksum was looked at."""
+_ENTRY_BYTES = 200
 _WORTH_ROWS = 1024
 """Rows of a page, on average, from which handing it out whole is worth a batch of its own."""
 
@@ -145,8 +152,12 @@ class StoredPages:
         self._places = [page_places(one.pages) for one in series]
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
-        rows = np.cumsum(pages["rows"], dtype=np.int64)
-        self._rows_up_to: list[int] = rows.tolist()
+        self._rows: list[int] = pages["rows"].tolist()
+        self._rows_up_to: list[int] = np.cumsum(pages["rows"], dtype=np.int64).tolist()
+        self._chunk_of: list[int] = series[0].chunk_of.tolist()
+        self._number_of: list[int] = series[0].number_of.tolist()
+        self._chunk_number = -1
+        self._chunks: list[tuple[bytes, Chunk]] = []
 
     @classmethod
     def of(
@@ -182,32 +193,81 @@ class StoredPages:
         page = self._alone_in(low, high)
         if page is None:
             return None
-        first = self._series[0]
-        chunk_number, number = int(first.chunk_of[page]), int(first.number_of[page])
-        key, _, chunk = first.chunks[chunk_number]
-        times = self._reader.stored_times(key, chunk, number)
-        if times.rows > min(batch_rows, max_rows):
+        rows = self._rows[page]
+        if rows > min(batch_rows, max_rows):
             return None
-        take = self._reader.stored_page
-        stored = []
-        for one, places in zip(self._series, self._places, strict=True):
-            key, _, chunk = one.chunks[chunk_number]
-            stored.append(take(key, chunk, number, places[page], times))
-        after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - times.rows)
-        decode = partial(self._decoded, chunk_number, number, stored, times.rows)
+        chunk_number, number = self._chunk_of[page], self._number_of[page]
+        if chunk_number != self._chunk_number:
+            self._chunk_number = chunk_number
+            found = [one.chunks[chunk_number] for one in self._series]
+            self._chunks = [(key, chunk) for key, _, chunk in found]
+        span = self._lows[page], self._highs[page]
+        times = self._times(number, rows, span)
+        stored = self._stored(page, number, span)
+        after = min(self._rows_up_to[-1] - self._rows_up_to[page], max_rows - rows)
+        decode = partial(self._decoded, self._chunks, number, stored, rows)
         return StoredBatch(self._kinds, stored, decode, times, after)
+
+    def _times(self, number: int, rows: int, span: tuple[int, int]) -> StoredTimes:
+        """Return a page of the times of the chunks at hand."""
+        reader, cache = self._reader, self._reader.snapshot.cache
+        key, chunk = self._chunks[0]
+        times_key = times_key_of(key, chunk.owner, chunk.times_first)
+        cache_key = (reader.snapshot.cache_id, times_key, number, _STORED)
+        stored: StoredValues | None = cache.get(cache_key)
+        if stored is None:
+            stored = reader.from_times(times_key, number, rows, span, stored_times_page)
+            if not reader.large:
+                cache.put(cache_key, stored, len(stored.data) + _ENTRY_BYTES)
+        # maybe when the read is over
+        decode = partial(decode_values, DataType.INT64, stored.encoding, stored.data, rows)
+        return StoredTimes(stored, rows, *span, decode)
+
+    def _stored(self, page: int, number: int, span: tuple[int, int]) -> list[StoredValues]:
+        """Return a page of each of the chunks at hand, its checksum right."""
+        reader, cache = self._reader, self._reader.snapshot.cache
+        cache_id = reader.snapshot.cache_id
+        keys = [(cache_id, key, number, _STORED) for key, _ in self._chunks]
+        found: list[Any] = [None] * len(keys) if reader.large else cache.get_many(keys)
+        for column, one in enumerate(found):
+            if one is not None:
+                continue
+            made = self._cut(column, page, number, span)
+            if not reader.large:
+                # a copy: the page would keep all of its chunk
+                made = StoredValues(made.encoding, bytes(made.data))
+                cache.put(keys[column], made, len(made.data) + _ENTRY_BYTES)
+            found[column] = made
+        return found
+
+    def _cut(self, column: int, page: int, number: int, span: tuple[int, int]) -> StoredValues:
+        key, chunk = self._chunks[column]
+        try:
+            body = chunk.inline if chunk.inline is not None else self._reader.scan_body(key)
+            return stored_page(self._places[column][page], body)
+        except Corruption as error:
+            raise error.within(*span) from error
+        except ValueError as error:
+            where = key if chunk.inline is not None else with_kind(key, Kind.DATA)
+            path = self._reader.snapshot.path
+            raise Corruption(path, where, f"page {number}", error, span) from error
 
     def _decoded(
         self,
-        chunk_number: int,
+        chunks: Sequence[tuple[bytes, Chunk]],
         number: int,
         stored: Sequence[StoredValues],
         rows: int,
         column: int,
     ) -> npt.NDArray[Any]:
         """Decode a column's page, now or when the read is over."""
-        key, _, chunk = self._series[column].chunks[chunk_number]
-        return self._reader.decode_stored(key, chunk.kind, number, stored[column], rows)
+        key, chunk = chunks[column]
+        snapshot = self._reader.snapshot
+        found = snapshot.cache.get((snapshot.cache_id, key, number))
+        if found is not None:
+            values: npt.NDArray[Any] = found[0]
+            return values
+        return decode_values(chunk.kind, stored[column].encoding, stored[column].data, rows)
 
     def _alone_in(self, low: int, high: int) -> int | None:
         """Return the page that is all there is in a window."""

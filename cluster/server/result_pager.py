@@ -13,6 +13,7 @@ from iotdb_engine.stored import StoredBatch
 MAX_PAGE_BYTES = 8_000_000
 """Well below the 16 000 000 bytes that some clients accept in a frame."""
 _LARGE_ROWS = 4096
+_FIRST_ROWS = 16_384
 
 
 class ResultPager:
@@ -74,6 +75,17 @@ class ResultPager:
             size += block_bytes(piece)
             self._head = slice_batch(head, count, head.rows) if count < head.rows else None
         return list(_gathered(taken))
+
+    def first_rows(self, max_rows: int) -> int:
+        """Return how many rows the first page of blocks is to have, where `max_rows` are allowed.
+
+        Where one page is not enough it is a short one: its receiver decodes that while the next one
+        is made.
+        """
+        head = self._peek()
+        if isinstance(head, StoredBatch) and head.rows + head.rows_after > max_rows:
+            return min(max_rows, _FIRST_ROWS)
+        return max_rows
 
     def has_more(self) -> bool:
         """Whether another page follows."""

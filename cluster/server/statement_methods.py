@@ -350,7 +350,7 @@ class StatementMethods(HandlerBase):
             response.nonAlignQueryDataSet = _column_page(query, rows)
             return response, query.has_more()
         if query.columnar:
-            setattr(response, PIECES, _blocks(query, rows))
+            setattr(response, PIECES, _blocks(query, query.pager.first_rows(rows)))
             response.moreData = query.has_more()
             return response, response.moreData
         page = query.pager.next_page(rows)

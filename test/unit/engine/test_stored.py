@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 from iotdb_engine.encoding import decode_into, decode_values
 from iotdb_engine.errors import Corruption
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
+from iotdb_engine.reader import Reader
 from iotdb_engine.store import Batch, MemoryStore
 from iotdb_engine.stored import StoredBatch, StoredColumn
 from iotdb_engine.types import BATCH_DTYPES
@@ -159,6 +161,35 @@ def test_a_damaged_page_is_refused() -> None:
         store.write(damage)
         with pytest.raises(Corruption, match="page 0"):
             list(region.read([(1, DataType.DOUBLE)], T_MIN, T_MAX, stored=True))
+
+
+def test_pages_that_were_read_are_kept_without_their_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = make_layout({1: DataType.DOUBLE, 2: DataType.DOUBLE})
+    values = np.random.default_rng(1).random((2, 20_000)).astype(">f8")
+    times = np.arange(20_000, dtype=">i8")
+    with Engine(":memory:") as engine:
+        region = engine.region(1)
+        region.write([Fragment(0, layout, 20_000, times.tobytes(), values.tobytes())], 1)
+        region.flush()
+        series = [(1, DataType.DOUBLE), (2, DataType.DOUBLE)]
+        first = list(region.read(series, T_MIN, T_MAX, stored=True))
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "scan_body", None)
+            again = list(region.read(series, T_MIN, T_MAX, stored=True))
+        assert [batch.stored for batch in again] == [batch.stored for batch in first]
+        assert stored_rows(again) == 20_000
+        for batch in again:
+            assert all(type(page.data) is bytes for page in batch.stored)
+        plain = region.read(series, T_MIN, T_MAX)
+        assert plain_rows(again) == plain_rows(plain)
+    with Engine(":memory:", replace(SMALL, read_cache_bytes=0)) as engine:
+        region = engine.region(1)
+        write(region, 0, 100, 1)
+        region.flush()
+        for _ in range(2):
+            assert stored_rows(batches(region)) == 100
 
 
 def test_any_history_reads_the_same() -> None:
