@@ -30,8 +30,8 @@ _GATHER_S = 0.002
 """Longest wait for the plans of other clients that seem to be writing."""
 _LONG_GATHER_S = 0.006
 """The same where they have come of late, and who waits is no thread."""
-_DOUBT_S = 0.25
-"""After a long wait for which less than half of them came there is no other one for so long."""
+_DOUBT_S = 0.1
+"""After a long wait that brought half of them or fewer there is no other one for so long."""
 _FORGET_S = 0.1
 _FORGET_SHARE = 1 / 40
 _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
@@ -218,7 +218,7 @@ class Appender:
         gathered = len(self.inbox)
         if not gathered or now < self._gathers_until:
             return False
-        if gathered * 2 < self._peak:
+        if now >= self._doubts_until and gathered * 2 <= round(self._peak):
             self._doubts_until = now + _DOUBT_S
         self._log.feed(self._append)
         return True

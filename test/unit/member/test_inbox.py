@@ -165,11 +165,12 @@ def test_for_others_that_do_not_come_the_wait_is_short(tmp_path, monkeypatch):
             return untils[0] - now
 
         long_s, short_s = inbox_module._LONG_GATHER_S, inbox_module._GATHER_S
+        doubt_s = inbox_module._DOUBT_S
         assert wait_of(3, 100.0) == pytest.approx(long_s)
-        assert wait_of(1, 100.1) == pytest.approx(long_s)
-        assert wait_of(1, 100.2) == pytest.approx(short_s)
-        assert wait_of(3, 100.3) == pytest.approx(short_s)
-        assert wait_of(3, 100.2 + 2 * inbox_module._DOUBT_S) == pytest.approx(long_s)
+        assert wait_of(2, 101.0) == pytest.approx(long_s)
+        assert wait_of(3, 101.0 + long_s) == pytest.approx(short_s)
+        assert wait_of(1, 101.0 + doubt_s / 2) == pytest.approx(short_s)
+        assert wait_of(1, 101.1 + doubt_s) == pytest.approx(long_s)
 
 
 class Proposers:
