@@ -332,3 +332,22 @@ def test_what_a_start_made_is_left_out_of_garbage_collections():
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert answer.stdout == "True True True\n"
+
+
+def test_cycles_of_objects_are_found_soon_all_the_same():
+    code = (
+        "import weakref, cluster.node_command\n"
+        "cluster.node_command.spare_the_collector()\n"
+        "class Ring: pass\n"
+        "rings = []\n"
+        "for _ in range(50_000):\n"
+        "    ring = Ring()\n"
+        "    ring.itself = ring\n"
+        "    rings.append(weakref.ref(ring))\n"
+        "print(sum(ring() is not None for ring in rings) < 10_000)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "True\n"
