@@ -6,7 +6,8 @@ Order matters, since a crash keeps a prefix of what was written:
 2. The TIMES, DATA and CHUNK records of sequence s, in batches. Readers do not look at sequences
    that are not committed.
 3. COMMIT with s and the applied index, in one batch with everything that is not versioned by
-   sequence: the key-value state, tombstones, drops.
+   sequence: the key-value state, tombstones, drops. A flush without points has no INTENT of its
+   own; where there are aborted sequences, they are told in this batch.
 
 A crash before 3 leaves records of sequence s. On opening, INTENT is above COMMIT, so s joins the
 aborted sequences and is never used again: its records stay invisible, whatever is committed later.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ def write_table(
     region: int,
     table: Memtable,
     *,
-    aborted: Iterable[int],
+    aborted: Collection[int],
     options: EngineOptions,
 ) -> Flushed:
     """Store a frozen table and commit it; it is durable after the next `Store.flush`."""
@@ -126,6 +127,9 @@ def write_table(
             groups.append(FlushedGroup(group.slot, group.owner, layers, group.members))
         writer.finish()
     batch, tombstones = _commit_batch(region, table)
+    if aborted and not table.entries:
+        # or the commit would tell that the flush before it was finished, which was aborted
+        batch.put(intent_key(region), encode_intent(table.sequence, aborted))
     store.write(batch)
     return Flushed(writer.written_bytes + batch.size, tombstones, groups)
 

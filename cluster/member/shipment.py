@@ -83,6 +83,16 @@ class Transfer:
         self.channel = channel
         self.stopped = threading.Event()
         self.ordered_at = time.monotonic()
+        self.pace: Pace | None = None
+
+    def prepare(self, options: SnapshotOptions) -> None:
+        """Do what takes time before there is something to send: connect, look at the threads.
+
+        Raises:
+            RpcError: not connected; the first piece will find the same.
+        """
+        self.pace = Pace(options.rate_bytes_per_s)
+        self.channel.connect(options.call_timeout_s)
 
     def stop(self) -> None:
         """Have the thread that ships end soon."""
@@ -131,7 +141,8 @@ class Shipment:
         self._whole_failures = 0
         self._began = time.monotonic()
         self._sent_bytes = 0
-        self._pace = Pace(options.rate_bytes_per_s)
+        self._pace = transfer.pace or Pace(options.rate_bytes_per_s)
+        self._pace.begin()
         self._under_way: deque[_Posted] = deque()
         # where the next piece begins; None until the follower has said it
         self._at: Progress | None = Progress(export.source) if export.is_new else None

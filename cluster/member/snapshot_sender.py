@@ -158,7 +158,7 @@ class SnapshotSenders:
             if still and export.meta.index >= order.min_index:
                 return export._replace(is_new=False)
             export.records.close()
-        records = self._engine.export(self._member.group_id, lambda: self._connect(transfer))
+        records = self._engine.export(self._member.group_id, lambda: self._prepare(transfer))
         # the log may have been compacted beyond it while the region was flushed
         meta = self._member.meta_of(LogIndex(records.index))
         if meta is None or meta.index < order.min_index:
@@ -167,10 +167,10 @@ class SnapshotSenders:
         source = f"{self._node_id}/{order.term}/{meta.index}/{secrets.token_hex(8)}"
         return Export(source, meta, records, is_new=True)
 
-    def _connect(self, transfer: Transfer) -> None:
+    def _prepare(self, transfer: Transfer) -> None:
         try:
-            transfer.channel.connect(self._options.call_timeout_s)
-        except RpcError as error:  # the first piece will find the same
+            transfer.prepare(self._options)
+        except RpcError as error:
             logger.debug("group %d: snapshot: %s", self._member.group_id, error)
 
     def _finish(self, transfer: Transfer, export: Export | None, *, delivered: bool) -> None:

@@ -242,6 +242,24 @@ def test_many_puts_start_a_flush() -> None:
         assert len(region.scan(b"")) == 11
 
 
+def test_what_an_unfinished_flush_left_stays_hidden_after_a_flush_without_points() -> None:
+    store = MemoryStore()
+    engine = Engine(":memory:", SMALL, store=store)
+    engine.region(1).write([rows(0, 3)], 1)
+    store.flush = lambda: None  # type: ignore[method-assign]
+    engine.region(1).flush()
+    survivor = store.crash(keep=store.unsynced_count() - 1)  # all but its commit
+    engine.close(flush=False)
+    for index in (1, 2):  # of other entries: what was lost never came to be
+        with Engine(":memory:", SMALL, store=survivor) as engine:
+            region = engine.region(1)
+            assert region.applied_index == index - 1
+            assert read(region, 1) == []
+            region.put({b"key": b"value"}, index)
+            region.flush()
+            survivor = survivor.crash()
+
+
 class FullStore(MemoryStore):
     full = False
 
@@ -299,7 +317,7 @@ def test_damage_is_found_not_returned(kind: Kind, change: str) -> None:
             damage.delete(key)
         store.write(damage)
         if (kind, change) == (Kind.CHUNK, "remove"):
-            assert list(region.read([(1, DataType.DOUBLE)], T_MIN, T_MAX)) == []
+            assert read(region, 1) == []
             return
         with pytest.raises(Corruption) as caught:
             list(region.read([(1, DataType.DOUBLE)], T_MIN, T_MAX))
