@@ -22,7 +22,7 @@ import numpy.typing as npt
 from iotdb_engine.encoding import decode_values
 from iotdb_engine.errors import Corruption
 from iotdb_engine.key_format import Kind, times_key_of, with_kind
-from iotdb_engine.page import Chunk, StoredValues, page_places, stored_page
+from iotdb_engine.page import Chunk, PagePlace, StoredValues, page_places, stored_page
 from iotdb_engine.times_record import stored_times_page
 from iotdb_engine.types import Column, ColumnBatch, DataType
 
@@ -149,7 +149,7 @@ class StoredPages:
         self._series = series
         self._clean: list[bool] = clean.tolist()
         self._kinds = [one.kind for one in series]
-        self._places = [page_places(one.pages) for one in series]
+        self._places: list[list[PagePlace] | None] = [None] * len(series)
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
         self._rows: list[int] = pages["rows"].tolist()
@@ -242,9 +242,12 @@ class StoredPages:
 
     def _cut(self, column: int, page: int, number: int, span: tuple[int, int]) -> StoredValues:
         key, chunk = self._chunks[column]
+        places = self._places[column]
+        if places is None:  # of no use where the cache has all pages
+            places = self._places[column] = page_places(self._series[column].pages)
         try:
             body = chunk.inline if chunk.inline is not None else self._reader.scan_body(key)
-            return stored_page(self._places[column][page], body)
+            return stored_page(places[page], body)
         except Corruption as error:
             raise error.within(*span) from error
         except ValueError as error:
