@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 30.0
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
-_LONG_S = 5.0
+_LONG_S = 10.0
 """When a node is not ready after this, its user is told what it waits for."""
 _NODE_COMMAND = (sys.executable, "-m", "cluster.node_command")
 
@@ -297,7 +297,7 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
     try:
         settings = _settings_of(argv)
         started = launch(argv, settings.node.data_dir, command)
-        report = wait_ready(started, on_waiting=lambda: _tell_waiting(started))
+        report = wait_ready(started, on_waiting=lambda: _tell_waiting(started, settings))
     except (AlreadyRunning, ConfigError, FolderError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         return 1
@@ -312,10 +312,15 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
     return 0
 
 
-def _tell_waiting(started: Launch) -> None:
+def _tell_waiting(started: Launch, settings: Settings) -> None:
+    others = (
+        " It needs more than half of the nodes in seed_nodes."
+        if len(settings.cluster.seed_nodes) > 1
+        else ""
+    )
     click.echo(
-        "not ready yet, still waiting (Ctrl-C stops the node again); it needs more than half of "
-        f"the nodes in seed_nodes. Its log, {started.log_path}, ends with:\n"
+        f"not ready yet, still waiting (Ctrl-C stops the node again).{others} "
+        f"Its log, {started.log_path}, ends with:\n"
         f"{_tail(started, 3) or '(nothing yet)'}",
         err=True,
     )

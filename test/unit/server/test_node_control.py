@@ -211,10 +211,10 @@ def test_a_daemon_that_waits_for_others_says_so(node):
         "argv =",
         """node_control._LONG_S = 0.1
 tell = node_control._tell_waiting
-def tell_when_it_spoke(started):
+def tell_when_it_spoke(started, settings):
     while b"speaks" not in started.log_path.read_bytes():
         pass
-    tell(started)
+    tell(started, settings)
     (started.data_dir / "told").touch()
 node_control._tell_waiting = tell_when_it_spoke
 argv =""",
