@@ -73,6 +73,10 @@ def test_case_file(path: Path, cluster: ProcessCluster) -> None:
         assert shown is not None
         for storage_group, *_ in shown[1]:  # later releases have more columns
             clients[0].run(f"delete storage group {storage_group}")
+        shown = clients[0].run("show schema templates")
+        assert shown is not None
+        for (name,) in shown[1]:
+            clients[0].run(f"drop schema template {name}")
         assert run_case_file(path, execute) > 5
     finally:
         for client in clients:
