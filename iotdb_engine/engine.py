@@ -20,7 +20,6 @@ from iotdb_engine.snapshot import (
     Directory,
     RegionExport,
     RegionImport,
-    export_region,
     seal,
 )
 from iotdb_engine.store import MemoryStore, RocksStore, Store
@@ -187,12 +186,22 @@ class Engine(SeriesApi):
         """Return what the compaction is doing; None if it is switched off."""
         return None if self._merger is None else self._merger.state()
 
-    def export(self, region_id: int, meanwhile: Callable[[], object] = bool) -> RegionExport:
+    def export(
+        self, region_id: int, meanwhile: Callable[[], object] = bool, *, flush: bool = True
+    ) -> RegionExport:
         """Flush a region and return its state as of then or later; the caller closes it.
 
-        `meanwhile` is called while it is flushed.
+        Args:
+            region_id: of the region.
+            meanwhile: called while it is flushed.
+            flush: otherwise the state is that of the last flush.
         """
-        return export_region(self.region(region_id), self._store, meanwhile)
+        region = self.region(region_id)
+        if flush:
+            region.flush(meanwhile=meanwhile)
+        else:
+            meanwhile()
+        return RegionExport(region.id, self._store)
 
     def begin_import(self, region_id: int, source: str) -> RegionImport:
         """Begin to take over a region's state from elsewhere, or go on with it after a restart.

@@ -244,6 +244,12 @@ class Region(RegionReads):
         """Return the estimate of the active table's memory."""
         return self.state.active.bytes
 
+    def unstored_bytes(self) -> int:
+        """Return the estimate of what is not in the store yet."""
+        with self.state.lock:
+            frozen = self.state.frozen
+            return self.state.active.bytes + (frozen.bytes if frozen else 0)
+
     # Flushing
 
     def flush(self, *, wait: bool = True, meanwhile: Callable[[], object] = bool) -> None:

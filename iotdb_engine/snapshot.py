@@ -26,8 +26,8 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -48,9 +48,6 @@ from iotdb_engine.staging import Staging
 from iotdb_engine.store import Batch, Store, View
 
 logger = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from iotdb_engine.region import Region
 
 REGION_MAX = 0x7FFF
 """Highest region id; numbers above name spaces of regions that were taken over."""
@@ -310,7 +307,7 @@ class RegionExport:
     """
 
     def __init__(self, space: int, store: Store) -> None:
-        """Take the state that the store holds now; `Region.export` flushes first."""
+        """Take the state that the store holds now; `Engine.export` flushes first."""
         self._space = space
         self._view = store.view(bulk=True)
         # where the last piece ended: to go on costs less than to seek
@@ -533,11 +530,3 @@ def seal(space: int, index: int, sequence: int) -> Batch:
     batch.put(intent_key(space), encode_intent(sequence, ()))
     batch.put(commit_key(space), encode_commit(sequence, index))
     return batch
-
-
-def export_region(
-    region: Region, store: Store, meanwhile: Callable[[], object] = bool
-) -> RegionExport:
-    """Flush a region and return its state as of then, or later."""
-    region.flush(meanwhile=meanwhile)
-    return RegionExport(region.id, store)

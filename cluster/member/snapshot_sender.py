@@ -29,6 +29,8 @@ from iotdb_engine.errors import EngineError
 logger = logging.getLogger(__name__)
 
 _KEEP_S = 60.0
+_TAIL_BYTES = 4 << 20
+"""So much of the newest a follower gets from the log: a flush takes longer, and disturbs more."""
 
 
 class Sending(Protocol):
@@ -158,7 +160,13 @@ class SnapshotSenders:
             if still and export.meta.index >= order.min_index:
                 return export._replace(is_new=False)
             export.records.close()
-        records = self._engine.export(self._member.group_id, lambda: self._prepare(transfer))
+        region = self._engine.region(self._member.group_id)
+        is_stored = region.durable_index >= order.min_index
+        records = self._engine.export(
+            self._member.group_id,
+            lambda: self._prepare(transfer),
+            flush=not is_stored or region.unstored_bytes() > _TAIL_BYTES,
+        )
         # the log may have been compacted beyond it while the region was flushed
         meta = self._member.meta_of(LogIndex(records.index))
         if meta is None or meta.index < order.min_index:

@@ -142,6 +142,30 @@ def test_a_new_state_comes_without_an_offer_and_ends_with_its_last_piece(tmp_pat
         assert_alike(group)
 
 
+@pytest.mark.parametrize("tail_bytes", [1 << 20, 0])
+def test_the_newest_comes_by_log_unless_it_is_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail_bytes: int
+) -> None:
+    monkeypatch.setattr("cluster.member.snapshot_sender._TAIL_BYTES", tail_bytes)
+    sent: list[int] = []
+
+    def tap(_frm: int, _to: int, method: str, request: Any) -> Any:
+        if method == "installSnapshot":
+            sent.append(request.index)
+        return request
+
+    with cluster(tmp_path) as group:
+        behind = left_behind(group)
+        leader = group.leader()
+        stored = leader.member.applied_index
+        leader.put(insert(5000, 5100))
+        group.network.tap = tap
+        back = group.start(behind.node_id)
+        wait_until(lambda: back.count() == 5100)
+        assert (sent[0] == stored) == (tail_bytes > 0)
+        assert_alike(group)
+
+
 def test_a_transfer_goes_on_after_lost_calls(tmp_path: Path) -> None:
     keys: list[bytes] = []
     lost = []
