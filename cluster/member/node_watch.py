@@ -76,7 +76,7 @@ class NodeWatch:
         self._processes: dict[NodeId, int] = {}
         self._restarted: set[NodeId] = set()
         self._known_silent: set[NodeId] = set()
-        self._looked = now()
+        self._looked = self._pinged = now()
 
     def heard(self, node_id: NodeId, process: int) -> None:
         """Take note of a sign of life of a node, and of which run of it."""
@@ -101,8 +101,7 @@ class NodeWatch:
         sleepers = [member for member in self._members() if not member.awake.is_set()]
         peers = {peer for member in sleepers for peer in member.membership.members()}
         peers.discard(self._node_id)
-        for peer in peers:
-            self._links.ping(peer)
+        self._ping(peers)
         found = self._silent(peers)
         for event in found:
             if event.is_back:
@@ -114,7 +113,14 @@ class NodeWatch:
                 member.step(event)
                 if number % _WAKE_AT_A_TIME == 0 and self._stopped.wait(_WAKE_PAUSE_S):
                     return
+                if self._now() - self._pinged >= self._interval_s:
+                    self._ping(peers)  # or others take this node for silent
         self._known_silent = {event.peer for event in found if not event.is_back}
+
+    def _ping(self, peers: set[NodeId]) -> None:
+        self._pinged = self._now()
+        for peer in peers:
+            self._links.ping(peer)
 
     def _silent(self, peers: set[NodeId]) -> list[PeerSilent]:
         now = self._now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,36 @@ def watched() -> tuple[NodeWatch, FakeMember, list[int], list[float]]:
         now=lambda: clock[0],
     )
     return watch, member, pings, clock
+
+
+def test_waking_very_many_groups_does_not_make_this_node_silent() -> None:
+    clock, pings = [100.0], []
+
+    class SlowMember(FakeMember):
+        def step(self, event: Any) -> None:
+            super().step(event)
+            clock[0] += 0.03
+
+    members = [SlowMember(1, 2, 3) for _ in range(100)]
+    watch = NodeWatch(
+        node_id=1,  # type: ignore[arg-type]
+        process=7,
+        members=lambda: members,  # type: ignore[arg-type,return-value]
+        links=type("Links", (), {"ping": staticmethod(lambda peer: pings.append(clock[0]))})(),
+        interval_s=0.2,
+        tick_s=0.1,
+        silent_ticks=6,
+        election_ticks=12,
+        now=lambda: clock[0],
+    )
+    for _ in range(3):
+        watch.heard(2, 1)
+        watch.look()
+        clock[0] += 0.4
+    assert all(len(member.stepped) == 1 for member in members)
+    last = [at for at in pings if at > 100.7]
+    assert last[-1] - last[0] > 2.7
+    assert max(later - at for at, later in pairwise(last)) < 0.3
 
 
 def test_the_watch_tells_of_silence_again_and_again(watched: Any) -> None:
