@@ -36,6 +36,7 @@ _NO_TIMES = 1
 _HAS_NULLS = 1
 _RAW = 0
 _BINARIES = 64
+_Stored = tuple[int, memoryview, int]
 _CODES = {kind.name: int(kind) for kind in DataType}
 
 
@@ -102,9 +103,14 @@ def decode_block(block: bytes, types: Sequence[str]) -> PageColumns:
 
 
 class BlockPart(ColumnPart):
-    """One column of a block, decoded when it is asked for."""
+    """One column of a block, decoded when it is asked for.
 
-    __slots__ = ("_body", "_count", "_encoding")
+    Attributes:
+        stored: encoding, bytes and number of values that were not decoded yet, all of them there;
+            None: there is nothing to decode, or not like that.
+    """
+
+    __slots__ = ("_body", "_count", "_encoding", "stored")
 
     def __init__(
         self,
@@ -120,25 +126,23 @@ class BlockPart(ColumnPart):
         self._encoding = encoding
         self._body = body
         self._count = count
+        self.stored: _Stored | None = None
+        if present is None and encoding != _RAW:
+            self.stored = encoding, body, count
 
     @property
     def values(self) -> npt.NDArray[Any] | list[bytes]:
         """See `ColumnPart`."""
         if self._values is None:
             self._values = self._decoded()
+            self.stored = None
         return self._values
 
     def forget(self) -> None:
         """See `ColumnPart`."""
         super().forget()
         self._body = memoryview(b"")
-
-    @property
-    def stored(self) -> tuple[int, memoryview, int] | None:
-        """Encoding, bytes and number of values that were not decoded yet; None: nothing to do."""
-        if self.present is not None or self._encoding == _RAW or self._values is not None:
-            return None
-        return self._encoding, self._body, self._count
+        self.stored = None
 
     def _decoded(self) -> npt.NDArray[Any] | list[bytes]:
         if self._encoding == _BINARIES:
@@ -164,9 +168,6 @@ class BlockPart(ColumnPart):
 def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
     """Write parts of one column one after another, those that are stored pages in few calls.
 
-    Each is forgotten then: a result that is read keeps no page longer than it has to, and the
-    memory of one answer serves for the next.
-
     Args:
         parts: of one column of numbers.
         rows: of each part.
@@ -175,25 +176,22 @@ def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArr
     Raises:
         InternalError: a part is damaged.
     """
+    kind = parts[0].kind
+    found = [part.stored if isinstance(part, BlockPart) else None for part in parts]
+    waiting: list[_Stored] = []
     at = 0
-    waiting: list[tuple[int, memoryview, int]] = []
-    for part, count in zip(parts, rows, strict=True):
-        stored = part.stored if isinstance(part, BlockPart) else None
+    for part, count, stored in zip(parts, rows, found, strict=True):
         if stored is not None:
             waiting.append(stored)
             continue
-        at = _write_stored(parts[0].kind, waiting, at, out)
+        at = _write_stored(kind, waiting, at, out)
         waiting.clear()
         part.write(out[at : at + count])
         at += count
-    _write_stored(parts[0].kind, waiting, at, out)
-    for part in parts:
-        part.forget()
+    _write_stored(kind, waiting, at, out)
 
 
-def _write_stored(
-    kind: str, pages: Sequence[tuple[int, memoryview, int]], at: int, out: npt.NDArray[Any]
-) -> int:
+def _write_stored(kind: str, pages: Sequence[_Stored], at: int, out: npt.NDArray[Any]) -> int:
     """Write pages from one place on, and return where they end."""
     if not pages:
         return at

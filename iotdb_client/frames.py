@@ -205,16 +205,18 @@ class TableBuilder:
             return
         pages = [page for page in self._pages[first:end] if page is not None]
         start, stop = self._starts[first], self._starts[end]
+        rows = [page.rows for page in pages]
+        numbers = all(array is not None for array in self._arrays)
+        done = [numbers and all(part.present is None for part in page.parts) for page in pages]
+        kept = not all(done)
         # A job of its own for each column: threads take turns few times, and none waits long.
         for number, array in enumerate(self._arrays):
             if array is not None:
                 parts = [page.parts[number] for page in pages]
-                self._do(_write_column, parts, [page.rows for page in pages], array[start:stop])
-        moments = [page.time for page in pages]
-        self._do(_write_times, moments, [page.rows for page in pages], times[start:stop])
-        numbers = all(array is not None for array in self._arrays)
-        for place, page in enumerate(pages, first):
-            if numbers and all(part.present is None for part in page.parts):
+                self._do(_write_column, parts, rows, array[start:stop], kept)
+        self._do(_write_times, [page.time for page in pages], rows, times[start:stop])
+        for place, all_of_it in enumerate(done, first):
+            if all_of_it:
                 self._pages[place] = None
 
     def _do(self, job: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
@@ -264,13 +266,22 @@ def _write_times(
         out[:] = 0
 
 
-def _write_column(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
+def _write_column(
+    parts: Sequence[ColumnPart],
+    rows: Sequence[int],
+    out: npt.NDArray[Any],
+    kept: bool,
+) -> None:
+    """Write the parts of a column; `kept`: let go of the values, since the parts stay."""
     at = 0
     for part, count in zip(parts, rows, strict=True):
         if part.present is not None:
             out[at : at + count] = 0
         at += count
     write_parts(parts, rows, out)
+    if kept:
+        for part in parts:
+            part.forget()
 
 
 def _arrays(rows: int, kinds: Sequence[str]) -> list[npt.NDArray[Any] | None]:

@@ -37,6 +37,8 @@ class Encoding(IntEnum):
     """Times: the first, a step, and a standalone pcodec file of distances from that grid."""
 
 
+_PCODEC, _DECIMAL = int(Encoding.PCODEC), int(Encoding.DECIMAL)
+
 Encoded = tuple[Encoding, bytes]
 
 
@@ -198,17 +200,20 @@ def decode_pages_into(
 def _file(
     encoding: int, data: bytes | memoryview, rows: int, *, floats: bool
 ) -> tuple[runs.Head, int | None, memoryview] | None:
-    """Return what a run takes of a page: heading, exponent, file; None: it takes it not."""
-    exponent = None
+    """Return what a run takes of a page: heading, exponent, chunk; None: it takes it not."""
     file = memoryview(data)
-    if encoding == Encoding.DECIMAL and floats and len(file):
-        exponent, file = file[0], file[1:]
-    elif encoding != Encoding.PCODEC:
+    if encoding == _DECIMAL:
+        if not floats or not len(file):
+            return None
+        exponent, start = file[0], 1
+    elif encoding == _PCODEC:
+        exponent, start = None, 0
+    else:
         return None
-    head = runs.head_of(bytes(file[: runs.HEAD_BYTES]))
+    head = runs.head_of(bytes(file[start : start + runs.HEAD_BYTES]))
     if head is None or head.rows != rows or file[-1] != 0:
         return None
-    return head, exponent, file
+    return head, exponent, file[start + len(head.start) : -1]
 
 
 __all__ = [

@@ -110,9 +110,9 @@ class Run:
             and self.rows + head.rows <= MOST_ROWS
         )
 
-    def add(self, head: Head, file: memoryview) -> None:
-        """Add a page that is a file of one chunk that ends with its zero."""
-        self._parts.append(file[len(head.start) : -1])
+    def add(self, head: Head, chunk: memoryview) -> None:
+        """Add a page that is a file of one chunk: what lies between heading and ending zero."""
+        self._parts.append(chunk)
         self.rows += head.rows
 
     def decode(self, out: npt.NDArray[Any]) -> None:
