@@ -158,6 +158,8 @@ def _make(folder: Path, python: Path, wanted: Sequence[str]) -> None:
         )
     say(f"2/2 installing {', '.join(re.split('[<>=!]', item)[0] for item in wanted)}")
     options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    # the newest release of a library may have no wheel for this Python, and need a compiler
+    options.append("--prefer-binary")
     if not os.access(os.environ.get("HOME") or "/nonexistent", os.W_OK):
         options.append("--no-cache-dir")  # pip would try to write below an unusable HOME
     _run(

@@ -125,7 +125,8 @@ def test_one_process_at_a_time(tmp_path):
 
 
 FORK = """
-import os, sys, iotdb_client
+import os, sys, warnings, iotdb_client
+warnings.simplefilter("ignore")  # of later Pythons, about what is done here
 folder, end = sys.argv[1:]
 connection = iotdb_client.connect(folder)
 connection.execute("insert into root.a.d(time, s) values (1, 10)")

@@ -81,6 +81,7 @@ def test_a_failed_connect_frees_its_place():
                 pool.take()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of later Pythons
 def test_a_forked_process_makes_connections_of_its_own(database, pool):
     with pool.connection() as one:
         one.execute("x")
