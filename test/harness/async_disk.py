@@ -50,6 +50,11 @@ class HeldWrites:
         self._go.set()
         os.eventfd_write(self.event_fd, 1)
 
+    def tear(self, size):
+        """Leave in the file what a crash may leave of the present write: its first bytes."""
+        fd, _, offset, data = self._present
+        os.pwrite(fd, data[:size], offset)
+
     def end(self, *, wait=False):
         if wait:
             assert self._go.wait(WAIT_S)

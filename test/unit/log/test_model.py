@@ -5,16 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from cluster.log import direct_writer
 from cluster.log.node_log import LogOptions, NodeLog
 from cluster.raft.effects import Persist
 from cluster.raft.types import INITIAL_HARD_STATE, HardState
 from cluster.threads import ThreadRegistry
+from harness.async_disk import DirectDisk
 from harness.raft_log import WAIT_S, FaultyDisk, make_entry
 
 GROUPS = (1, 2)
@@ -174,3 +178,110 @@ LogMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestLogModel = LogMachine.TestCase
+
+
+class AsyncLogMachine(LogMachine):
+    """The same with writes that the submitter begins and ends, in segments made ahead.
+
+    The disk stalls with one of them under way: a crash leaves a part of it, or nothing.
+    """
+
+    def open(self):
+        self.disk = DirectDisk()
+        self.registry = ThreadRegistry()
+        self.directory = self.root / str(self.lives)
+        options = LogOptions(segment_bytes=1 << 15, cache_bytes=3000, prepare_ahead=True)
+        with patch.object(direct_writer, "_ASYNC_FROM_BYTES", 1):
+            self.log = NodeLog(self.directory, self.registry, options, files=self.disk)
+        self.under_way = []
+
+    def close_log(self):
+        if self.disk.writes.is_held:
+            self.disk.writes.is_held = False
+            self.disk.writes.release()
+        self.log.end_write(wait=True)
+        self.log.close()
+        assert self.registry.join_all(WAIT_S) == []
+        self.durable = None
+
+    def teardown(self):
+        self.close_log()
+        shutil.rmtree(self.root)
+
+    def submit(self, g, persist):
+        done = threading.Event()
+        self.log.group(g).submit(persist, done.set, wake=False)
+        with patch.object(direct_writer, "_ASYNC_FROM_BYTES", 1):
+            self.log.begin_write()
+        self.waiting.append(done)
+        if self.durable is None:
+            self.settle()
+
+    def settle(self):
+        end = time.monotonic() + WAIT_S
+        for done in self.waiting:
+            while not done.is_set():
+                assert time.monotonic() < end
+                self.log.end_write()
+                self.log.wake()
+        self.waiting.clear()
+
+    # whether a write is under way depends on threads, so there are no preconditions
+
+    @rule(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=5))
+    def stall(self, sizes=(10,)):
+        if self.durable is not None:
+            return
+        self.quiesce()
+        self.durable = {g: model.copy() for g, model in self.models.items()}
+        self.disk.writes.is_held = True
+        self.append(1, list(sizes), vote=False)
+        if self.log.is_under_way:
+            start = self.durable[1].last + 1
+            self.under_way = [self.models[1].entries[start + i] for i in range(len(sizes))]
+        else:  # the segment is not written directly, or somebody else wrote
+            self.disk.writes.is_held = False
+            self.durable = None
+            self.settle()
+
+    @rule()
+    def go_on(self):
+        if self.durable is None:
+            return
+        self.disk.writes.is_held = False
+        self.disk.writes.release()
+        self.durable = None
+        self.settle()
+
+    @rule()
+    def close_and_reopen(self):
+        self.close_log()
+        self.settle()
+        self.open()
+
+    @rule(torn=st.integers(0, 20_000))
+    def crash(self, torn=0):
+        self.quiesce()
+        stalled = self.durable
+        if stalled is not None:
+            self.disk.writes.tear(torn)
+        unfinished = shutil.ignore_patterns("*.tmp", "*.spare")
+        shutil.copytree(self.directory, self.root / str(self.lives + 1), ignore=unfinished)
+        under_way = self.under_way
+        self.close_log()
+        self.waiting.clear()
+        self.lives += 1
+        self.open()
+        if stalled is not None:
+            self.models = stalled
+            for entry in under_way:
+                if entry.index <= self.log.group(1).last_index:
+                    self.models[1].entries[entry.index] = entry
+        for g, model in self.models.items():
+            group = self.log.group(g)
+            assert group.base[0] <= model.base[0]
+            group.compact(model.base[0])
+
+
+AsyncLogMachine.TestCase.settings = LogMachine.TestCase.settings
+TestAsyncLogModel = AsyncLogMachine.TestCase
