@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cluster.log.node_log import GroupLog
-from cluster.raft.types import Entry, EntryKind, LogIndex
+from cluster.raft.types import Entry, LogIndex
 from iotdb_engine.errors import OutOfSpace
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class StateMachine(Protocol):
         """
         ...
 
-    def is_quick(self, entry: Entry) -> bool:
-        """Whether applying `entry` now takes microseconds and waits for nothing."""
+    def are_quick(self, entries: Sequence[Entry]) -> bool:
+        """Whether applying `entries` now takes microseconds each and waits for nothing."""
         ...
 
     def check(self, plan: object) -> None:
@@ -161,12 +161,9 @@ class Applier:
         if hi - lo > _MAX_QUICK_ENTRIES:
             return False
         entries = self._log.cached_entries(lo, hi)
-        if not entries or not all(map(self._is_quick, entries)):
+        if not entries or not machine.are_quick(entries):
             return False
         return self._guarded(lambda: self._apply(entries))
-
-    def _is_quick(self, entry: Entry) -> bool:
-        return entry.kind != EntryKind.PLAN or self._machine.is_quick(entry)
 
     def _apply_all(self) -> None:
         machine = self._machine

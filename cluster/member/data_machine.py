@@ -90,9 +90,14 @@ class DataMachine(GroupMachine):
             raise TypeError(f"a data group can't apply a {type(plan).__name__}")
         return handler(plan, index)
 
-    def is_quick(self, entry: Entry) -> bool:
-        """Whether this is an insert of few fragments, and the engine has room for it."""
-        return insert_fragment_count(entry.data) in _QUICK_FRAGMENTS and not self._region.holds_back
+    def are_quick(self, entries: Sequence[Entry]) -> bool:
+        """Whether these are inserts of few fragments, and the engine has room for them."""
+        if self._region.holds_back:
+            return False
+        for _, _, kind, data in entries:
+            if kind == EntryKind.PLAN and insert_fragment_count(data) not in _QUICK_FRAGMENTS:
+                return False
+        return True
 
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is a data plan with sound fragments."""

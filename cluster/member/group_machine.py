@@ -44,8 +44,8 @@ class GroupMachine:
         """Apply a plan of this kind of group and return its outcome; no waiting."""
         raise NotImplementedError
 
-    def is_quick(self, entry: Entry) -> bool:
-        """Whether applying `entry` now takes microseconds and waits for nothing."""
+    def are_quick(self, entries: Sequence[Entry]) -> bool:
+        """Whether applying `entries` now takes microseconds each and waits for nothing."""
         raise NotImplementedError
 
     def check(self, plan: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from cluster.member.group_machine import GroupMachine
 from cluster.plan.plans import MetaPlan, SetPartitionTablePlan
-from cluster.raft.types import Entry, LogIndex
+from cluster.raft.types import Entry, EntryKind, LogIndex
 from cluster.schema.meta_state import MetaState
 from iotdb_engine import Region
 
@@ -56,9 +56,9 @@ class MetaMachine(GroupMachine):
             for listener in self._table_listeners:
                 listener()
 
-    def is_quick(self, entry: Entry) -> bool:
+    def are_quick(self, entries: Sequence[Entry]) -> bool:
         """Meta plans are rare, and some wait for a flush: none is quick."""
-        return False
+        return all(entry.kind != EntryKind.PLAN for entry in entries)
 
     def check(self, plan: object) -> None:
         """Raise ValueError unless `plan` is a meta plan."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 MARKER = 0xF0
 _HEADER = struct.Struct(">BQQQ")
+_IDS = struct.Struct(">xQQQ")
 HEADER_BYTES = _HEADER.size
 _VIEW_FROM_BYTES = 4096
 
@@ -42,14 +43,16 @@ def split_request(data: bytes | memoryview) -> tuple[RequestId | None, bytes | m
     Raises:
         ValueError: malformed.
     """
-    if not len(data) or data[0] != MARKER:
+    size = len(data)
+    if not size or data[0] != MARKER:
         return None, data
-    if len(data) < HEADER_BYTES:
+    if size < HEADER_BYTES:
         raise ValueError("malformed plan: cut off in its request id")
-    request = RequestId._make(_HEADER.unpack_from(data)[1:])
-    if not 1 <= request.first_open <= request.number:
+    coordinator, number, first_open = _IDS.unpack_from(data)
+    request = RequestId(coordinator, number, first_open)
+    if not 1 <= first_open <= number:
         raise ValueError(f"malformed plan: {request}")
-    if len(data) < _VIEW_FROM_BYTES:
+    if size < _VIEW_FROM_BYTES:
         return request, data[HEADER_BYTES:]
     return request, memoryview(data)[HEADER_BYTES:]
 

@@ -33,8 +33,8 @@ class Machine:
         self.gate.set()
         self.fails_at = 0
 
-    def is_quick(self, entry):
-        return entry.index not in self.slow
+    def are_quick(self, entries):
+        return self.slow.isdisjoint(entry.index for entry in entries)
 
     def apply_all(self, entries):
         return [self._apply(entry) for entry in entries]
