@@ -65,7 +65,11 @@ class CallCodec:
         return self._message(kind, number, kind.make(success=value))
 
     def _message(self, kind: _Kind, number: int, body: Any) -> list[bytes]:  # noqa: ANN401
-        return [kind.head, number.to_bytes(_NUMBER_BYTES, "big", signed=True), self._encode(body, kind.spec)]
+        return [
+            kind.head,
+            number.to_bytes(_NUMBER_BYTES, "big", signed=True),
+            self._encode(body, kind.spec),
+        ]
 
     def read_request(self, payload: bytes) -> tuple[str, int, Any]:
         """Return method, number and argument of a call.
