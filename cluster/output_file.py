@@ -7,12 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 _STDOUT, _STDERR = 1, 2
 
 
-class RotatedOutput(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _Handler = logging.StreamHandler[TextIO]
+else:
+    _Handler = logging.StreamHandler
+
+
+class RotatedOutput(_Handler):
     """Logs to stderr; where that is the file at `path`, begins a new one when it is large.
 
     The older ones are `path.1` (the newest) and so on. Descriptors 1 and 2 are turned to the new

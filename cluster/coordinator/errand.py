@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from cluster.coordinator.call_watch import LONG_S
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, StatusCode
@@ -22,10 +22,13 @@ Payload = Callable[[], bytes]
 """Makes the byte form of a request, when another node is to be asked."""
 
 
-class Found(NamedTuple, Generic[T]):
+class Found(Generic[T]):
     """An answer, which may be None."""
 
-    value: T
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
 
 
 @dataclass
