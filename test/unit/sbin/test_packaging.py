@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib
 from fnmatch import fnmatch
@@ -63,3 +64,22 @@ def test_dependencies_have_lower_bounds_and_a_reason(setup_cfg: configparser.Con
             name, bound, _ = line.partition(">=")
             assert bound, f"{line} has no lower bound"
             assert name.lower() in told, f"docs/dependencies.md says nothing of {name}"
+
+
+def test_no_class_needs_a_later_python_than_setup_cfg_says(
+    setup_cfg: configparser.ConfigParser,
+) -> None:
+    """Linters know the syntax of a release, but not what classes of its library may be bases."""
+    assert setup_cfg["options"]["python_requires"] == ">=3.10"
+    found = []
+    for path in (file for top in PACKAGES for file in (ROOT / top).rglob("*.py")):
+        for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(item, ast.ClassDef):
+                bases = [ast.unparse(base) for base in item.bases]
+                # both of 3.11
+                generic_tuple = "NamedTuple" in bases and len(bases) > 1
+                if generic_tuple or any(
+                    base.startswith("logging.") and "[" in base for base in bases
+                ):
+                    found.append(f"{path.relative_to(ROOT)}: class {item.name}({', '.join(bases)})")
+    assert not found
