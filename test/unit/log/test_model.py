@@ -19,7 +19,7 @@ from cluster.raft.effects import Persist
 from cluster.raft.types import INITIAL_HARD_STATE, HardState
 from cluster.threads import ThreadRegistry
 from harness.async_disk import DirectDisk
-from harness.raft_log import WAIT_S, FaultyDisk, make_entry
+from harness.raft_log import WAIT_S, FaultyDisk, Waited, make_entry
 
 GROUPS = (1, 2)
 OPTIONS = LogOptions(segment_bytes=4096, cache_bytes=3000, max_batch_bytes=4000)
@@ -190,10 +190,14 @@ class AsyncLogMachine(LogMachine):
         self.disk = DirectDisk()
         self.registry = ThreadRegistry()
         self.directory = self.root / str(self.lives)
-        options = LogOptions(segment_bytes=1 << 15, cache_bytes=3000, prepare_ahead=True)
-        with patch.object(direct_writer, "_ASYNC_FROM_BYTES", 1):
-            self.log = NodeLog(self.directory, self.registry, options, files=self.disk)
+        options = LogOptions(segment_bytes=1 << 16, cache_bytes=3000, prepare_ahead=True)
+        self.log = NodeLog(self.directory, self.registry, options, files=self.disk)
         self.under_way = []
+        filler = Waited(self.log.group(max(GROUPS) + 1))
+        before = self.disk.direct_writes
+        while self.disk.direct_writes == before:  # the segment is one that was made ahead
+            filler.append(size=20_000)
+            self.log.group(filler.group.group_id).compact(filler.group.last_index)
 
     def close_log(self):
         if self.disk.writes.is_held:
