@@ -72,11 +72,11 @@ class MetaHandler(RaftHandler):
     def checkStatus(self, status: StartUpStatus) -> CheckStatusResponse:  # noqa: N802
         """Compare the asker's settings with this node's (start-up step 3 of the asker)."""
         asker = convert_raft.node_info_from_wire(status.node, NodeInfo)
-        has_table = self.member is not None and self.member.table is not None
         mismatches = compare(
             self._settings.cluster.as_map(),
             status.settings,
-            compare_seeds=not (has_table or status.hasPartitionTable),
+            # whoever holds the table has met the others; seeds may name new addresses since
+            compare_seeds=not status.hasPartitionTable,
         )
         refusal = None
         if status.protocolVersion != PROTOCOL_VERSION:

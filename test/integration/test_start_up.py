@@ -185,11 +185,14 @@ def test_10_a_node_with_another_setting_is_refused_with_key_and_values(
         cluster.kill_all()
 
 
-def test_10_a_node_with_another_seed_list_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_late", [False, True], ids=["at first", "by a running cluster"])
+def test_10_a_node_with_another_seed_list_is_refused(tmp_path: Path, is_late: bool) -> None:
     cluster = ProcessCluster(tmp_path, 3)
     try:
         for node in cluster.nodes[:2]:
             node.start()
+        for node in cluster.nodes[:2] if is_late else ():
+            node.wait_ready()
         odd = cluster.nodes[2]
         seeds = odd.overrides["seed_nodes"] + ",127.0.0.1:1"
         odd.start({"seed_nodes": seeds, "default_replica_num": "3"})
