@@ -126,7 +126,7 @@ def test_moments_of_numpy_and_pandas_are_moments(precision, unit):
 
 
 def test_what_pandas_and_numpy_have_for_null_is_null():
-    for value in (pd.NaT, pd.NA, np.datetime64("NaT")):
+    for value in (pd.NaT, pd.NA, np.datetime64("NaT", "ns")):
         assert literal(value, UTC, "ms") == "null"
         assert timestamp_value(value, UTC, "ms") is None
 
