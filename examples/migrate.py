@@ -1,7 +1,7 @@
 """Copies series of an IoTDB server into this database: read with the official client.
 
-    pip install apache-iotdb iotdb-py-cluster
-    python examples/migrate.py --from 127.0.0.1:6667 --to h1:6667,h2:6667 --path "root.sg.**"
+    .venv/bin/python -m pip install apache-iotdb
+    .venv/bin/python examples/migrate.py --from 127.0.0.1:6667 --to h1:6667 --path "root.sg.**"
 
 Series are made with the types they have, points copied device by device in tablets. It may be run
 again: what is there already is written over with the same values.

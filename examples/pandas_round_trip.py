@@ -2,7 +2,7 @@
 
     python examples/pandas_round_trip.py [FOLDER]
 
-Needs pandas: pip install 'iotdb-py-cluster[pandas]'.
+Needs pandas: pip install pandas.
 """
 
 from __future__ import annotations

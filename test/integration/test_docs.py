@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300
 
 PAGES = ["quick-start", "driver", "embedded", "cli", "migration"]
 LEFT_OUT = re.compile(
-    r"^(?:sbin/(?:start|stop)-node\.sh|pip install|python examples/).*$", re.MULTILINE
+    r"^(?:sbin/(?:start|stop)-node\.sh|\.venv/bin/python (?:-m pip install|examples/)).*$",
+    re.MULTILINE,
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
