@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.query.backend import QueryBackend
 from cluster.query.binding import (
@@ -132,10 +133,18 @@ def _limited(batches: list[ColumnBatch], select: Select) -> Iterator[ColumnBatch
 def _batches(rows: Sequence[tuple[Any, ...]]) -> list[ColumnBatch]:
     if not rows:
         return []
+    if len(rows) == 1:  # mostly; its texts lie side by side, and each is a column
+        time, *row = rows[0]
+        cells = _encoded(row)
+        columns = [Column(DataType.TEXT, cells[at : at + 1]) for at in range(len(row))]
+        return [ColumnBatch(np.array((time,), np.int64), tuple(columns))]
     times, *texts = zip(*rows, strict=True)
     return [ColumnBatch(np.array(times, np.int64), tuple(map(_text_column, texts)))]
 
 
 def _text_column(texts: Sequence[str]) -> Column:
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return Column(DataType.TEXT, np.array(encoded, dtype=object))
+    return Column(DataType.TEXT, _encoded(texts))
+
+
+def _encoded(texts: Sequence[str]) -> npt.NDArray[Any]:
+    return np.array([text.encode("utf-8", "surrogatepass") for text in texts], dtype=object)

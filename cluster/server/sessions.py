@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 from cluster.errors import ClusterError, StatusCode
 from cluster.query.result import ResultSet
@@ -237,11 +237,10 @@ class Ids:
     """Session, statement and query ids of a node: they start at 1; thread-safe."""
 
     def __init__(self) -> None:
+        self._counters: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
         self._lock = threading.Lock()
-        self._counters: dict[str, Any] = {}
 
     def next(self, kind: str) -> int:
         """Return the next id of a kind."""
         with self._lock:
-            counter = self._counters.setdefault(kind, itertools.count(1))
-            return int(next(counter))
+            return next(self._counters[kind])
