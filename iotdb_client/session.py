@@ -393,6 +393,7 @@ class Session:
         """
         failed = failed or (lambda found: error_of(found.code, found.message or ""))
         end = time.monotonic() + self.info.retry_s
+        is_unknown = False
         self.check_open()  # before its lock, which in a forked process may be held for ever
         with self._lock:
             for number, pause_s in enumerate(_pauses()):
@@ -400,12 +401,21 @@ class Session:
                 try:
                     return self._try_locked(method, request, status, failed, login)
                 except _TryAgain as again:
-                    if again.unknown and not repeatable:
-                        raise again.error from again.error.__cause__
-                    if not failover or login is not None or not self._may_go_on(again, number, end):
+                    is_unknown |= again.unknown
+                    if (
+                        (again.unknown and not repeatable)
+                        or not failover
+                        or login is not None
+                        or not self._may_go_on(again, number, end)
+                    ):
+                        again.error.definite &= not is_unknown
                         raise again.error from again.error.__cause__
                     if again.pause:
                         time.sleep(min(pause_s, max(0.0, end - time.monotonic())))
+                except Error as error:
+                    # a refusal says nothing of an earlier try
+                    error.definite &= not is_unknown
+                    raise
         raise AssertionError("unreachable")
 
     def _may_go_on(self, again: _TryAgain, tries: int, end: float) -> bool:

@@ -93,6 +93,18 @@ def test_an_unknown_outcome_is_repeated_only_where_that_is_safe(two, statement, 
     assert bool(second.statements) == repeated
 
 
+def test_a_refusal_after_a_try_of_unknown_outcome_tells_nothing_of_that(two):
+    first, second, connection = two
+    first.swallow.add(INSERT)
+    second.results[INSERT] = TSStatus(code=303, message="no")
+    with pytest.raises(iotdb_client.ProgrammingError) as caught:
+        connection.execute(INSERT)
+    assert (caught.value.status, caught.value.definite) == (303, False)
+    with pytest.raises(iotdb_client.ProgrammingError) as caught:
+        connection.execute(INSERT)
+    assert caught.value.definite is True  # that of another statement
+
+
 def test_other_refusals_stay_where_they_are(two):
     first, second, connection = two
     first.results["bad"] = TSStatus(code=401, message="what?")
