@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: run-tests.sh [ARGUMENT OF PYTEST]...
 # Lint, types, generated code and tests, in an environment of its own. Prints each part's time.
-. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/common.sh"
 
 use_environment test
 cd "$IOTDB_HOME"

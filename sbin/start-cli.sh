@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # usage: start-cli.sh [-h HOST] [-p PORT] [-u USER] [-pw PASSWORD] [-e SQL]
 #        start-cli.sh [...] import-csv FILE --device root.x.y [...]
-. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/common.sh"
 run_module iotdb_client.cli.main "$@"

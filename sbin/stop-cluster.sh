@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
 # usage: stop-cluster.sh DIR
 # Stops the nodes that start-cluster.sh started below DIR.
-. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/common.sh"
 run_module cluster.server.local_cluster stop "$@"

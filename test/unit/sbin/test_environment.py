@@ -165,14 +165,20 @@ def test_scripts_are_valid_and_executable():
         assert os.access(script, os.X_OK) == (script.name != "common.sh")
 
 
-def test_scripts_find_the_checkout_from_anywhere(tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_scripts_find_the_checkout_from_anywhere(tmp_path, linked):
+    script = SBIN / "nodetool.sh"
+    if linked:  # as in /usr/local/bin
+        (tmp_path / "bin").mkdir()
+        script = tmp_path / "bin" / "iotdb nodetool"
+        script.symlink_to(SBIN / "nodetool.sh")
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "__init__.py").write_text("raise SystemExit('the wrong cluster')")
     env = {**os.environ, "IOTDB_PYTHON": sys.executable}
     env.pop("IOTDB_PY_VENV", None)
     env.pop("PYTHONPATH", None)
     answer = subprocess.run(
-        [SBIN / "nodetool.sh", "-p", "1", "status"],
+        [script, "-p", "1", "status"],
         cwd=tmp_path,
         env=env,
         capture_output=True,
