@@ -78,6 +78,7 @@ class ClusterMain:
         self.threads = ThreadRegistry()
         self._say = say or (lambda _line: None)
         self._step = 0
+        self._began = time.monotonic()
         self._stopping = threading.Event()
         self._rng = random.SystemRandom()
         self._news = News()
@@ -550,7 +551,11 @@ class ClusterMain:
 
     def _node_status(self) -> tuple[list[RaftMember], dict[str, str]]:
         members: list[RaftMember] = []
-        stats: dict[str, str] = {"startup_step": str(self._step)}
+        stats: dict[str, str] = {
+            "startup_step": str(self._step),
+            "uptime_s": str(int(time.monotonic() - self._began)),
+            "threads": str(len(self.threads.names())),
+        }
         if self._step >= 5:
             members.append(self.meta_member)
         if self._step >= 13:
@@ -558,6 +563,8 @@ class ClusterMain:
         if self._step >= 4:
             stats |= {f"engine_{key}": str(value) for key, value in self.engine.stats().items()}
             stats |= {f"log_{key}": str(value) for key, value in self.log.stats().items()}
+        if self._step >= 15:
+            stats |= {f"client_{k}": str(value) for k, value in self.client_server.stats().items()}
         return members, stats
 
     def _hand_over(self) -> None:

@@ -114,6 +114,13 @@ class ClientServer:
                 self._address,
             )
 
+    def stats(self) -> dict[str, int]:
+        """Return how many clients are connected, and how many queries are open."""
+        return {
+            "connections": self._server.connection_count(),
+            "queries": len(self._running.running()),
+        }
+
     def stop(self) -> None:
         """Close every connection and stop."""
         self._continuous.stop()
