@@ -249,7 +249,7 @@ class Reader:
         if found is None:
             span = int(entry["low"]), int(entry["high"])
             try:
-                body = chunk.inline if chunk.inline is not None else self._body(key)
+                body = chunk.inline if chunk.inline is not None else self.body(key)
             except Corruption as error:
                 raise error.within(*span) from error
             try:
@@ -307,7 +307,7 @@ class Reader:
             path = self.snapshot.path
             raise Corruption(path, times_key, f"page {number}", error, span) from error
 
-    def _body(self, key: bytes) -> bytes:
+    def body(self, key: bytes) -> bytes:
         """Return the pages of a chunk; cached, since a scan asks for one after another."""
         if self.large:
             return self.scan_body(key)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _STORED = "stored"
 """In the cache: a page as it is stored, whose checksum was looked at."""
 _ENTRY_BYTES = 200
+_FEW_SERIES = 32
+"""Whose chunks a scan may keep for itself: they have at most 512 KiB each."""
 _WORTH_ROWS = 1024
 """Rows of a page, on average, from which handing it out whole is worth a batch of its own."""
 
@@ -150,6 +152,8 @@ class StoredPages:
         self._clean: list[bool] = clean.tolist()
         self._kinds = [one.kind for one in series]
         self._places: list[list[PagePlace] | None] = [None] * len(series)
+        # Each page is wanted of all series, so their chunks are at hand together or not at all.
+        self._body = reader.scan_body if len(series) <= _FEW_SERIES else reader.body
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
         self._rows: list[int] = pages["rows"].tolist()
@@ -246,7 +250,7 @@ class StoredPages:
         if places is None:  # of no use where the cache has all pages
             places = self._places[column] = page_places(self._series[column].pages)
         try:
-            body = chunk.inline if chunk.inline is not None else self._reader.scan_body(key)
+            body = chunk.inline if chunk.inline is not None else self._body(key)
             return stored_page(places[page], body)
         except Corruption as error:
             raise error.within(*span) from error

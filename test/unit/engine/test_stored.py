@@ -163,9 +163,11 @@ def test_a_damaged_page_is_refused() -> None:
             list(region.read([(1, DataType.DOUBLE)], T_MIN, T_MAX, stored=True))
 
 
+@pytest.mark.parametrize("few", [1, 32])
 def test_pages_that_were_read_are_kept_without_their_chunks(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
+    monkeypatch.setattr("iotdb_engine.stored._FEW_SERIES", few)
     layout = make_layout({1: DataType.DOUBLE, 2: DataType.DOUBLE})
     values = np.random.default_rng(1).random((2, 20_000)).astype(">f8")
     times = np.arange(20_000, dtype=">i8")
@@ -176,7 +178,7 @@ def test_pages_that_were_read_are_kept_without_their_chunks(
         series = [(1, DataType.DOUBLE), (2, DataType.DOUBLE)]
         first = list(region.read(series, T_MIN, T_MAX, stored=True))
         with monkeypatch.context() as patch:
-            patch.setattr(Reader, "scan_body", None)
+            patch.setattr(Reader, "_record", None)
             again = list(region.read(series, T_MIN, T_MAX, stored=True))
         assert [batch.stored for batch in again] == [batch.stored for batch in first]
         assert stored_rows(again) == 20_000
