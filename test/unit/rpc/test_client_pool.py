@@ -83,6 +83,22 @@ def test_a_greeting_goes_first_on_each_connection(serve, channels):
     assert channel.answer("startElection", timeout_s=5).term == 4
 
 
+def test_a_connection_may_be_made_before_there_is_something_to_send(serve, channels):
+    server = serve("meta")
+    met = []
+    channel = channels(server.port, greet=lambda ask: met.append(ask("queryNodeStatus")))
+    channel.connect(5)
+    assert len(met) == 1
+    channel.connect(5)
+    assert channel.call("startElection", VOTE, timeout_s=5).term == 4
+    assert len(met) == 1
+    assert len(set(server.handler.peers)) == 1
+    nobody = channels(free_port())
+    for _ in range(2):
+        with pytest.raises(RpcError, match="refused"):
+            nobody.connect(5)
+
+
 def test_nothing_is_sent_to_who_is_not_meant(serve, channels):
     server = serve("meta")
     answers = iter(["a", "b"])
