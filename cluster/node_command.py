@@ -59,7 +59,13 @@ def _report_ready(line: str, ready_fd: int | None) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
-@click.option("-c", "conf_dir", type=click.Path(file_okay=False, path_type=Path), default=None)
+@click.option(
+    "-c",
+    "conf_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder with iotdb-cluster.properties.",
+)
 @click.option("-D", "pairs", multiple=True, metavar="key=value", help="Override a property.")
 @click.option("-d", "daemon", is_flag=True, help="Run in the background; return once ready.")
 @click.option("--ready-fd", type=int, default=None, hidden=True)

@@ -448,7 +448,13 @@ def main() -> None:
 
 
 @main.command()
-@click.option("-c", "conf_dir", type=click.Path(file_okay=False, path_type=Path), default=None)
+@click.option(
+    "-c",
+    "conf_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder with iotdb-cluster.properties.",
+)
 @click.option("-D", "pairs", multiple=True, metavar="key=value", help="E.g. data_dir=FOLDER.")
 @click.option("--timeout", default=STOP_TIMEOUT_S, show_default=True, help="Seconds to wait.")
 def stop(conf_dir: Path | None, pairs: tuple[str, ...], timeout: float) -> None:
