@@ -119,8 +119,9 @@ class PlanRouter:
         if first == partition_id(int(np.maximum.reduce(times)), self._interval, enabled=True):
             slot = slot_of(storage_group, first)
             return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
-        # truncating division, as partition_id does
-        ids = np.where(times >= 0, times // self._interval, -((-times) // self._interval))
+        # truncating division, as partition_id does; -times would not fit for the lowest time
+        ids, rest = np.divmod(times, self._interval)
+        ids += (ids < 0) & (rest != 0)
         pieces = []
         for partition in np.unique(ids).tolist():
             slot = slot_of(storage_group, partition)

@@ -74,6 +74,16 @@ def test_every_row_goes_to_the_partition_of_its_own_time(seed: int) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize("interval", [1, 1000, 604_800_000])
+def test_the_first_and_the_last_time_have_one_slot_each_however_they_come(interval: int) -> None:
+    ends = [-(1 << 63), 1 - (1 << 63), 1 - interval, -interval, 0, (1 << 63) - 1]
+    routes = router(enabled=True, interval=interval)
+    for _, piece in routes.split("root.sg", fragment(ends, random.Random(1))):
+        for time in decode_times([piece]).tolist():
+            ((_, alone),) = routes.split("root.sg", fragment([time], random.Random(1)))
+            assert piece.slot == alone.slot
+
+
 def test_taking_rows_and_columns_keeps_cells() -> None:
     rng = random.Random(3)
     whole = fragment(list(range(20)), rng)
