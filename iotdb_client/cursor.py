@@ -8,6 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from iotdb_client.answers import QueryHandle
 from iotdb_client.blocks import decode_pages
 from iotdb_client.columns import PageColumns, UnalignedPage
 from iotdb_client.errors import (
@@ -21,7 +22,6 @@ from iotdb_client.frames import Table, TableBuilder, to_polars
 from iotdb_client.inserts import InsertMany, is_repeatable
 from iotdb_client.literals import Parameters, render
 from iotdb_client.rows import ResultShape, rows_of, unaligned_rows, unaligned_shape
-from iotdb_client.session import QueryHandle
 from iotdb_client.types import ColumnDescription
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,14 @@ from cluster.rpc.gen.client.ttypes import (
     TSCloseSessionReq,
     TSExecuteBatchStatementReq,
     TSExecuteStatementReq,
-    TSExecuteStatementResp,
     TSFetchResultsReq,
-    TSFetchResultsResp,
     TSInsertTabletReq,
     TSOpenSessionReq,
-    TSQueryNonAlignDataSet,
     TSStatus,
 )
-from iotdb_client.blocks import LAYOUT, LAYOUT_KEY, Blocks
-from iotdb_client.columns import Page, UnalignedPage
+from iotdb_client.answers import Answer, Fetched, QueryHandle, fetched, unaligned
+from iotdb_client.blocks import LAYOUT, LAYOUT_KEY
+from iotdb_client.columns import UnalignedPage
 from iotdb_client.conninfo import ConnInfo
 from iotdb_client.embedded import EmbeddedTransport
 from iotdb_client.errors import (
@@ -52,7 +50,7 @@ from iotdb_client.errors import (
     OperationalError,
     error_of,
 )
-from iotdb_client.rows import ResultShape, result_shape
+from iotdb_client.rows import result_shape
 from iotdb_client.tablet import encode_columns, encode_times
 from iotdb_client.transport import Lost, Transport, WireTransport
 from iotdb_client.types import UNITS_PER_SECOND, DataType
@@ -67,44 +65,6 @@ _MAY_COME_TRUE = frozenset({500, 701})
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _CANCEL_ALL = -1
 _REFUSED = os.strerror(errno.ECONNREFUSED)
-
-
-class Answer(NamedTuple):
-    """What an execute call brought.
-
-    Attributes:
-        query: for fetch and close.
-        shape: of the result; None when the statement has no result set.
-        page: the first page; None: no rows.
-        more: False when the server said that no page follows.
-        unaligned: the first page of a result whose columns have times of their own (DISABLE
-            ALIGN), in place of `page`.
-    """
-
-    query: QueryHandle
-    shape: ResultShape | None
-    page: Page | Blocks | None
-    more: bool
-    unaligned: UnalignedPage | None = None
-
-
-class Fetched(NamedTuple):
-    """A further page, None at the end, and False when the server said that none follows."""
-
-    page: Page | Blocks | None
-    more: bool
-
-
-class QueryHandle(NamedTuple):
-    """A result that a server holds for this session.
-
-    Attributes:
-        query_id: of the server.
-        login: of the session; the server has forgotten the queries of earlier ones.
-    """
-
-    query_id: int
-    login: int
 
 
 class Session:
@@ -217,9 +177,9 @@ class Session:
             ignore_time=bool(answer.ignoreTimeStamp),
         )
         if answer.nonAlignQueryDataSet is not None:
-            unaligned = _unaligned(answer.nonAlignQueryDataSet)
-            return Answer(query, shape, None, more=True, unaligned=unaligned)
-        return Answer(query, shape, *_fetched(answer))
+            page = unaligned(answer.nonAlignQueryDataSet)
+            return Answer(query, shape, None, more=True, unaligned=page)
+        return Answer(query, shape, *fetched(answer))
 
     def fetch(self, sql: str, query: QueryHandle, *, fetch_size: int) -> Fetched:
         """Return a query's next page.
@@ -228,7 +188,7 @@ class Session:
             OperationalError: the connection was lost, and the rest of the result with it.
         """
         answer = self._fetch(sql, query, fetch_size, align=True)
-        return _fetched(answer) if answer.hasResultSet else Fetched(None, more=False)
+        return fetched(answer) if answer.hasResultSet else Fetched(None, more=False)
 
     def fetch_unaligned(
         self, sql: str, query: QueryHandle, *, fetch_size: int
@@ -237,7 +197,7 @@ class Session:
         answer = self._fetch(sql, query, fetch_size, align=False)
         if not answer.hasResultSet or answer.nonAlignQueryDataSet is None:
             return None
-        return _unaligned(answer.nonAlignQueryDataSet)
+        return unaligned(answer.nonAlignQueryDataSet)
 
     def _fetch(self, sql: str, query: QueryHandle, fetch_size: int, *, align: bool) -> Any:  # noqa: ANN401
         answer, _ = self._call(
@@ -608,18 +568,3 @@ def _check_encodable(*texts: str) -> None:
 def _check(status: TSStatus) -> None:
     if status.code not in _SUCCESS:
         raise error_of(status.code, status.message or "")
-
-
-def _fetched(answer: TSExecuteStatementResp | TSFetchResultsResp) -> Fetched:
-    """Return the page of an answer, in whichever layout the server has chosen."""
-    page: Page | Blocks | None = None
-    dataset = answer.queryDataSet
-    if answer.queryResult:
-        page = Blocks(answer.queryResult)
-    elif dataset is not None and dataset.time:
-        page = Page(dataset.time, dataset.valueList, dataset.bitmapList)
-    return Fetched(page, page is not None and answer.moreData is not False)
-
-
-def _unaligned(dataset: TSQueryNonAlignDataSet) -> UnalignedPage:
-    return UnalignedPage(dataset.timeList or [], dataset.valueList or [])
