@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from typing import Any
 from engine_data import ROOT, layouts
 from report import report
 
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 import numpy as np  # noqa: E402
 
@@ -46,6 +45,7 @@ from cluster.rpc.client_pool import RpcChannel  # noqa: E402
 from cluster.rpc.gen.cluster import DataGroupService  # noqa: E402
 from cluster.rpc.server import ServerLimits, ThriftServer  # noqa: E402
 from cluster.threads import ThreadRegistry  # noqa: E402
+from harness.machine_rates import disk_s, loopback_s  # noqa: E402
 from iotdb_engine import DataType, Engine, Fragment  # noqa: E402
 
 GROUP = GroupId(1)
@@ -53,7 +53,6 @@ TERM = Term(1)
 MEMBERS = Membership((NodeId(1), NodeId(2)))
 COLUMNS = 10
 ROWS = 1000
-PIECE_BYTES = 512 << 10
 
 Step = tuple[str, float, float, float]
 """What, when it began and ended (monotonic seconds, the same clock in both processes), and the
@@ -179,44 +178,6 @@ def fill(engine: Engine, points: int) -> None:
         values = rng.random((COLUMNS, ROWS)).astype(">f8").tobytes()
         region.write([Fragment(0, layout, ROWS, times, values)], index)
     region.flush()
-
-
-def disk_s(folder: Path, size: int) -> float:
-    piece = os.urandom(PIECE_BYTES)
-    path = folder / "rate"
-    began = time.monotonic()
-    with path.open("wb") as file:
-        left = size
-        while left > 0:
-            left -= file.write(piece[:left])
-        file.flush()
-        os.fsync(file.fileno())
-    took = time.monotonic() - began
-    path.unlink()
-    return took
-
-
-def loopback_s(size: int) -> float:
-    """A thread that sends, in a process of two: as the test of a rejoin has it."""
-    server = socket.create_server(("127.0.0.1", 0))
-    sender = socket.create_connection(server.getsockname())
-    receiver, _ = server.accept()
-
-    def send() -> None:
-        for _ in range(0, size, PIECE_BYTES):
-            sender.sendall(bytes(PIECE_BYTES))
-        sender.close()
-
-    thread = threading.Thread(target=send)
-    began = time.monotonic()
-    thread.start()
-    while receiver.recv(1 << 20):
-        pass
-    took = time.monotonic() - began
-    thread.join()
-    receiver.close()
-    server.close()
-    return took
 
 
 class Transfers:

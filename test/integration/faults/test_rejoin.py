@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import statistics
 import threading
 import time
@@ -32,6 +31,7 @@ import psutil
 import pytest
 
 from harness.faults.serving import storage_groups
+from harness.machine_rates import disk_s, loopback_s
 from harness.node_status import node_status
 from harness.process_cluster import Node, process_cluster
 from harness.pulse import Pulse
@@ -49,7 +49,6 @@ QUIET_S = 3.0 if IS_LONG else 1.0
 ALWAYS = 0.0, float("inf")
 COLUMNS = [f"v{number}" for number in range(10)]
 ROWS = 1000
-PIECE_BYTES = 512 << 10
 MAX_GROWTH_BYTES = 96 << 20
 """What either side may take for a transfer: a few pieces, a flush, the store's write buffers."""
 
@@ -118,41 +117,6 @@ def applied(node: Node, group_id: int) -> int:
     except OSError:
         return -1
     return next((m.appliedIndex for m in members if m.groupId == group_id), -1)
-
-
-def loopback_rate(size: int) -> float:
-    """Bytes a second through a TCP connection of this machine with itself, in pieces."""
-    server = socket.create_server(("127.0.0.1", 0))
-    sender = socket.create_connection(server.getsockname())
-    receiver, _ = server.accept()
-
-    def send() -> None:
-        for _ in range(0, size, PIECE_BYTES):
-            sender.sendall(bytes(PIECE_BYTES))
-        sender.close()
-
-    thread = threading.Thread(target=send)
-    began = time.monotonic()
-    thread.start()
-    while receiver.recv(1 << 20):
-        pass
-    took = time.monotonic() - began
-    thread.join()
-    receiver.close()
-    server.close()
-    return size / took
-
-
-def disk_rate(folder: Path, size: int) -> float:
-    """Bytes a second that a file takes in pieces, until they are durable."""
-    piece = os.urandom(PIECE_BYTES)
-    began = time.monotonic()
-    with (folder / "rate").open("wb") as file:
-        for _ in range(0, size, PIECE_BYTES):
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return size / (time.monotonic() - began)
 
 
 class Shipped(NamedTuple):
@@ -236,8 +200,8 @@ def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Pat
         found = shipped(leader, follower, group_id)
         assert len(found) > ROUNDS // 2, "no snapshot was sent: the log was not compacted"
         first = found[0]
-        loopback = statistics.median(loopback_rate(first.size) for _ in range(5))
-        disk = statistics.median(disk_rate(tmp_path, first.size) for _ in range(5))
+        loopback = statistics.median(first.size / loopback_s(first.size) for _ in range(5))
+        disk = statistics.median(first.size / disk_s(tmp_path, first.size) for _ in range(5))
         rate = statistics.median(item.rate for item in found)
         seconds = [(item.window[0], max(item.window[1], item.sent_at + 1)) for item in found]
         sending = [item.window for item in found]
