@@ -168,6 +168,8 @@ def on_snapshot_installed(s: RaftState, event: SnapshotInstalled) -> None:
             s.restart_log(meta)
         s.applied = meta.index
         s.commit_told = max(s.commit_told, meta.index)
+        if s.fx.commit is not None and s.fx.commit <= meta.index:
+            s.fx.commit = None  # what a log proves after a start: the snapshot covers it
         s.commit_to(meta.index)
         activate(s, meta.membership)
         maybe_campaign_for_transfer(s)

@@ -16,6 +16,7 @@ from cluster.raft.events import (
     Tick,
     Unreachable,
 )
+from cluster.raft.membership import encode_membership
 from cluster.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -270,6 +271,17 @@ def test_a_snapshot_ahead_of_the_log_replaces_it():
     peer.hold_disk = False
     peer.step(Received(AppendRequest(1, 2, 3, 9, 3, (entry(10, 3),), 10)))
     assert (core.last_index, core.commit, core.persisted_index) == (10, 10, 10)
+
+
+def test_a_snapshot_in_the_first_step_covers_what_the_log_proves_to_be_committed():
+    changes = [
+        Entry(index, 1, EntryKind.MEMBERSHIP, encode_membership(FIVE)) for index in (1, 2, 3)
+    ]
+    peer = Peer(2, THREE, entries=changes)
+    assert (peer.core.commit, peer.core.applied) == (2, 0)
+    effects = peer.step(SnapshotInstalled(SnapshotMeta(9, 3, FIVE), 1))
+    assert effects.commit is None  # not 2, which the state machine has long passed
+    assert (peer.core.commit, peer.core.applied) == (9, 9)
 
 
 def test_what_the_log_has_behind_the_snapshot_stays_when_they_agree():
