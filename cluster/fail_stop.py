@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from cluster.threads import ThreadRegistry
 
@@ -41,7 +42,8 @@ class FailStop:
         if self.refuse(reason):
             # Not here: callers hold a member's lock. And not with the rest: an orderly stop takes
             # seconds in which a leader that can't write would go on to suppress elections.
-            self._threads.spawn("leave-groups", self._leave)
+            with suppress(RuntimeError):  # no room for a thread: then with the rest
+                self._threads.spawn("leave-groups", self._leave)
 
     def refuse(self, reason: str) -> bool:
         """The node is not wanted, or not what it should be: stop it; False: it does already."""

@@ -19,6 +19,7 @@ class ThreadRegistry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
+        self._not_started = 0
 
     def spawn(self, name: str, target: Callable[[], None]) -> threading.Thread:
         """Start a daemon thread that runs `target` and forgets itself at its end.
@@ -27,7 +28,8 @@ class ThreadRegistry:
         silently.
 
         Raises:
-            RuntimeError: the system has no room for another thread; nothing was started.
+            RuntimeError: the system has no room for another thread; nothing was started. It is
+                logged here, ever more rarely.
         """
 
         def run() -> None:
@@ -42,7 +44,18 @@ class ThreadRegistry:
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._not_started += 1
+                if self._not_started & (self._not_started - 1) == 0:
+                    logger.warning(
+                        "no thread %s (of %d that could not be started so far): %s",
+                        name,
+                        self._not_started,
+                        error,
+                    )
+                raise
             self._threads.add(thread)
         return thread
 

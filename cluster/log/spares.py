@@ -78,7 +78,12 @@ class SpareSegments:
             if self._closed or self._making or self._ready or time.monotonic() < self._retry_at:
                 return
             self._making = True
-        self._spawn("log-spare", self._make)
+        try:
+            self._spawn("log-spare", self._make)
+        except RuntimeError:  # no room for a thread
+            with self._lock:
+                self._making = False
+                self._retry_at = time.monotonic() + _RETRY_S
 
     def take(self) -> Path | None:
         """Return a file of at least a segment's size, which is the caller's now, or None."""

@@ -114,10 +114,9 @@ class Applier:
         assert self._spawn is not None
         try:
             self._spawn(self.run)
-        except RuntimeError:  # no room for a thread: who brings the next commit tries again
+        except RuntimeError:  # no room for a thread: who comes next, at a tick at the latest, tries
             with self._wake:
                 self._has_thread = False
-            raise
 
     @contextmanager
     def paused(self) -> Iterator[None]:

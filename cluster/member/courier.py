@@ -167,7 +167,10 @@ class Couriers:
                 courier = self._by_peer.get(order.to)
                 if courier is None:
                     courier = Courier(order.to, self._make_channel(order.to), self._call_timeout_s)
-                    self._spawn(str(order.to), courier.run)
+                    try:
+                        self._spawn(str(order.to), courier.run)
+                    except RuntimeError:  # no room for a thread; the next order tries again
+                        return False
                     self._by_peer[order.to] = courier
         return courier.offer(sender, order)
 

@@ -81,7 +81,10 @@ class Dispatchers:
             if dispatcher is None and couriers is not None and couriers.offer(sender, append):
                 return
         if dispatcher is None:
-            dispatcher = self._start(append.to)
+            try:
+                dispatcher = self._start(append.to)
+            except RuntimeError:  # no room for a thread: lost, as a message may be
+                return
         dispatcher.offer(append)
 
     def retain(self, peers: Collection[NodeId]) -> None:

@@ -241,7 +241,10 @@ class PeerLinks:
                 link = self._links.get((peer, lane))
                 if link is None:
                     link = self._make(peer)
-                    self._spawn(f"{peer}{lane}", link.run)
+                    try:
+                        self._spawn(f"{peer}{lane}", link.run)
+                    except RuntimeError:  # no room for a thread: a lost message, no lost sender
+                        return None
                     self._links[peer, lane] = link
         return link
 

@@ -91,7 +91,7 @@ class FrameLoop:
             return False
         self._calls.append(work)
         # the thread looks at the calls after it has said that it sleeps: one sees the other
-        if self._asleep and threading.get_ident() != self._thread:
+        if self._asleep and not self.is_this_thread:
             self._asleep = False
             self._ring()
         return True
@@ -105,6 +105,11 @@ class FrameLoop:
     def is_stopping(self) -> bool:
         """Whether this is the last round."""
         return self._stopping
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether the calling thread is the one that does the loop's work now."""
+        return threading.get_ident() == self._thread
 
     def stop(self) -> None:
         """End the thread; whoever has registered is told in the thread, before it ends."""

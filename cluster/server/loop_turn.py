@@ -67,7 +67,7 @@ class LogTurn:
                 member.loop_side.catch_up()
             return
         if self._is_due:
-            log.feed(self._streams.flush)  # to the followers before the disk
+            log.feed(self._send)
         stepped, self._stepped = self._stepped, {}
         self._is_due = False
         if self._loop.now < self._spared_until:
@@ -82,6 +82,14 @@ class LogTurn:
                     self._spared_until = time.monotonic() + _SPARE_S
                 for member in stepped:
                     member.loop_side.catch_up()
+
+    def _send(self) -> None:
+        """Send to the followers before the disk is waited for; by who writes.
+
+        Where that is another thread, it has left a call here already: streams are the loop's alone.
+        """
+        if self._loop.is_this_thread:
+            self._streams.flush()
 
     def _end_write(self, _mask: int) -> None:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from cluster.fail_stop import FailStop
 from cluster.threads import ThreadRegistry
 
@@ -47,3 +49,17 @@ def test_a_node_that_is_refused_leaves_its_groups_in_good_order() -> None:
     assert node.left == []
     assert node.stopping.is_set()
     assert node.fail_stop.reason == "its id belongs to another node"
+
+
+def test_without_room_for_a_thread_the_node_stops_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+
+    def no_more(_name: str, _run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(node.threads, "spawn", no_more)
+    node.fail_stop.fail("group 1: no space left")
+    assert node.stopping.is_set()
+    assert node.fail_stop.reason == "group 1: no space left"

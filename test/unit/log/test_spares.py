@@ -48,6 +48,27 @@ def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
     assert all_entries(again.group(1)) == expected
 
 
+def test_no_room_for_the_thread_that_makes_a_spare_is_no_trouble_of_the_log(
+    open_log, monkeypatch, tmp_path
+):
+    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    refused = []
+
+    def no_more(name, _run):
+        refused.append(name)
+        raise RuntimeError("can't start new thread")
+
+    waited = Waited(log.group(1))
+    monkeypatch.setattr(log._writer._spares, "_spawn", no_more)
+    fill(waited, 8)
+    assert refused == ["log-spare"], "and it is not tried with every write"
+    monkeypatch.undo()
+    monkeypatch.setattr(spares, "_RETRY_S", 0.0)
+    log._writer._spares._retry_at = 0.0
+    fill(waited, 1)
+    assert spare_of(tmp_path / "log")
+
+
 def test_a_segment_that_is_not_needed_is_used_again_and_its_old_records_stay_dead(
     open_log, copy_of, tmp_path
 ):

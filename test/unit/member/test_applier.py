@@ -171,8 +171,7 @@ def test_a_thread_that_could_not_be_started_is_tried_again() -> None:
 
     applier = Applier(Log(2), machine, lambda *_: None, lambda _: None, spawn)
     applier.advance(LogIndex(1))
-    with pytest.raises(RuntimeError):
-        applier.catch_up()
+    applier.catch_up()
     applier.advance(LogIndex(2))
     applier.catch_up()
     applier.stop()

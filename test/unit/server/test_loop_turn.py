@@ -14,9 +14,14 @@ from harness.async_disk import LARGE, SEGMENT_BYTES, SMALL, Begun, DirectDisk
 from harness.raft_log import WAIT_S, all_entries
 
 
-class NoStreams:
+class Streams:
+    """Notes which threads have them send."""
+
+    def __init__(self):
+        self.flushed = []
+
     def flush(self):
-        pass
+        self.flushed.append(threading.current_thread())
 
 
 class Member:
@@ -52,7 +57,8 @@ class Node:
         self.begun = Begun(self._open, self.disk)
         self.log = self.begun.log
         self.loop = FrameLoop(lambda run: self.threads.spawn("relief", run))
-        self.turn = LogTurn(self.loop, self.log, NoStreams())
+        self.streams = Streams()
+        self.turn = LogTurn(self.loop, self.log, self.streams)
         self.member = Member(self.begun)
         self.told = []
         self.thread = self.threads.spawn("loop", self.loop.run)
@@ -182,3 +188,18 @@ def test_a_failed_write_is_told_to_nobody(node):
     assert not durable.is_set()
     node.close()
     assert node.entries() == []
+
+
+def test_only_the_loop_sends_by_its_streams_whoever_writes(node):
+    assert node.propose(SMALL).wait(WAIT_S)
+    assert set(node.streams.flushed) == {node.thread}
+    writing, go_on = threading.Event(), threading.Event()
+    node.begun.submit(SMALL, lambda: (writing.set(), go_on.wait(WAIT_S)))
+    other = node.threads.spawn("other", node.log.write_here)
+    assert writing.wait(WAIT_S)
+    durable = node.propose(SMALL)  # the log is the other thread's, and then the log writer's
+    node.in_loop(lambda: None)
+    go_on.set()
+    assert durable.wait(WAIT_S)
+    other.join(WAIT_S)
+    assert set(node.streams.flushed) == {node.thread}
