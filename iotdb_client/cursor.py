@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from iotdb_client.answers import QueryHandle
 from iotdb_client.blocks import decode_pages
@@ -19,7 +19,7 @@ from iotdb_client.errors import (
     ProgrammingError,
 )
 from iotdb_client.frames import Table, TableBuilder, to_polars
-from iotdb_client.inserts import InsertMany, is_repeatable
+from iotdb_client.inserts import InsertMany, is_repeatable, takes_time_of_clock
 from iotdb_client.literals import Parameters, render
 from iotdb_client.rows import ResultShape, rows_of, unaligned_rows, unaligned_shape
 from iotdb_client.types import ColumnDescription
@@ -94,6 +94,8 @@ class Cursor:
         request.
 
         Raises:
+            ProgrammingError: an INSERT of several rows whose times are the server's clock's, which
+                would replace one another; nothing was sent.
             Error: of the first statement that failed, with the number of its parameters, from 1;
                 those beside it in the same request have been run, those of later ones have not.
         """
@@ -135,7 +137,14 @@ class Cursor:
     ) -> Iterator[list[str]]:
         batch: list[str] = []
         size = 0
-        for parameters in seq_of_parameters:
+        clocked = takes_time_of_clock(operation)
+        for number, parameters in enumerate(seq_of_parameters):
+            if clocked and number:
+                raise ProgrammingError(
+                    "rows of executemany need a time of their own: INSERT INTO device(time, …) "
+                    "VALUES (?, …), or a column Time in a DataFrame. The server's clock gives the "
+                    "same time to many of them, and of these only one would stay"
+                )
             statement = self._rendered(operation, parameters)
             if batch and (
                 len(batch) == _BATCH_STATEMENTS or size + len(statement) > _BATCH_CHARACTERS
@@ -204,18 +213,18 @@ class Cursor:
         Raises:
             NotSupportedError: pandas is not installed.
         """
-        return self._table().pandas(times)
+        return self._table(times).pandas(times)
 
     def to_arrow(self, *, times: Times = "datetime") -> pa.Table:
         """Return all rows that were not fetched yet as an Arrow table; see `to_pandas`."""
-        return self._table().arrow(times)
+        return self._table(times).arrow(times)
 
     def arrow_batches(self, *, times: Times = "datetime") -> Iterator[pa.Table]:
         """Yield the rows that were not fetched yet as Arrow tables, a page each.
 
         At least one table comes, so that the columns are known of an empty result, too.
         """
-        self._check_table()
+        self._check_table(times)
         assert self._shape is not None
         pages, self._pages = self._pages, []
         while True:
@@ -228,10 +237,12 @@ class Cursor:
 
     def to_polars(self, *, times: Times = "datetime") -> pl.DataFrame:
         """Return all rows that were not fetched yet as a polars DataFrame; see `to_pandas`."""
-        return to_polars(self._table(), times)
+        return to_polars(self._table(times), times)
 
-    def _check_table(self) -> None:
+    def _check_table(self, times: Times) -> None:
         self._check_result()
+        if times not in get_args(Times):
+            raise ProgrammingError(f"times are 'datetime' or 'int', not {times!r}")
         if self._unaligned:
             raise NotSupportedError("a table has one time for each row: leave DISABLE ALIGN out")
         if self._next:
@@ -239,8 +250,8 @@ class Cursor:
                 "some rows were fetched already: run the query again for a table"
             )
 
-    def _table(self) -> Table:
-        self._check_table()
+    def _table(self, times: Times) -> Table:
+        self._check_table(times)
         table = self._whole_table()
         self._rownumber_at(table.rows)
         return table

@@ -109,11 +109,15 @@ class IotdbIdentifierPreparer(compiler.IdentifierPreparer):
         name: str | None = None,
     ) -> str:
         """Render a device as its full path."""
-        path = name or table.name
         schema = self.schema_for_object(table) if use_schema else None
-        return self.quote(
-            path if schema is None or path.startswith(f"{schema}.") else f"{schema}.{path}"
-        )
+        path = _path(name or table.name, schema)
+        if not _is_device(path):
+            raise CompileError(
+                f"{path!r} is no table here: a table is a device, named by its full path, such as "
+                "'root.sg.d1', or by the rest of it with the storage group as schema: "
+                "'d1', schema='root.sg'"
+            )
+        return self.quote(path)
 
 
 class IotdbCompiler(compiler.SQLCompiler):
@@ -266,6 +270,16 @@ class IotdbExecutionContext(default.DefaultExecutionContext):
         if isinstance(compiled, IotdbCompiler) and compiled._result_columns:
             return SelectCursor(cursor, [column.keyname for column in compiled._result_columns])
         return cursor
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that an INSERT wrote: those that it has, where the driver does not count them."""
+        counted: int = super().rowcount
+        compiled = self.compiled
+        if counted < 0 and self.isinsert and isinstance(compiled, IotdbCompiler):
+            several = getattr(compiled.statement, "_multi_values", ())
+            return sum(map(len, several)) or 1
+        return counted
 
 
 def _is_time(name: str) -> bool:
@@ -447,12 +461,18 @@ class IotdbDialect(default.DefaultDialect):
     get_indexes = get_unique_constraints = get_check_constraints = get_foreign_keys
 
     def _series(self, connection: Any, device: str) -> list[tuple[str, str]]:
+        if not _is_device(device):
+            return []
         rows = connection.exec_driver_sql(f"show timeseries {quote_path(device)}.*").mappings()
         return [(row["timeseries"].rpartition(".")[2], row["dataType"]) for row in rows]
 
 
 def _path(table: str, schema: str | None) -> str:
     return table if schema is None or table.startswith(f"{schema}.") else f"{schema}.{table}"
+
+
+def _is_device(path: str) -> bool:
+    return path.startswith("root.")
 
 
 def _folder(name: str) -> str:

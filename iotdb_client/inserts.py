@@ -23,6 +23,12 @@ _INSERT = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _NOW = re.compile(r"\bnow\s*\(", re.IGNORECASE)
+_OF_THE_CLOCK = re.compile(
+    r"""\s*insert\s+into\s+(?:`[^`]*`|[^\s(`])+\s*
+        \(\s*(?:(?!time(?:stamp)?\s*[,)])
+              |time(?:stamp)?\s*,(?:`[^`]*`|[^()`])*\)\s*(?:aligned\s+)?values\s*\(\s*now\s*\(\s*\)\s*,)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _MARK = re.compile(r"\?|:([A-Za-z_]\w*)")
 _PLAIN_NAME = re.compile(r"\w+")
 
@@ -38,6 +44,11 @@ def is_repeatable(sql: str) -> bool:
     if _QUERY.match(sql):
         return _INTO.search(sql) is None
     return _INSERT.fullmatch(sql) is not None and _NOW.search(sql) is None
+
+
+def takes_time_of_clock(sql: str) -> bool:
+    """Whether an INSERT has its row's time from the server's clock: names none, or says now()."""
+    return _OF_THE_CLOCK.match(sql) is not None
 
 
 class InsertMany:

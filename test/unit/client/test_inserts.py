@@ -118,6 +118,23 @@ def test_other_statements_go_as_text(local, sent, sql):
     assert sent == [("text", 1)]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into root.a.d(i) values (?)",
+        "INSERT INTO root.a.d ( `time of day`, i ) VALUES (?, 1)",
+        "insert into root.a.`a (b`(i) aligned values (?)",
+        "insert into root.a.d(time, i) values (now(), ?)",
+    ],
+)
+def test_rows_without_times_of_their_own_are_refused(local, sent, sql):
+    """The clock gives the same time to many of them, and of these one would stay."""
+    with pytest.raises(iotdb_client.ProgrammingError, match="a time of their own") as caught:
+        local.cursor().executemany(sql, [(1,), (2,), (3,)])
+    assert caught.value.definite
+    assert sent == []
+
+
 def test_wrong_numbers_of_parameters(local):
     with pytest.raises(iotdb_client.ProgrammingError, match=r"row 2: .*3 placeholders, 2"):
         local.cursor().executemany(SQL, [(1, 2, "x"), (1, 2)])
