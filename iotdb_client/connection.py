@@ -15,10 +15,12 @@ from iotdb_client.errors import NotSupportedError
 from iotdb_client.literals import Parameters
 from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
+from iotdb_client.tablet import check_types
 from iotdb_client.types import DataType
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 Progress = Callable[[int, int], None]
@@ -190,6 +192,24 @@ class Connection:
         columns = table_columns.of_arrow(table, time_column, self.timestamp_precision)
         return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
 
+    def insert_polars(
+        self,
+        device: str | None,
+        frame: pl.DataFrame,
+        *,
+        time_column: str = "Time",
+        aligned: bool = False,
+        types: Mapping[str, DataType] | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write a polars DataFrame to a device; see `insert_dataframe`.
+
+        Raises:
+            NotSupportedError: polars or pyarrow is not installed.
+        """
+        columns = table_columns.of_polars(frame, time_column, self.timestamp_precision)
+        return self._insert_columns(device, columns, types or {}, progress, aligned=aligned)
+
     def _insert_columns(
         self,
         device: str | None,
@@ -202,6 +222,7 @@ class Connection:
         unknown = set(types) - set(columns.measurements)
         if unknown:
             raise errors.DataError(f"types names {', '.join(sorted(unknown))}: no such column")
+        check_types(list(types), list(types.values()))
         parts = table_columns.by_device(columns.with_types(types), device)
         rows, done = sum(len(part.times) for _, part in parts), 0
         for place, part in parts:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from iotdb_client.errors import ProgrammingError
 
@@ -77,10 +77,11 @@ def parse_conninfo(
 
     Args:
         text: `jdbc:iotdb://h1:p1,h2:p2/?key=value&…` (`iotdb://…` is the same, and so is what
-            follows it). Without a port: 6667. IPv6 addresses stand in brackets. Keys: user,
-            password, fetch_size, timeout_s, time_zone, rpc_compress, retry_s, use_ssl, ssl_ca,
-            ssl_cert, ssl_key, ssl_verify. Or a folder: a Path, ":memory:", or a text with a `/`
-            (write `./name` for a folder that has none).
+            follows it). Without a port: 6667. IPv6 addresses stand in brackets. In a URL
+            `user:password@` may stand before the hosts, percent-encoded. Keys: user, password,
+            fetch_size, timeout_s, time_zone, rpc_compress, retry_s, use_ssl, ssl_ca, ssl_cert,
+            ssl_key, ssl_verify. Or a folder: a Path, ":memory:", or a text with a `/` (write
+            `./name` for a folder that has none).
         user: used where the URL names none; so are the others.
         password: of the user.
         fetch_size: rows of a page.
@@ -98,13 +99,15 @@ def parse_conninfo(
     if folder is not None:
         rest = ""
     elif scheme is None and ("://" in rest or rest.lower().startswith("jdbc:")):
-        raise ProgrammingError(f"{text!r} is not a URL of the form {_SCHEMES[0]}host:port/")
+        shown = re.sub("//.*@", "//", rest.partition("?")[0])  # without a password
+        raise ProgrammingError(f"{shown!r} is not a URL of the form {_SCHEMES[0]}host:port/")
     else:
         rest, _, query = rest[len(scheme or "") :].partition("?")
-        given = _parameters(query)
+        login, rest = _login(rest) if scheme is not None else ({}, rest)
+        given = {**login, **_parameters(query)}
         rest = rest.removesuffix("/")
     if "/" in rest:
-        raise ProgrammingError(f"{text!r}: a path after the host has no meaning")
+        raise ProgrammingError(f"{rest!r}: a path after the host has no meaning")
     values: dict[str, Any] = {
         "user": user,
         "password": password,
@@ -148,6 +151,17 @@ def _tls(values: dict[str, Any]) -> Tls | None:
     if parts and not wanted:
         raise ProgrammingError(f"{', '.join(parts)}: given, but use_ssl=false")
     return Tls(**parts) if wanted else None
+
+
+def _login(hosts: str) -> tuple[dict[str, str], str]:
+    """Take `user:password@` from before the hosts of a URL; both are percent-encoded there."""
+    text, at, rest = hosts.rpartition("@")
+    if not at:
+        return {}, hosts
+    if "," in text:
+        raise ProgrammingError("user:password@ stands once in a URL, before the first host")
+    user, colon, password = text.partition(":")
+    return {"user": unquote(user), **({"password": unquote(password)} if colon else {})}, rest
 
 
 def _host(text: str) -> tuple[str, int]:

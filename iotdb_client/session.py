@@ -51,7 +51,7 @@ from iotdb_client.errors import (
     error_of,
 )
 from iotdb_client.rows import result_shape
-from iotdb_client.tablet import encode_columns, encode_times
+from iotdb_client.tablet import check_types, encode_columns, encode_times
 from iotdb_client.transport import Lost, Transport, WireTransport
 from iotdb_client.types import UNITS_PER_SECOND, DataType
 
@@ -310,6 +310,7 @@ class Session:
         """
         if not len(measurements) == len(types) == len(columns):
             raise DataError("measurements, types and columns differ in length")
+        check_types(measurements, types)
         values = encode_columns(measurements, types, columns, len(times), masks)
         stamps = encode_times(times)
         self._call(

@@ -1,4 +1,4 @@
-"""pandas and Arrow tables taken apart, as tablets of one device or several; column by column."""
+"""pandas, Arrow and polars tables taken apart, as tablets of devices; column by column."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from iotdb_client.types import DataType
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
 
@@ -142,6 +143,11 @@ def _by_device_column(columns: TabletColumns) -> list[tuple[str, TabletColumns]]
 def of_pandas(frame: pd.DataFrame, time_column: str | None, precision: str) -> FoundColumns:
     """Take a DataFrame apart; see `Connection.insert_dataframe`."""
     pandas = need("pandas", "pandas")
+    if not isinstance(frame, pandas.DataFrame):
+        raise DataError(
+            f"a pandas.DataFrame is wanted, not {_kind(frame)}: insert_polars and insert_arrow "
+            "take other tables"
+        )
     if not frame.columns.is_unique:
         raise DataError("a column name stands twice in the DataFrame")
     time = None
@@ -266,6 +272,8 @@ def of_arrow(table: pa.Table, time_column: str, precision: str) -> FoundColumns:
     """Take an Arrow table apart; see `Connection.insert_arrow`."""
     arrow = need("pyarrow", "arrow")
     compute = need("pyarrow.compute", "arrow")
+    if not isinstance(table, arrow.Table):
+        raise DataError(f"a pyarrow.Table is wanted, not {_kind(table)}")
     if len(set(table.column_names)) != len(table.column_names):
         raise DataError("a column name stands twice in the table")
     if time_column not in table.column_names:
@@ -298,6 +306,19 @@ def of_arrow(table: pa.Table, time_column: str, precision: str) -> FoundColumns:
     return FoundColumns(times, names, types, columns, masks)
 
 
+def of_polars(frame: pl.DataFrame, time_column: str, precision: str) -> FoundColumns:
+    """Take a polars DataFrame apart; see `Connection.insert_polars`."""
+    polars = need("polars", "polars")
+    if not isinstance(frame, polars.DataFrame):
+        raise DataError(f"a polars.DataFrame is wanted, not {_kind(frame)}")
+    need("pyarrow", "arrow")
+    return of_arrow(frame.to_arrow(), time_column, precision)
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
 def _moments(column: Any) -> npt.NDArray[np.datetime64]:  # noqa: ANN401
     moments: npt.NDArray[np.datetime64] = column.to_numpy(zero_copy_only=False)
     return moments
@@ -307,6 +328,8 @@ def _of_arrow_column(arrow: Any, name: str, column: Any) -> tuple[DataType | Non
     kinds = arrow.types
     if kinds.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if str(column.type) == "string_view":  # which releases before 16 don't know
+        column = column.cast(arrow.large_string())
     if kinds.is_string(column.type) or kinds.is_large_string(column.type):
         return DataType.TEXT, column.fill_null("").to_pylist()
     if kinds.is_null(column.type):

@@ -21,6 +21,14 @@ _DTYPES: dict[DataType, np.dtype[Any]] = {
 _RANGES = {DataType.INT32: (-(2**31), 2**31 - 1), DataType.INT64: (-(2**63), 2**63 - 1)}
 
 
+def check_types(measurements: Sequence[str], types: Sequence[object]) -> None:
+    """Raise DataError where something else than a DataType stands for a type, e.g. its name."""
+    for name, kind in zip(measurements, types, strict=True):
+        if not isinstance(kind, DataType):
+            known = ", ".join(f"DataType.{member.name}" for member in DataType)
+            raise DataError(f"{name}: {kind!r} is no DataType; there are {known}")
+
+
 def encode_times(times: Sequence[int] | npt.NDArray[np.int64]) -> bytes:
     """Return timestamps as big-endian 64-bit integers.
 

@@ -49,6 +49,28 @@ def test_url_parameters_win():
     assert (info.zone, info.rpc_compress) == ("+08:00", True)
 
 
+def test_a_login_may_stand_before_the_hosts():
+    info = parse("iotdb://u%40x:p%3A%2F@h:1,[::1]:2/?fetch_size=7", user="x")
+    assert (info.user, info.password, info.fetch_size) == ("u@x", "p:/", 7)
+    assert info.hosts == (("h", 1), ("::1", 2))
+    info = parse("jdbc:iotdb://u@h/", password="given")
+    assert (info.user, info.password, info.hosts) == ("u", "given", (("h", 6667),))
+    assert parse("iotdb://u:p@h/?user=other").user == "other"
+
+
+def test_a_password_is_not_in_messages():
+    for text in (
+        "iotdb://u:secret@h:x/",
+        "iotdb://u:secret@h/db",
+        "iotdb://h,u:secret@i/",
+        "http://u:secret@h/",
+        "jdbc:mysql://h/?password=secret",
+    ):
+        with pytest.raises(ProgrammingError) as caught:
+            parse(text)
+        assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -225,6 +225,66 @@ def test_what_can_not_be_stored_is_refused_before_anything_is_sent(local, frame,
     assert local.execute("show timeseries").fetchall() == []
 
 
+@pytest.mark.parametrize("wrong", [{"a": [1]}, pl.DataFrame({"Time": [1], "a": [1]}), [1], None])
+def test_another_kind_of_table_is_told_where_it_goes(local, wrong):
+    with pytest.raises(iotdb_client.DataError, match=r"pandas\.DataFrame.*insert_polars"):
+        local.insert_dataframe("root.a.d", wrong)
+    with pytest.raises(iotdb_client.DataError, match=r"pyarrow\.Table"):
+        local.insert_arrow("root.a.d", wrong)
+    if not isinstance(wrong, pl.DataFrame):
+        with pytest.raises(iotdb_client.DataError, match=r"polars\.DataFrame"):
+            local.insert_polars("root.a.d", wrong)
+
+
+def test_a_type_that_is_none_is_told(local):
+    for wrong in ("INT32", 1):
+        with pytest.raises(iotdb_client.DataError, match=r"a: .* is no DataType"):
+            local.insert_dataframe("root.a.d", pd.DataFrame({"a": [1]}), types={"a": wrong})
+        with pytest.raises(iotdb_client.DataError, match=r"a: .* is no DataType"):
+            local.insert_tablet("root.a.d", ["a"], [wrong], [1], [[1]])
+
+
+def test_a_word_for_times_that_is_none_is_told(database, connection):
+    result(database, [FULL])
+    for make in ("to_pandas", "to_arrow", "to_polars"):
+        with pytest.raises(iotdb_client.ProgrammingError, match="'datetime' or 'int'"):
+            getattr(connection.execute("select"), make)(times="number")
+
+
+def test_a_polars_frame_goes_in_and_comes_out(local):
+    frame = pl.DataFrame(
+        {
+            "Time": pl.Series([1, 2, 3]).cast(pl.Datetime("ms", "UTC")),
+            "b": [True, None, False],
+            "i": pl.Series([1, None, 3], dtype=pl.Int32),
+            "l": [2**62 + 1, None, -(2**63)],
+            "f": pl.Series([1.5, None, float("inf")], dtype=pl.Float32),
+            "d": [0.1, None, 0.3],
+            "t": ["h\u00e4", "x", None],
+        }
+    )
+    done = []
+    progress = lambda rows, of: done.append((rows, of))  # noqa: E731
+    assert local.insert_polars("root.a.d", frame, progress=progress) == 3
+    assert done == [(3, 3)]
+    columns = ", ".join(frame.columns[1:])
+    back = local.execute(f"select {columns} from root.a.d").to_polars()
+    assert back.rename(lambda name: name.rpartition(".")[2]).equals(frame)
+    words = frame.select("Time", kind=pl.Series(["x", None, "y"], dtype=pl.Categorical))
+    assert local.insert_polars("root.a.e", words, aligned=True) == 3
+    assert local.execute("select kind from root.a.e").fetchall() == [(1, "x"), (3, "y")]
+    assert local.insert_polars(None, back) == 3
+
+
+def test_texts_of_arrow_in_any_layout(local):
+    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    for number, kind in enumerate(kinds):
+        table = pa.table({"Time": [1, 2], "t": pa.array(["h\u00e4", None], kind)})
+        assert local.insert_arrow(f"root.a.t{number}", table) == 2
+    rows = local.execute("select t from root.a.* align by device").fetchall()
+    assert [row[2] for row in rows] == ["h\u00e4"] * 3
+
+
 def written(local, device):
     return local.execute(f"select * from {device} align by device").fetchall()
 
@@ -255,6 +315,7 @@ def test_a_result_of_several_devices_goes_back_to_each(local):
         (local.insert_dataframe, wide),
         (local.insert_dataframe, long),
         (local.insert_arrow, arrow),
+        (local.insert_polars, pl.from_arrow(arrow)),
     ):
         local.execute("delete timeseries root.a.**")
         assert write(None, table) == 2
