@@ -25,7 +25,7 @@ from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.errors import Error
 
 COMMANDS = {
-    "\\plot": "draw the first number column of a query, or the last day of a series",
+    "\\plot": "draw the first number column of a query, or the latest points of a series",
     "\\format": "table, csv, json or markdown",
     "\\timing": "on or off: show how long statements take",
     "\\pager": "on or off: long results through $PAGER",
@@ -136,6 +136,31 @@ _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`", re.DOTAL
 _GOES_ON = re.compile(
     r"(?:[,(=<>+\-/]|\b(?:select|from|where|and|or|by|values|into|with))\s*$", re.IGNORECASE
 )
+
+
+_BEGINS = re.compile(
+    r"""\s*(?:\\|(?:alter|cancel|clear|count|create|deactivate|debug|delete|desc|describe|drop
+        |explain|flush|full|grant|insert|kill|list|load|merge|move|pause|remove|resume|revoke|select
+        |set|settle|show|start|stop|tracing|unload|unset|update|exit|quit|help)\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BLOCK = re.compile(r"\bbegin\b(?!.*\bend\b)", re.IGNORECASE | re.DOTALL)
+
+
+def begins_statement(line: str) -> bool:
+    """Whether a line's first word is one that begins a statement or command."""
+    return _BEGINS.match(line) is not None
+
+
+def wants_more(text: str) -> bool:
+    """Whether a text is surely no whole statement: something is open, or its last word goes on."""
+    bare = _QUOTED.sub("''", text.strip())
+    return (
+        any(mark in bare.replace("''", "") for mark in "'\"`")
+        or bare.count("(") > bare.count(")")
+        or _GOES_ON.search(bare) is not None
+        or _BLOCK.search(bare) is not None
+    )
 
 
 def is_complete(text: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from iotdb_client.cli.csv_cells import csv_line
-from iotdb_client.cli.tables import cell_renderers, table_lines
+from iotdb_client.cli.tables import Rows, cell_renderers, table_lines
 from iotdb_client.cursor import Cursor
 from iotdb_client.types import ColumnDescription
 
@@ -17,8 +17,38 @@ FORMATS = ("table", "csv", "json", "markdown")
 _BLOCK_ROWS = 1000
 
 
+class FirstRows:
+    """The first rows of a result, for what shows them.
+
+    Args:
+        cursor: with a result set.
+        most: rows at most; None: all.
+    """
+
+    def __init__(self, cursor: Cursor, most: int | None = None) -> None:
+        self._cursor = cursor
+        self._left = most
+
+    @property
+    def description(self) -> Sequence[ColumnDescription] | None:
+        """Of the columns."""
+        return self._cursor.description
+
+    def fetchmany(self, size: int) -> list[tuple[Any, ...]]:
+        """Return further rows, [] at the end."""
+        if self._left is None:
+            return self._cursor.fetchmany(size)
+        found = self._cursor.fetchmany(min(size, self._left))
+        self._left -= len(found)
+        return found
+
+    def has_more(self) -> bool:
+        """Whether rows were left out; asks for one of them."""
+        return self._left == 0 and self._cursor.fetchone() is not None
+
+
 def result_lines(
-    cursor: Cursor, form: str, zone: dt.tzinfo, precision: str, *, numbers: bool = False
+    cursor: Rows, form: str, zone: dt.tzinfo, precision: str, *, numbers: bool = False
 ) -> Iterator[str]:
     """Yield the lines of a result; reads the cursor to its end.
 
@@ -46,13 +76,13 @@ def result_lines(
 Renderers = Sequence[Callable[[Any], str]]
 
 
-def _rows(cursor: Cursor) -> Iterator[tuple[Any, ...]]:
+def _rows(cursor: Rows) -> Iterator[tuple[Any, ...]]:
     while rows := cursor.fetchmany(_BLOCK_ROWS):
         yield from rows
 
 
 def _csv_lines(
-    cursor: Cursor,
+    cursor: Rows,
     names: list[str],
     _description: Sequence[ColumnDescription],
     renderers: Renderers,
@@ -68,7 +98,7 @@ def _csv_lines(
 
 
 def _json_lines(
-    cursor: Cursor,
+    cursor: Rows,
     names: list[str],
     description: Sequence[ColumnDescription],
     renderers: Renderers,
@@ -117,7 +147,7 @@ def _unlike(names: list[str]) -> list[str]:
 
 
 def _markdown_lines(
-    cursor: Cursor,
+    cursor: Rows,
     names: list[str],
     description: Sequence[ColumnDescription],
     renderers: Renderers,

@@ -41,7 +41,9 @@ _INTERRUPTED = 130
 def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say where to connect; they may stand before or after a sub-command."""
     for option in (
-        click.option("--timeout", type=float, help="Seconds for a statement.  [default: 60]"),
+        click.option(
+            "--timeout", "-timeout", type=float, help="Seconds for a statement.  [default: 60]"
+        ),
         click.option("-tz", "--zone", help="Time zone of dates.  [default: this machine's]"),
         click.option("-pw", "--password", help="[default: root]"),
         click.option("-u", "--user", help="[default: root]"),
@@ -84,13 +86,16 @@ def _connector(context: click.Context, given: dict[str, Any]) -> Callable[..., C
     return open_connection
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["--help"]})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["--help", "-help"]}
+)
 @_connection_options
 @click.option("-e", "statements", help="Run these statements, separated by ';', and leave.")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", help="How results are shown."
 )
 @click.option("-disableISO8601", "numbers", is_flag=True, help="Show times as numbers.")
+@click.option("-maxPRC", "most_rows", type=click.IntRange(1), help="Show that many rows at most.")
 @click.option("--timing/--no-timing", default=True, help="Say how long a statement took.")
 @click.option("--pager/--no-pager", default=True, help="Long results through $PAGER.")
 @click.pass_context
@@ -101,6 +106,7 @@ def main(
     *,
     form: str,
     numbers: bool,
+    most_rows: int | None,
     timing: bool,
     pager: bool,
     **given: Any,  # noqa: ANN401
@@ -112,7 +118,7 @@ def main(
             raise click.UsageError("-e and a sub-command exclude each other")
         context.obj = given
         return
-    shell = Shell(_connector(context, given), ShellOptions(form, numbers, timing, pager))
+    shell = Shell(_connector(context, given), ShellOptions(form, numbers, timing, pager, most_rows))
     code = 1
     try:
         shell.open()

@@ -22,12 +22,18 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from iotdb_client.cli.editing import COMMANDS, SqlCompleter, SqlLexer, is_complete
-from iotdb_client.cli.formats import FORMATS, result_lines
+from iotdb_client.cli.editing import (
+    COMMANDS,
+    SqlCompleter,
+    SqlLexer,
+    begins_statement,
+    is_complete,
+    wants_more,
+)
+from iotdb_client.cli.formats import FORMATS, FirstRows, result_lines
 from iotdb_client.cli.plot import plot_lines
 from iotdb_client.connection import Connection
-from iotdb_client.cursor import Cursor
-from iotdb_client.errors import Error
+from iotdb_client.errors import Error, ProgrammingError
 from iotdb_client.literals import split_statements
 from iotdb_client.types import TIME_COLUMN, iso_time
 
@@ -57,12 +63,14 @@ class ShellOptions:
         numbers: times as numbers.
         timing: say how long a statement took.
         pager: on a terminal, results longer than it through $PAGER.
+        most_rows: rows of a result that are shown; None: all.
     """
 
     form: str = "table"
     numbers: bool = False
     timing: bool = True
     pager: bool = True
+    most_rows: int | None = None
 
 
 class Cancelled(Exception):
@@ -111,17 +119,20 @@ class Shell:
                 if self.options.form == "table":
                     click.echo("Msg: The statement is executed successfully.")
                 return
+            rows = FirstRows(cursor, self.options.most_rows)
             try:
-                self._show(self._lines(cursor, connection))
+                self._show(self._lines(rows, connection))
             except KeyboardInterrupt:
                 raise Cancelled from None
+            if self.options.form == "table" and rows.has_more():
+                click.echo(f"Msg: there are more; -maxPRC is {self.options.most_rows}")
         if self.options.timing and self.options.form == "table":
             click.echo(f"It costs {time.perf_counter() - start:.3f}s")
 
-    def _lines(self, cursor: Cursor, connection: Connection) -> Iterator[str]:
+    def _lines(self, rows: FirstRows, connection: Connection) -> Iterator[str]:
         options = self.options
         return result_lines(
-            cursor,
+            rows,
             options.form,
             connection.zone,
             connection.timestamp_precision,
@@ -177,13 +188,31 @@ class Shell:
         return True
 
     def run_lines(self, lines: Iterable[str]) -> bool:
-        """Run lines of a pipe until one fails or says exit; return whether all succeeded."""
+        """Run statements of a pipe until one fails, or a line says exit.
+
+        A statement ends with a `;` at the end of a line, where the next line begins another one,
+        or with the input: who writes `delete from root.a.*` and `where time < 5` on two lines does
+        not mean what the first says by itself.
+
+        Returns:
+            Whether all succeeded.
+        """
+        held = ""
         for line in lines:
-            if _command(line) in _LEAVE:
-                break
-            if not self.run_all(split_statements(line)):
-                return False
-        return True
+            if held.strip() and begins_statement(line) and not wants_more(held):
+                if not self.run_all(split_statements(held)):
+                    return False
+                held = ""
+            if not held.strip():
+                if _command(line) in _LEAVE:
+                    return True
+                held = ""
+            held += line
+            if _is_ended(held):
+                if not self.run_all(split_statements(held)):
+                    return False
+                held = ""
+        return self.run_all(split_statements(held))
 
     # ---- commands ----
 
@@ -204,7 +233,7 @@ class Shell:
                 click.echo(help_text())
             case _:
                 known = ", ".join(f"{key} ({meaning})" for key, meaning in COMMANDS.items())
-                click.echo(f"Msg: no such command: {text}. There are {known}", err=True)
+                raise ProgrammingError(f"no such command: {text}. There are {known}")
 
     def _reconnect(self, target: str) -> None:
         made = self._connect(target) if target else self._connect()
@@ -233,10 +262,11 @@ class Shell:
                 None,
             )
             if not description or description[0].name != TIME_COLUMN or at is None:
-                click.echo(
-                    "Msg: to plot takes a result with Time and a column of numbers", err=True
+                raise ProgrammingError(
+                    "to plot takes a result with Time and a column of numbers"
+                    if sql == what
+                    else f"{what} has no numbers: a plot is of a series of numbers, or of a query"
                 )
-                return
             points = sorted((row[0], row[at]) for row in cursor if row[at] is not None)
         size = shutil.get_terminal_size()
         lines = plot_lines(
@@ -310,6 +340,12 @@ def print_error(error: Error) -> None:
     click.echo(f"Msg: {error}", err=True)
     if not error.definite and error.status is None:
         click.echo("Msg: the statement may have taken effect all the same", err=True)
+
+
+def _is_ended(text: str) -> bool:
+    """Whether nothing can go on with a text: a command, or a `;` at its end outside quotes."""
+    stripped = text.strip()
+    return stripped.startswith("\\") or (stripped.endswith(";") and not wants_more(stripped))
 
 
 def _command(line: str) -> str:

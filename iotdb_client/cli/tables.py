@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from prompt_toolkit.utils import get_cwidth
 
-from iotdb_client.cursor import Cursor
 from iotdb_client.types import TIME_TYPE, ColumnDescription, iso_time
 
 _BLOCK_ROWS = 1000
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
 
 
+class Rows(Protocol):
+    """What is shown of a result: a Cursor, or a part of one."""
+
+    @property
+    def description(self) -> Sequence[ColumnDescription] | None:
+        """Of the columns."""
+
+    def fetchmany(self, size: int, /) -> list[tuple[Any, ...]]:
+        """Return further rows, [] at the end."""
+
+
 def table_lines(
-    cursor: Cursor, zone: dt.tzinfo, precision: str, *, numbers: bool = False
+    cursor: Rows, zone: dt.tzinfo, precision: str, *, numbers: bool = False
 ) -> Iterator[str]:
     """Yield the lines of a result's table and its row count; reads the cursor to its end.
 

@@ -115,9 +115,51 @@ def test_lines_from_a_pipe(database, run):
 
 
 def test_a_pipe_stops_at_the_first_error(database, run):
-    database.results["bad"] = TSStatus(code=500, message="oh")
-    result = run(stdin="bad\nlater\n")
-    assert (result.exit_code, database.statements) == (1, ["bad"])
+    database.results["show bad"] = TSStatus(code=500, message="oh")
+    result = run(stdin="show bad\nshow later\n")
+    assert (result.exit_code, database.statements) == (1, ["show bad"])
+
+
+@pytest.mark.parametrize(
+    ("text", "statements"),
+    [
+        ("delete from root.a.*\nwhere time < 5;\n", ["delete from root.a.*\nwhere time < 5"]),
+        ("delete from root.a.*\nwhere time < 5", ["delete from root.a.*\nwhere time < 5"]),
+        ("select a\n\nfrom root.d\nshow devices\n", ["select a\n\nfrom root.d", "show devices"]),
+        ("select\ncount(a),\ncount(b) from root.d;", ["select\ncount(a),\ncount(b) from root.d"]),
+        (
+            "insert into root.d(time, t) values (1, 'a;\nshow x;\n');\nshow devices",
+            ["insert into root.d(time, t) values (1, 'a;\nshow x;\n')", "show devices"],
+        ),
+        ("show one; show two\nlimit 1\nexit\nshow three", ["show one", "show two\nlimit 1"]),
+        ("show one\n  \\timing off\nshow two", ["show one", "show two"]),
+        (
+            "create cq c begin\nselect 1 into a\nend\nDROP cq c",
+            ["create cq c begin\nselect 1 into a\nend", "DROP cq c"],
+        ),
+    ],
+)
+def test_a_statement_of_several_lines_in_a_pipe(database, run, text, statements):
+    result = run(stdin=text)
+    assert result.exit_code == 0, result.stderr
+    assert database.statements == statements
+
+
+def test_options_of_the_familys_shell(database, run):
+    database.results["q"] = Table(["a"], ["INT64"], [(n,) for n in range(5000)], times=range(5000))
+    assert "Usage:" in run("-help").stdout
+    lines = run("-timeout", "5", "-maxPRC", "2", "-e", "q").stdout.splitlines()
+    assert lines[3:-1] == [
+        "|1970-01-01T00:00:00.000Z|0|",
+        "|1970-01-01T00:00:00.001Z|1|",
+        lines[0],
+        "Total line number = 2",
+        "Msg: there are more; -maxPRC is 2",
+    ]
+    csv = run("-maxPRC", "2", "--format", "csv", "-e", "q")
+    assert len(csv.stdout.splitlines()) == 3
+    assert "there are more" not in run("-maxPRC", "5000", "-e", "q").output
+    assert run("-maxPRC", "0", "-e", "q").exit_code == 2
 
 
 def test_an_unreachable_server():

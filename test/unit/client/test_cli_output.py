@@ -17,11 +17,13 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 import iotdb_client
+from cluster.errors import ClusterError
 from cluster.query.function_names import BUILT_IN, NATIVE
-from cluster.sql.parser import keywords
+from cluster.sql.context import ParseContext
+from cluster.sql.parser import keywords, parse
 from harness.fake_database import Table
 from iotdb_client.cli.csv_cells import csv_line, quoted_empties
-from iotdb_client.cli.editing import SqlCompleter, SqlLexer, is_complete
+from iotdb_client.cli.editing import SqlCompleter, SqlLexer, begins_statement, is_complete
 from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
 from iotdb_client.cli.main import main
 from iotdb_client.cli.plot import plot_lines
@@ -110,11 +112,18 @@ def test_only_tables_talk(run):
 
 def test_commands(database, run):
     database.results["q"] = Table(["a"], ["INT64"], [(1,)], times=[5])
-    result = run(stdin="\\format csv\n\\timing off\nq\n\\nonsense\n\\help\n\\q\nq\n")
+    result = run(stdin="\\format csv\n\\timing off\nq\n\\help\n\\q\nq\n")
     assert result.stdout.startswith("Time,a\n1970-01-01T00:00:00.005Z,1\n")
     assert "\\plot" in result.stdout
-    assert "no such command" in result.stderr
     assert database.statements == ["q"]
+
+
+@pytest.mark.parametrize("command", ["\\nonsense", "\\format xml", "\\timing", "\\plot"])
+def test_a_command_that_fails_ends_the_run(database, run, command):
+    for result in (run("-e", f"{command}; q"), run(stdin=f"{command}\nq\n")):
+        assert result.exit_code == 1
+        assert f"no such command: {command}" in result.stderr
+        assert database.statements == []
 
 
 def test_exit_codes(database, run):
@@ -173,7 +182,13 @@ def test_plots_of_little():
 
 def test_plot_of_a_series(folder):
     assert "root.a.d.s, 1000 points" in folder("-e", "\\plot root.a.d.s").stdout
-    assert "takes a result with Time" in folder("-e", "\\plot select t from root.a.d").stderr
+    result = folder("-e", "\\plot select t from root.a.d")
+    assert "takes a result with Time" in result.stderr
+    assert result.exit_code == 1
+    for series in ("root.a.d.none", "root.none.s"):
+        result = folder("-e", f"\\plot {series}")
+        assert f"{series} has no numbers" in result.stderr
+        assert result.exit_code == 1
 
 
 # ---- editing ----
@@ -188,6 +203,16 @@ def completions(text, children=lambda path: [], requested=True):
 def test_keywords_and_functions_are_those_of_the_server():
     assert frozenset(keywords()) == KEYWORDS
     assert frozenset(name.lower() for name in (*NATIVE, *BUILT_IN)) == FUNCTIONS
+
+
+def test_words_that_begin_statements_are_those_of_the_server():
+    for modern in (False, True):
+        with pytest.raises(ClusterError) as caught:
+            parse("", ParseContext(modern=modern))
+        words = re.search(r"expecting \{(.*)\}", str(caught.value))[1].split(", ")
+        assert [word for word in words if not begins_statement(f"  {word.lower()} x")] == []
+    assert not any(map(begins_statement, ("from root.a", "where time > 1", "", "counts", "1")))
+    assert all(map(begins_statement, ("exit", "QUIT;", "help", "\\q", "select\n", "count(*)")))
 
 
 def test_completion_of_words():
