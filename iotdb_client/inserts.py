@@ -36,12 +36,17 @@ _ROWS = 10_000
 _BYTES = 4_000_000
 
 
+def is_query(sql: str) -> bool:
+    """Whether a statement has a result, by its first word."""
+    return _QUERY.match(sql) is not None
+
+
 def is_repeatable(sql: str) -> bool:
     """Whether a statement run twice leaves what it leaves when it is run once.
 
     Queries do, and INSERTs whose times are written out: a point is told by its time.
     """
-    if _QUERY.match(sql):
+    if is_query(sql):
         return _INTO.search(sql) is None
     return _INSERT.fullmatch(sql) is not None and _NOW.search(sql) is None
 

@@ -14,6 +14,7 @@ from iotdb_client.connection import Connection
 from iotdb_client.cursor import Cursor
 from iotdb_client.errors import Error
 from iotdb_client.frames import need
+from iotdb_client.inserts import is_query
 
 Rows = Callable[[int], None]
 """Receives the rows done so far."""
@@ -124,10 +125,12 @@ def _export(
     numbers: bool,
     tell: Rows,
 ) -> int:
+    if not is_query(sql):
+        raise TransferProblem("that is no query, so it was not run: there is nothing to export")
     with connection.cursor() as cursor:
         cursor.execute(sql)
         if cursor.description is None:
-            raise TransferProblem("that is no query: there is nothing to export")
+            raise TransferProblem("there is no result to export")
         if path.suffix.lower() == ".parquet":
             if resume:
                 raise TransferProblem("a Parquet file is written in one go: leave --resume out")

@@ -441,6 +441,17 @@ def test_long_texts_are_imported(folder, tmp_path):
     assert done.exit_code == 0, done.output
 
 
+def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
+    out = tmp_path / "out.csv"
+    for sql in ("delete from root.a.d.*", "insert into root.a.d(time, s) values (-1, 1)"):
+        result = folder("export", sql, str(out))
+        assert "no query" in result.stderr
+        assert result.exit_code == 1
+    assert not out.exists()
+    result = folder("--format", "csv", "-e", "select count(s) from root.a.d")
+    assert result.stdout.splitlines()[1] == "1000"
+
+
 def test_files_that_cannot_be_written_or_read_are_told(folder, tmp_path):
     missing = tmp_path / "none" / "out"
     for name in ("out.csv", "out.parquet"):
