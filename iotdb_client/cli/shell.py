@@ -313,7 +313,7 @@ class Shell:
             try:
                 self.run_all(split_statements(line))
             except (Cancelled, KeyboardInterrupt):
-                click.echo("Msg: cancelled", err=True)
+                click.echo("\nMsg: cancelled", err=True)  # the terminal has written ^C before it
             if command.startswith(_SCHEMA_WORDS):
                 completer.forget()
 

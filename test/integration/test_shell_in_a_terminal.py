@@ -132,7 +132,7 @@ def test_ctrl_c_ends_a_query_and_the_shell_lives_on(shell: Terminal) -> None:
     shell.type("select sin(force) + cos(force) as wave from root.factory.press\r")
     shell.expect("1970-01-01T00:00:00.00")  # rows are coming, and will for a while
     shell.child.sendintr()
-    shown = shell.expect("Msg: cancelled")
+    shown = shell.expect("\r\nMsg: cancelled\r\n")  # a line of its own
     shell.expect(PROMPT)
     shell.capture("ctrl-c", shown[-300:])
     shell.type("select count(force) from root.factory.press\r")
