@@ -1,13 +1,16 @@
 """The command that runs a node: options, logging, readiness, exit code.
 
 What a node consists of is imported when it is to run here, which takes a third of a second: the
-process that only starts another one (`-d`) does without.
+process that only starts another one (`-d`) does without. That, and all else that takes a
+processor for long and needs no other node, comes before the node is heard of: what others send as
+soon as they hear it, a snapshot above all, should not wait for the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import logging
 import os
 import sys
@@ -24,7 +27,7 @@ from cluster.open_files import room_for_connections
 from cluster.output_file import RotatedOutput
 from cluster.server import node_control
 from cluster.stop_signals import StopSignals
-from cluster.threads import ThreadRegistry
+from cluster.threads import ThreadRegistry, lower_priority
 
 if TYPE_CHECKING:
     from cluster.main import ClusterMain
@@ -103,6 +106,9 @@ def run_node(
         _set_up_logging(log_level, settings.node)
         if settings.ignored:
             logger.warning("without meaning here, ignored: %s", ", ".join(settings.ignored))
+        # a flushed table's memory is that of the next one: the system need not find it anew
+        tune_allocator(settings.node.memtable_bytes)
+        ThreadRegistry().spawn("import", import_node).join()
         from cluster.main import ClusterMain
 
         node_control.write_pid_file(settings.node.data_dir)
@@ -113,12 +119,21 @@ def run_node(
         limits.rpc_max_concurrent_client_num, limits.internal_max_connections
     )
     settings = settings.with_connections(*room)
-    # a flushed table's memory is that of the next one: the system need not find it anew
-    tune_allocator(settings.node.memtable_bytes)
     try:
         return _run(ClusterMain(settings), ready_fd, out)
     finally:
         node_control.remove_pid_file(settings.node.data_dir)
+
+
+def import_node() -> None:
+    """Thread body: import what a node consists of and build its grammars, at a low priority.
+
+    It takes a core for half a second, which other nodes of this machine may need.
+    """
+    lower_priority()
+    importlib.import_module("cluster.main")
+    importlib.import_module("cluster.sql.parser").warm_up()
+    spare_the_collector()
 
 
 def _run(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
@@ -136,7 +151,7 @@ def _serve(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:
         # whatever stopped it, an operator gets one line and exit code 1
         logger.debug("start-up failed", exc_info=True)
         return _failed(explained(error, node.settings.node), ready_fd)
-    spare_the_collector()
+    spare_the_collector()  # of what came since it was imported: little
     own = node.address_book.own
     line = f"ready: rpc {own.rpc_address}:{own.rpc_port}"
     print(line, file=out, flush=True)

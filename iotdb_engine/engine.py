@@ -32,12 +32,12 @@ MEMORY_PATH = ":memory:"
 
 
 class _Ending:
-    """What the worker does with a closed region in place of a flush; who asked for it waits.
+    """What is done with a closed region while no flush of it is under way; who asked for it waits.
 
-    `then` is done when nobody waits any more.
+    `then` is done by the worker, when nobody waits any more.
     """
 
-    def __init__(self, act: Callable[[], None], then: Callable[[], object] = bool) -> None:
+    def __init__(self, act: Callable[[], None], then: Callable[[], object] | None = None) -> None:
         self.act = act
         self.then = then
         self.done = threading.Event()
@@ -96,6 +96,8 @@ class Engine(SeriesApi):
         self._regions: dict[int, Region] = {}
         self._endings: dict[Region, _Ending] = {}
         self._closed = False
+        # Held while regions are flushed, and when one ends. Taken before `_lock`.
+        self._flushing = threading.Lock()
         self._relieving: Region | None = None
         try:
             self._directory = Directory(self._store)
@@ -375,10 +377,21 @@ class Engine(SeriesApi):
             self._worker.request(largest)
 
     def _end(self, region_id: int, region: Region, ending: _Ending) -> None:
-        """Close a region and have its ending carried out, where no flush of it is under way."""
+        """Close a region and carry out its ending, where no flush of it is under way.
+
+        Here, if that is so now: on a busy machine the worker, whose priority is low, comes late.
+        """
         region.flushing.close()
-        self._worker.request(region)
-        ending.done.wait()
+        if self._flushing.acquire(blocking=False):
+            try:
+                if not ending.done.is_set():
+                    self._carry_out(region, ending)
+            finally:
+                self._flushing.release()
+            self._worker.request(region)  # for what is to be done then
+        else:
+            self._worker.request(region)
+            ending.done.wait()
         if ending.error is not None:
             raise EngineError(f"region {region_id}: {ending.error}") from ending.error
 
@@ -391,6 +404,7 @@ class Engine(SeriesApi):
                 del self._regions[region_id]
 
     def _carry_out(self, region: Region, ending: _Ending) -> None:
+        """Do the first part of an ending; needs `_flushing`."""
         try:
             ending.act()
         except Exception as error:  # noqa: BLE001 whoever waits gets it
@@ -398,19 +412,31 @@ class Engine(SeriesApi):
             region.flushing.fail(error)
         finally:
             with self._lock:
-                self._endings.pop(region, None)
+                if ending.error is not None or not ending.then:
+                    self._endings.pop(region, None)
             ending.done.set()
-        if ending.error is None:
+
+    def _wind_up(self, region: Region, ending: _Ending) -> None:
+        """Do what is left of an ending; needs `_flushing`."""
+        if not ending.done.is_set():
+            self._carry_out(region, ending)
+        if ending.error is None and ending.then is not None:
+            with self._lock:
+                self._endings.pop(region, None)
             ending.then()
 
     def _flush_regions(self, regions: list[Region]) -> None:
         """Store several regions and make them durable with one flush; runs in the worker."""
+        with self._flushing:
+            self._flush_with_lock(regions)
+
+    def _flush_with_lock(self, regions: list[Region]) -> None:
         stored = []
         for region in regions:
             try:
                 ending = self._endings.get(region)
                 if ending is not None:
-                    self._carry_out(region, ending)
+                    self._wind_up(region, ending)
                 elif region.flushing.store():
                     stored.append(region)
             except Exception as error:  # noqa: BLE001 the region reports it to whoever writes or waits

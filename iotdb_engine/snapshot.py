@@ -61,8 +61,9 @@ _HELD_BYTES = 1 << 20
 _HELD_OF_MORE_BYTES = 256 << 10
 """With so much there and more to come it will not stay below that."""
 _DENSE_RECORD_BYTES = 4 << 10
-_LARGE_RECORD_BYTES = 64 << 10
-"""To copy one takes so long that whoever serves a client should not have to wait for the next."""
+_BREATH_BYTES = 512 << 10
+"""To copy so much takes 0.1 to 0.3 ms: whoever serves a client should not have to wait for more.
+After less it would cost too much, since a breath is a sleep of 0.06 ms."""
 _ALL_HELD_BYTES = 16 << 20
 _HELD_BATCH_BYTES = 256 << 10
 """`Store.write` keeps every other thread waiting for a third of a millisecond with this."""
@@ -97,12 +98,23 @@ class Held:
             self._sizes.pop(region_id, None)
 
 
-def let_others_run() -> None:
-    """Give the GIL to another thread if one waits for it: otherwise it is a millisecond until then.
+class Breath:
+    """Gives the GIL to a thread that waits for it, now and then: else that takes a millisecond.
 
-    Copying, which all this is, holds it from one call to the network to the next.
+    Copying, which all this is, holds it from one call to the network to the next. Used by one
+    thread.
     """
-    time.sleep(0)
+
+    def __init__(self) -> None:
+        self._copied = 0
+
+    def copied(self, size_bytes: int) -> None:
+        """Tell that so much was copied since the last call."""
+        self._copied += size_bytes
+        if self._copied >= _BREATH_BYTES:
+            self._copied = 0
+            # not without a sleep: this thread would have the lock again before any other is awake
+            time.sleep(0)
 
 
 # ---- where regions live ----
@@ -314,6 +326,7 @@ class RegionExport:
         self._scan: Iterator[tuple[bytes, bytes]] | None = None
         self._next: tuple[bytes, bytes] | None = None
         self._last_key = b""
+        self._breath = Breath()
         self.is_at_end = False
         self._path = store.path
         try:
@@ -340,8 +353,7 @@ class RegionExport:
         record = self._next or next(self._scan, None)
         while record is not None:
             key, value = record
-            if len(value) >= _LARGE_RECORD_BYTES:
-                let_others_run()
+            self._breath.copied(len(value))
             if self._belongs(key):
                 size += len(key) + len(value)
                 if found and size > max_bytes:
@@ -442,6 +454,7 @@ class RegionImport:
         # what there is while it is small; None: it is in files
         self._held: list[tuple[bytes, bytes]] | None = None if progress.records else []
         self._held_bytes = 0
+        self._breath = Breath()
 
     def write(self, records: Records, *, is_last: bool = False) -> None:
         """Add records, which follow those that are there, in key order.
@@ -483,8 +496,7 @@ class RegionImport:
         self._staging.is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
         for stop, (key, value) in enumerate(records, 1):
             self._staging.add(head + key, value)
-            if len(value) >= _LARGE_RECORD_BYTES:
-                let_others_run()
+            self._breath.copied(len(value))
             if self._staging.size >= self._file_bytes:
                 self.progress = self.progress.with_records(records[start:stop])
                 self._complete()

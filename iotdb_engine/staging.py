@@ -152,7 +152,7 @@ class TableStaging:
         self._count += 1
         self.size = 0
         if self._worker is None:
-            self._worker = Worker("engine-staging", self._finish)
+            self._worker = Worker("engine-staging", self._finish, is_nice=False)
         self._worker.request(self._count)
 
     def _finish(self, counts: list[int]) -> None:

@@ -26,14 +26,16 @@ class Worker(Generic[_T]):
     by the number of distinct items.
     """
 
-    def __init__(self, name: str, run: Callable[[list[_T]], None]) -> None:
+    def __init__(self, name: str, run: Callable[[list[_T]], None], *, is_nice: bool = True) -> None:
         """Start the thread.
 
         Args:
             name: of the thread.
             run: called with the items requested since its last call, in order; it handles its own
                 errors, and what it lets through is logged.
+            is_nice: at a low priority; not where somebody waits for it.
         """
+        self._is_nice = is_nice
         self._run = run
         self._changed = threading.Condition()
         self._items: dict[_T, None] = {}
@@ -59,7 +61,8 @@ class Worker(Generic[_T]):
         self._thread.join()
 
     def _loop(self) -> None:
-        _be_nice()
+        if self._is_nice:
+            _be_nice()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._stopping)

@@ -39,6 +39,8 @@ _METHOD = "installSnapshot"
 _TRIES_IN_A_ROW = 8
 _WHOLE_TRIES = 3
 _RETRY_S = 0.25
+_FIRST_BYTES = 384 << 10
+"""The first piece is small: the follower begins while the next one is read."""
 _INSTALL_TIMEOUT_S = 120.0
 
 
@@ -225,7 +227,10 @@ class Shipment:
         if self._ended:
             return None
         at = self._at
-        records = self._export.records.piece(at.last_key, self._options.piece_bytes)
+        size = self._options.piece_bytes
+        if not at.records:
+            size = min(size, _FIRST_BYTES)
+        records = self._export.records.piece(at.last_key, size)
         self._at = reached = at.with_records(records)
         self._known.append(reached)
         end = None

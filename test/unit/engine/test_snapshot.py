@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def ship(export: RegionExport, transfer: RegionImport, piece_bytes: int = 3000) 
         transfer.write(records)
         pieces += 1
     return pieces
+
+
+def take_over(source: Engine, target: Engine) -> Region:
+    """Have a region of one engine take the place of the other's."""
+    export = source.export(1)
+    transfer = target.begin_import(1, "state")
+    ship(export, transfer)
+    try:
+        return target.finish_import(
+            transfer, index=export.index, sequence=export.sequence, origin=b"origin"
+        )
+    finally:
+        export.close()
 
 
 def test_a_picture_does_not_depend_on_flushes() -> None:
@@ -328,6 +342,39 @@ def test_small_states_are_held_in_memory_up_to_a_sum(monkeypatch: pytest.MonkeyP
         again.write([(b"\x7fa", bytes(500))])
         again.write([(b"\x7fb", bytes(400))], is_last=True)
         assert not in_files(again)
+
+
+def test_a_switch_does_not_wait_for_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its priority is low: on a busy machine it comes late."""
+    with Engine(":memory:", SMALL) as source, Engine(":memory:", SMALL) as target:
+        fill(source.region(1), 0, 300, 1)
+        old = target.region(1)
+        requested: list[Region] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(target._worker, "request", requested.append)
+            region = take_over(source, target)
+        assert content(region) == content(source.region(1))
+        assert requested == [old]
+        target._worker.request(old)  # for the flush that is still to come
+
+
+def test_a_switch_waits_for_a_flush_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(":memory:", SMALL) as source, Engine(":memory:", SMALL) as target:
+        fill(source.region(1), 0, 300, 1)
+        old = target.region(1)
+        requested = threading.Event()
+        request = target._worker.request
+        monkeypatch.setattr(
+            target._worker, "request", lambda region: (request(region), requested.set())
+        )
+        taken: list[Region] = []
+        thread = threading.Thread(target=lambda: taken.append(take_over(source, target)))
+        with target._flushing:  # as the worker has it during a flush
+            thread.start()
+            assert requested.wait(60)
+            assert target.region(1) is old
+        thread.join(60)
+        assert [content(region) for region in taken] == [content(source.region(1))]
 
 
 def test_another_source_starts_anew_and_nothing_is_left_of_the_first() -> None:
