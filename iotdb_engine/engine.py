@@ -40,6 +40,7 @@ class _Ending:
     def __init__(self, act: Callable[[], None], then: Callable[[], object] | None = None) -> None:
         self.act = act
         self.then = then
+        self.begun = False
         self.done = threading.Event()
         self.error: Exception | None = None
 
@@ -91,13 +92,12 @@ class Engine(SeriesApi):
         self._cache = ByteCache(options.read_cache_bytes)
         self._budget = MemoryBudget(options.memtable_bytes)
         self._cache_ids = itertools.count(1)
-        # Guards the three fields below. Taken before a region's lock, never while holding one.
+        # Guards the four fields below. Taken before a region's lock, never while holding one.
         self._lock = threading.Lock()
         self._regions: dict[int, Region] = {}
         self._endings: dict[Region, _Ending] = {}
+        self._storing: frozenset[Region] = frozenset()
         self._closed = False
-        # Held while regions are flushed, and when one ends. Taken before `_lock`.
-        self._flushing = threading.Lock()
         self._relieving: Region | None = None
         try:
             self._directory = Directory(self._store)
@@ -379,19 +379,16 @@ class Engine(SeriesApi):
     def _end(self, region_id: int, region: Region, ending: _Ending) -> None:
         """Close a region and carry out its ending, where no flush of it is under way.
 
-        Here, if that is so now: on a busy machine the worker, whose priority is low, comes late.
+        Here, if that is so now: the worker, whose priority is low, may be busy with other regions.
         """
         region.flushing.close()
-        if self._flushing.acquire(blocking=False):
-            try:
-                if not ending.done.is_set():
-                    self._carry_out(region, ending)
-            finally:
-                self._flushing.release()
-            self._worker.request(region)  # for what is to be done then
-        else:
-            self._worker.request(region)
-            ending.done.wait()
+        with self._lock:
+            is_mine = not ending.begun and region not in self._storing
+            ending.begun |= is_mine
+        if is_mine:
+            self._carry_out(region, ending)
+        self._worker.request(region)
+        ending.done.wait()
         if ending.error is not None:
             raise EngineError(f"region {region_id}: {ending.error}") from ending.error
 
@@ -404,7 +401,7 @@ class Engine(SeriesApi):
                 del self._regions[region_id]
 
     def _carry_out(self, region: Region, ending: _Ending) -> None:
-        """Do the first part of an ending; needs `_flushing`."""
+        """Do the first part of an ending; by whoever began it."""
         try:
             ending.act()
         except Exception as error:  # noqa: BLE001 whoever waits gets it
@@ -412,14 +409,18 @@ class Engine(SeriesApi):
             region.flushing.fail(error)
         finally:
             with self._lock:
-                if ending.error is not None or not ending.then:
+                if ending.error is not None or ending.then is None:
                     self._endings.pop(region, None)
             ending.done.set()
 
     def _wind_up(self, region: Region, ending: _Ending) -> None:
-        """Do what is left of an ending; needs `_flushing`."""
-        if not ending.done.is_set():
+        """Do what is left of an ending; runs in the worker."""
+        with self._lock:
+            is_mine = not ending.begun
+            ending.begun = True
+        if is_mine:
             self._carry_out(region, ending)
+        ending.done.wait()
         if ending.error is None and ending.then is not None:
             with self._lock:
                 self._endings.pop(region, None)
@@ -427,10 +428,15 @@ class Engine(SeriesApi):
 
     def _flush_regions(self, regions: list[Region]) -> None:
         """Store several regions and make them durable with one flush; runs in the worker."""
-        with self._flushing:
-            self._flush_with_lock(regions)
+        with self._lock:
+            self._storing = frozenset(regions)
+        try:
+            self._store_regions(regions)
+        finally:
+            with self._lock:
+                self._storing = frozenset()
 
-    def _flush_with_lock(self, regions: list[Region]) -> None:
+    def _store_regions(self, regions: list[Region]) -> None:
         stored = []
         for region in regions:
             try:

@@ -108,6 +108,10 @@ class Breath:
     def __init__(self) -> None:
         self._copied = 0
 
+    def taken(self) -> None:
+        """Tell that the lock was given away, as by every call to the network."""
+        self._copied = 0
+
     def copied(self, size_bytes: int) -> None:
         """Tell that so much was copied since the last call."""
         self._copied += size_bytes
@@ -349,6 +353,7 @@ class RegionExport:
             self._next = None
         found: list[tuple[bytes, bytes]] = []
         size = 0
+        self._breath.taken()
         head = len(region_range(self._space)[0])
         record = self._next or next(self._scan, None)
         while record is not None:
@@ -492,6 +497,7 @@ class RegionImport:
     def _stage(self, records: Records) -> None:
         head = region_range(self.space)[0]
         start = 0
+        self._breath.taken()
         sizes = sum([len(value) for _, value in records])
         self._staging.is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
         for stop, (key, value) in enumerate(records, 1):
