@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import logging
 import os
 import sys
@@ -27,7 +26,7 @@ from cluster.open_files import room_for_connections
 from cluster.output_file import RotatedOutput
 from cluster.server import node_control
 from cluster.stop_signals import StopSignals
-from cluster.threads import ThreadRegistry, lower_priority
+from cluster.threads import ThreadRegistry
 
 if TYPE_CHECKING:
     from cluster.main import ClusterMain
@@ -108,9 +107,11 @@ def run_node(
             logger.warning("without meaning here, ignored: %s", ", ".join(settings.ignored))
         # a flushed table's memory is that of the next one: the system need not find it anew
         tune_allocator(settings.node.memtable_bytes)
-        ThreadRegistry().spawn("import", import_node).join()
         from cluster.main import ClusterMain
+        from cluster.sql.parser import warm_up
 
+        warm_up()
+        spare_the_collector()
         node_control.write_pid_file(settings.node.data_dir)
     except (ConfigError, node_control.AlreadyRunning, node_control.FolderError) as error:
         return _failed(str(error), ready_fd)
@@ -123,17 +124,6 @@ def run_node(
         return _run(ClusterMain(settings), ready_fd, out)
     finally:
         node_control.remove_pid_file(settings.node.data_dir)
-
-
-def import_node() -> None:
-    """Thread body: import what a node consists of and build its grammars, at a low priority.
-
-    It takes a core for half a second, which other nodes of this machine may need.
-    """
-    lower_priority()
-    importlib.import_module("cluster.main")
-    importlib.import_module("cluster.sql.parser").warm_up()
-    spare_the_collector()
 
 
 def _run(node: ClusterMain, ready_fd: int | None, out: TextIO) -> int:

@@ -6,31 +6,11 @@ Every thread is named `job-group`, is registered, and is reported if it does not
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
-
-
-_NICE = 10
-_NICEST = 19
-
-
-def lower_priority() -> None:
-    """Have the calling thread run after others where cores are few; Linux only.
-
-    For good: only root may raise it again. A thread that it starts inherits it.
-    """
-    if sys.platform == "linux":
-        try:
-            number = threading.get_native_id()
-            now = os.getpriority(os.PRIO_PROCESS, number)
-            os.setpriority(os.PRIO_PROCESS, number, min(now + _NICE, _NICEST))
-        except OSError as error:
-            logger.debug("priority not lowered: %s", error)
 
 
 class ThreadRegistry:

@@ -96,7 +96,7 @@ class ClientServer:
 
     def start(self) -> int:
         """Listen; return the port."""
-        warm_up()  # or the first statement would wait for the grammar; mostly there already
+        warm_up()  # or the first statement would wait for the grammar; a node has done so before
         self._server.start()
         self._warn_of_default_password()
         self._continuous.start(self._threads)

@@ -334,24 +334,6 @@ def test_what_a_start_made_is_left_out_of_garbage_collections():
     assert answer.stdout == "True True True\n"
 
 
-def test_a_node_is_imported_at_a_low_priority_and_runs_at_the_usual_one():
-    code = (
-        "import os, sys, cluster.node_command\n"
-        "from cluster.threads import ThreadRegistry\n"
-        "usual, seen = os.getpriority(os.PRIO_PROCESS, 0), []\n"
-        "def load():\n"
-        "    cluster.node_command.import_node()\n"
-        "    seen.append(os.getpriority(os.PRIO_PROCESS, 0) == min(19, usual + 10))\n"
-        "ThreadRegistry().spawn('import', load).join()\n"
-        "print(seen, os.getpriority(os.PRIO_PROCESS, 0) == usual, 'cluster.main' in sys.modules)"
-    )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout == "[True] True True\n"
-
-
 def test_cycles_of_objects_are_found_soon_all_the_same():
     code = (
         "import weakref, cluster.node_command\n"
