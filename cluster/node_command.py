@@ -108,9 +108,9 @@ def run_node(
         # a flushed table's memory is that of the next one: the system need not find it anew
         tune_allocator(settings.node.memtable_bytes)
         from cluster.main import ClusterMain
-        from cluster.sql.parser import warm_up
+        from cluster.server.client_server import prepare
 
-        warm_up()
+        prepare()
         spare_the_collector()
         node_control.write_pid_file(settings.node.data_dir)
     except (ConfigError, node_control.AlreadyRunning, node_control.FolderError) as error:
