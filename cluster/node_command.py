@@ -110,8 +110,6 @@ def run_node(
         from cluster.main import ClusterMain
         from cluster.server.client_server import prepare
 
-        prepare()
-        spare_the_collector()
         node_control.write_pid_file(settings.node.data_dir)
     except (ConfigError, node_control.AlreadyRunning, node_control.FolderError) as error:
         return _failed(str(error), ready_fd)
@@ -121,6 +119,8 @@ def run_node(
     )
     settings = settings.with_connections(*room)
     try:
+        prepare()
+        spare_the_collector()
         return _run(ClusterMain(settings), ready_fd, out)
     finally:
         node_control.remove_pid_file(settings.node.data_dir)
