@@ -204,6 +204,7 @@ class EmbeddedNode:
             MEMORY_PATH if in_memory else self.folder / "engine",
             EngineOptions(
                 memtable_bytes=node.memtable_bytes,
+                before_store=bool if in_memory else self._log.sync_written,
                 now=lambda: time.time_ns() // unit_ns,
                 unit_ns=unit_ns,
             ),

@@ -258,6 +258,7 @@ class ClusterMain:
             EngineOptions(
                 memtable_bytes=node.memtable_bytes,
                 read_cache_bytes=node.read_cache_bytes,
+                before_store=lambda: self.log.sync_written(),
                 now=lambda: time.time_ns() // unit_ns,
                 unit_ns=unit_ns,
             ),

@@ -43,6 +43,9 @@ class EngineOptions:
             another; the log goes when its steps are stored.
         wal_interval_s: longest time between two syncs of a log whose mode is "periodic", in
             seconds: what a power cut may cost.
+        before_store: called by the flush thread before it stores a memory table that is complete.
+            Who applies the entries of a log makes these durable then, so that the engine never has
+            more than the log. An error of it fails the flush.
         now: the present, in the units of time stamps; for time to live.
         unit_ns: such a unit in nanoseconds.
     """
@@ -64,6 +67,7 @@ class EngineOptions:
     compaction_share: float = 0.25
     wal_segment_bytes: int = 64 << 20
     wal_interval_s: float = 0.1
+    before_store: Callable[[], object] = bool
     now: Callable[[], int] = wall_clock_ms
     unit_ns: int = 1_000_000
 

@@ -160,6 +160,7 @@ class RegionFlush:
         if table is None:
             return False
         self.expiry.written({slot for slot, _ in table.entries})
+        state.options.before_store()
         flushed = write_table(state.store, state.id, table, aborted=aborted, options=state.options)
         with state.lock:
             self.written_bytes += flushed.written_bytes

@@ -21,6 +21,7 @@ pages and marked them clean, so a second one that succeeds would prove nothing.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -237,6 +238,26 @@ class LogWriter:
                     self._role.release()
         if self._may_free or self._failure is not None:
             self.wake()
+
+    def sync_written(self) -> None:
+        """Make durable what was reported until now; with sync="always" it is. Thread-safe.
+
+        By a descriptor of its own: after a failed sync the writer's own one is told, too.
+
+        Raises:
+            OSError: it failed.
+            LogFailed: an earlier write or sync did.
+        """
+        if self._options.sync == "always":
+            return
+        if self._failure is not None:
+            raise LogFailed(f"an earlier write failed: {self._failure}") from self._failure
+        with suppress(FileNotFoundError):  # full, so it was synced, and needed by nobody since
+            fd = self._files.open(segment_path(self._directory, self.segment), os.O_RDWR)
+            try:
+                self._files.fdatasync(fd)
+            finally:
+                self._files.close(fd)
 
     def is_writing(self) -> bool:
         """Whether the calling thread is inside a callback of a write of its own."""
@@ -513,9 +534,10 @@ class LogWriter:
         while self._first_segment < needed:
             path = segment_path(self._directory, self._first_segment)
             try:
-                if self._spares is None or not self._spares.give(path):
-                    self._files.unlink(path)
-                    self._files.sync_directory(self._directory)
+                with suppress(FileNotFoundError):  # it went with a try whose sync failed
+                    if self._spares is None or not self._spares.give(path):
+                        self._files.unlink(path)
+                self._files.sync_directory(self._directory)
             except OSError:
                 # space is not freed, nothing else is wrong: the next compaction tries again
                 logger.exception("can't delete %s, which is no longer needed", path)

@@ -148,6 +148,17 @@ class NodeLog:
         """End what `begin_write` has begun, if it has ended; `wait`: when it has."""
         self._writer.end_write(wait=wait)
 
+    def sync_written(self) -> None:
+        """Make durable what was reported until now; with sync="always" it is.
+
+        To be called before the state of what was applied is stored: a state that is ahead of its
+        log after a power cut would have no place in it.
+
+        Raises:
+            OSError, LogFailed: it is not durable.
+        """
+        self._writer.sync_written()
+
     def stats(self) -> dict[str, int]:
         """Return counters since the start (syncs, bytes, records, batches, …) and present sizes."""
         with self._lock:

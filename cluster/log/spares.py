@@ -91,7 +91,10 @@ class SpareSegments:
             return self._ready.pop() if self._ready else None
 
     def give(self, segment: Path) -> bool:
-        """Keep a segment that is no longer needed as a spare; False: the caller deletes it."""
+        """Keep a segment that is no longer needed as a spare; False: the caller deletes it.
+
+        In both cases the caller syncs the directory then.
+        """
         spare = segment.with_suffix(_SUFFIX)
         with self._lock:
             if self._closed or len(self._ready) >= _MAX_KEPT:
@@ -100,7 +103,6 @@ class SpareSegments:
                 return False
             self._files.rename(segment, spare)
             self._ready.append(spare)
-        self._files.sync_directory(self._directory)
         return True
 
     def close(self) -> None:

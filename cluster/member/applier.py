@@ -121,9 +121,11 @@ class Applier:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Apply nothing inside the context; waits for the batch at hand."""
-        with self._role:
-            yield
-        self.catch_up()  # who asked meanwhile was turned away
+        try:
+            with self._role:
+                yield
+        finally:
+            self.catch_up()  # who asked meanwhile was turned away
 
     def stop(self) -> None:
         """Make `run` return after the batch at hand."""

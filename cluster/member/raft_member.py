@@ -48,6 +48,7 @@ from cluster.raft.events import (
     Event,
     Persisted,
     Received,
+    SnapshotInstalled,
     Tick,
     Unreachable,
 )
@@ -219,8 +220,7 @@ class RaftMember:
             self._replies.end()
         self.snapshots.stop()
         self._applier.stop()
-        self._applied_news.tell()
-        self._role_news.tell()
+        self._tell_applied()
 
     # ---- what others ask of a member ----
 
@@ -442,6 +442,8 @@ class RaftMember:
                     self._make_up_ticks_locked()
                 effects = self._core_step_locked(event)
                 self._router.route(effects)
+        if type(event) is SnapshotInstalled:
+            self._tell_applied()
         self._applier.catch_up()
         return effects
 
@@ -498,6 +500,9 @@ class RaftMember:
                 else:
                     # another leader's entry stands there: this one was never committed
                     waiter.fail(NotLeader(self.group_id, self._core.leader))
+        self._tell_applied()
+
+    def _tell_applied(self) -> None:
         self._applied_news.tell()
         self._role_news.tell()
 

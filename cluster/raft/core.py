@@ -112,12 +112,18 @@ class RaftCore:
             s.now += event.intervals
             return Effects()
         term, vote, commit = s.term, s.vote, s.commit
+        told, asleep = s.commit_told, s.asleep
         s.begin_step()
-        if s.asleep and quiescence.is_waking(s, event):
+        if asleep and quiescence.is_waking(s, event):
             quiescence.wake(s)
             if s.lead is not None:
                 leader.broadcast_heartbeat(s, s.lead)
-        _EVENT_HANDLERS[type(event)](s, event)
+        try:
+            _EVENT_HANDLERS[type(event)](s, event)
+        except ValueError:
+            # handlers check first; what was done before is not done, since its effects are lost
+            s.commit_told, s.asleep = told, asleep
+            raise
         effects = s.end_step()
         invariants.check(s, term, vote, commit)
         return effects

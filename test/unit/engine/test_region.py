@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,32 @@ def test_a_failed_flush_is_told_and_what_was_applied_stays_readable() -> None:
     assert region.durable_index == 0
     assert read(region, 1) == [(n, (n,)) for n in range(3)]
     with pytest.raises(EngineError, match="the disk is full"):
+        engine.close()
+
+
+def test_nothing_is_stored_before_the_log_of_it_is_durable() -> None:
+    store = MemoryStore()
+    found: list[list[tuple[bytes, bytes]]] = []
+    errors = [OSError("the log's disk is gone")]
+
+    def before_store() -> None:
+        view = store.view()
+        found.append(list(view.scan(b"", b"\xff" * 32)))
+        view.release()
+        if len(found) > 1:
+            raise errors.pop()
+
+    engine = Engine(":memory:", replace(SMALL, before_store=before_store), store=store)
+    region = engine.region(1)
+    region.write([rows(0, 3)], 1)
+    region.flush()
+    assert region.durable_index == 1
+    region.write([rows(3, 4)], 2)
+    with pytest.raises(EngineError, match="the log's disk is gone"):
+        region.flush()
+    assert region.durable_index == 1
+    assert found[0] == []
+    with pytest.raises(EngineError):
         engine.close()
 
 

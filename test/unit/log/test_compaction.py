@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from contextlib import suppress
 
@@ -259,3 +260,39 @@ def test_reads_race_with_compaction(open_log):
     disk.open = open_late
     with pytest.raises(LogTruncated):
         group.entries(1, 5, 1 << 20)
+
+
+@pytest.mark.parametrize("prepare_ahead", [False, True])
+def test_a_directory_that_could_not_be_synced_keeps_no_file_for_good(
+    open_log, tmp_path, prepare_ahead
+):
+    class Disk(FaultyDisk):
+        """Fails the sync of the directory from which a segment has just gone, once."""
+
+        is_armed = is_due = False
+
+        def unlink(self, path):
+            super().unlink(path)
+            self.is_due = self.is_armed
+
+        def rename(self, source, target):
+            super().rename(source, target)
+            self.is_due = self.is_armed and source.suffix == ".log"
+
+        def sync_directory(self, directory):
+            if self.is_due:
+                self.is_armed = self.is_due = False
+                raise OSError(errno.EIO, "input/output error")
+            super().sync_directory(directory)
+
+    disk = Disk()
+    log = open_log(files=disk, segment_bytes=8192, prepare_ahead=prepare_ahead)
+    waited = Waited(log.group(1))
+    fill(waited)
+    disk.is_armed = True
+    for index in (15, waited.group.last_index):
+        waited.group.compact(index)
+        waited.append(0)  # a round trip through the writer
+        waited.append(0)
+        assert not disk.is_armed
+    assert len(segments(tmp_path / "log")) <= 2

@@ -177,3 +177,19 @@ def test_a_thread_that_could_not_be_started_is_tried_again() -> None:
     applier.stop()
     started[-1].join(WAIT_S)
     assert len(started) == 2
+
+
+def test_what_was_committed_during_a_pause_that_failed_is_applied() -> None:
+    machine = Machine()
+    applier = Applier(Log(2), machine, lambda *_: None, lambda _: None, pytest.fail)
+
+    def fail() -> None:
+        with applier.paused():
+            applier.advance(LogIndex(2))
+            applier.catch_up()
+            assert not machine.applied
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        fail()
+    assert [index for index, _ in machine.applied] == [1, 2]

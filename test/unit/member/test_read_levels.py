@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Unavailable
 from cluster.plan.reads import Consistency
+from cluster.raft.events import SnapshotInstalled
+from cluster.raft.types import LogIndex
 from cluster.rpc.deadline import Deadline
 from harness.group_cluster import TICK_S, WAIT_S, GroupCluster, GroupNode, insert, wait_until
 
@@ -114,3 +117,23 @@ def test_mid_reads_at_a_follower_are_as_new_as_its_leaders_last_word(tmp_path: P
         wait_until(lambda: count(node, WEAK) == 20)
         wait_until(lambda: node.member.leader)
         assert count(node, MID) == 20
+
+
+def test_who_waits_for_an_entry_is_told_when_a_snapshot_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with GroupCluster(tmp_path, 1) as group:
+        member = group.leader().member
+        index = LogIndex(member.applied_index + 5)
+        ended = threading.Event()
+
+        def wait() -> None:
+            member.await_applied(index, Deadline.after(1000 * WAIT_S))
+            ended.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        wait_until(lambda: member._applied_news._waiting)
+        monkeypatch.setattr(member.machine, "_applied", index)  # as another region does
+        applied = member._core.applied
+        member.step(SnapshotInstalled(member._core.snapshot_meta(applied)))
+        assert ended.wait(WAIT_S)

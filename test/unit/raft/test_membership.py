@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from cluster.raft.core import RaftCore
 from cluster.raft.effects import RejectReason
 from cluster.raft.events import (
     Applied,
@@ -39,6 +40,8 @@ from cluster.raft.types import (
     UNKNOWN_MEMBERSHIP,
     Entry,
     EntryKind,
+    EntryMeta,
+    HardState,
     Membership,
     RaftConfig,
     Role,
@@ -661,3 +664,14 @@ def test_a_voter_learns_what_is_committed_from_a_candidate():
     assert peer.core.commit == 2  # that is not the entry that is here
     peer.step(Received(VoteRequest(1, 2, 4, 9, 3, commit=9, commit_term=3)))
     assert peer.core.commit == 2
+
+
+def test_what_the_log_proves_is_told_in_the_first_step_that_counts():
+    members = Membership((1, 2, 3))
+    entries = [EntryMeta(1, 1, 0, members), EntryMeta(2, 1, 0, members)]
+    core = RaftCore(
+        RaftConfig(1), SnapshotMeta(0, 0, members), HardState(1, 0), entries, 0, random.Random(1)
+    )
+    with pytest.raises(ValueError, match="nothing to propose"):
+        core.step(Propose(()))
+    assert core.step(Tick()).commit == 1

@@ -13,7 +13,13 @@ from cluster.raft.events import (
     TransferLeadership,
     Unreachable,
 )
-from cluster.raft.messages import Heartbeat, HeartbeatResponse, TimeoutNow, VoteRequest
+from cluster.raft.messages import (
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    TimeoutNow,
+    VoteRequest,
+)
 from cluster.raft.types import Membership, Role
 from harness.sim.lockstep import Peer, group
 
@@ -51,6 +57,18 @@ def test_whatever_is_wanted_of_the_leader_wakes_the_group(event):
     assert net[1].step(event).asleep is False
     net.deliver()
     assert not any(p.core.is_asleep for p in net.peers.values())
+
+
+def test_what_makes_no_sense_wakes_nobody():
+    """Its effects are nobody's: a core that woke up would get no ticks."""
+    net = sleeping()
+    leader = net[1].core
+    with pytest.raises(ValueError, match="acknowledges"):
+        leader.step(Received(AppendResponse(2, 1, leader.term, True, leader.last_index + 1)))
+    with pytest.raises(ValueError, match="nothing to propose"):
+        leader.step(Propose(()))
+    assert leader.is_asleep
+    assert net[1].step(Propose((b"b",))).asleep is False
 
 
 def test_a_proposal_to_sleepers_is_committed_as_ever_and_they_sleep_again():
