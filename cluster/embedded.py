@@ -11,7 +11,6 @@ may be opened here today and by `start-node.sh` tomorrow, or the other way round
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import random
 import shutil
@@ -180,13 +179,12 @@ class EmbeddedNode:
     def leave_to_parent(self) -> None:
         """In a process that was forked from the node's: nothing here touches its files any more.
 
-        The lock is given up with the parent's end, not only with that of all its children. The
-        node is never freed: RocksDB would store its memory tables then.
+        The lock is given up with the parent's end, not only with that of all its children. What
+        the engine has to do it does by itself.
         """
         self._log.leave_to_parent()
         if self._scratch is not None:
             self._scratch.detach()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     # ---- start ----
 

@@ -28,6 +28,7 @@ from typing import Protocol
 import rocksdict
 
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, OutOfSpace
+from iotdb_engine.forked import keep_in_children
 from iotdb_engine.rocks_files import FORMAT_VERSION
 from iotdb_engine.rocks_views import RocksViews
 from iotdb_engine.staging import (
@@ -388,6 +389,7 @@ class RocksStore:
         except Exception as error:  # rocksdict raises bare Exception
             _disclaim(self._claim)
             raise _translate(error, self.path) from error
+        keep_in_children(self)
         self._write_options = rocksdict.WriteOptions()
         # A property in fact; the stub of 0.3.29 has a method.
         self._write_options.disable_wal = True  # type: ignore[method-assign,assignment]

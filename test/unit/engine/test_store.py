@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +188,43 @@ def test_a_store_that_is_opened_again_has_the_cache_it_is_given(tmp_path: Path) 
         store = RocksStore(tmp_path / "db", block_cache_bytes=48 << 20)
         assert store._db.property_value("rocksdb.block-cache-capacity") == str(48 << 20)
         store.close()
+
+
+FORK = """
+import os, sys
+from iotdb_engine import Engine
+from iotdb_engine.store import Batch, RocksStore
+
+def put(store, key):
+    batch = Batch()
+    batch.puts.append((key, b"value"))
+    store.write(batch)
+
+stores = [RocksStore(folder) for folder in sys.argv[1:]]
+put(stores[0], b"before")
+view = stores[0].view()
+stores.pop().close()
+child = os.fork()
+if child == 0:
+    print("child", end="")
+    sys.exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+put(stores[0], b"after")
+stores[0].flush()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "on_exit"), reason="needs glibc")
+def test_a_forked_process_ends_in_order_and_leaves_the_store_to_its_parent(tmp_path):
+    """RocksDB waited for threads that a forked process does not have: a segmentation fault."""
+    run = subprocess.run(
+        [sys.executable, "-c", FORK, tmp_path / "store", tmp_path / "closed"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.stdout, run.stderr) == ("child5\n", "")
+    store = RocksStore(tmp_path / "store")
+    assert [store.get(key) for key in (b"before", b"after")] == [b"value", b"value"]
+    store.close()
