@@ -68,9 +68,10 @@ def constant_operand(literal: Literal) -> Operand:
         case LiteralKind.NAN:
             return Operand(DataType.DOUBLE, None, float("nan"), literal)
         case LiteralKind.BOOLEAN:
-            return Operand(DataType.BOOLEAN, None, literal.text.lower() == "true")
+            return Operand(DataType.BOOLEAN, None, literal.text.lower() == "true", literal)
         case LiteralKind.STRING:
-            return Operand(DataType.TEXT, None, literal.text.encode("utf-8", "surrogatepass"))
+            text = literal.text.encode("utf-8", "surrogatepass")
+            return Operand(DataType.TEXT, None, text, literal)
         case _:
             raise FunctionError("NULL can't be compared: use IS NULL")
 
@@ -133,10 +134,12 @@ def _function(data_type: DataType, compute: _Compute) -> ImmediateFunction:
 
 def _comparison(operator: Operator, left: Operand, right: Operand) -> _Compute:
     numeric = left.data_type in NUMERIC_TYPES and right.data_type in NUMERIC_TYPES
+    if (left.place is None) is not (right.place is None):
+        column = right if left.place is None else left
+        if numeric or column.data_type not in NUMERIC_TYPES:
+            return _constant_comparison(operator, left, right)
     if not numeric and left.data_type is not right.data_type:
         raise FunctionError(f"{left.data_type.name} and {right.data_type.name} can't be compared")
-    if numeric and (left.place is None) is not (right.place is None):
-        return _constant_comparison(operator, left, right)
     exact = left.data_type in _INTEGERS and right.data_type in _INTEGERS
     ufunc = _UFUNCS[operator]
 
@@ -160,12 +163,19 @@ _TURNED = {
 
 
 def _constant_comparison(operator: Operator, left: Operand, right: Operand) -> _Compute:
-    """Return the comparison of a column with a number, the one that WHERE makes at the points."""
+    """Return the comparison of a column with a constant, the one that WHERE makes at the points.
+
+    So the constant is what its text says in the column's type (sql.md 3.5).
+    """
     column, constant = left, right
     if left.place is None:
         column, constant, operator = right, left, _TURNED.get(operator, operator)
     assert constant.literal is not None
-    test = compiled(compare_test(column.data_type, ScanOperator[operator.name], constant.literal))
+    try:
+        compared = compare_test(column.data_type, ScanOperator[operator.name], constant.literal)
+    except ValueError as error:
+        raise FunctionError(str(error)) from error
+    test = compiled(compared)
 
     def compute(columns: Sequence[Column], count: int) -> tuple[Any, _Mask | None]:
         values, valid = column.read(columns, count)
