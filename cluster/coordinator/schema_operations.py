@@ -278,7 +278,7 @@ class SchemaOperations:
             if unknown:
                 return Status(
                     StatusCode.STORAGE_GROUP_NOT_EXIST,
-                    f"storage group {', '.join(unknown)} does not exist",
+                    f"Storage group is not set for current seriesPath: [{','.join(unknown)}]",
                 )
         else:
             groups = {group.group_id for group in self._router.table().groups}

@@ -113,9 +113,10 @@ class Selection:
         return cut_columns(outputs, select.series_limit, select.series_offset)
 
     def _where(self, columns: SeriesColumns) -> PlannedWhere:
-        match = match_filter_path(self._select.prefixes, self._resolver.match)
+        modern = self._select.modern
+        match = match_filter_path(self._select.prefixes, self._resolver.match, modern=modern)
         try:
-            return plan_where(self._select.where, match, columns, modern=self._select.modern)
+            return plan_where(self._select.where, match, columns, modern=modern)
         except UnknownFilterPathError as error:
             raise unknown_in_where(str(error)) from None
 

@@ -63,7 +63,7 @@ _INVERSE = {
 }
 
 MatchFilterPath = Callable[[str], Sequence[SeriesInfo]]
-"""A path of the WHERE clause → all series that it stands for."""
+"""A path of the WHERE clause → all series that it stands for; it may raise as `plan_where`."""
 
 
 class SeriesColumns:
@@ -143,14 +143,25 @@ def times_around(condition: Condition | None) -> tuple[int, int]:
 
 
 def match_filter_path(
-    prefixes: Sequence[str], match: Callable[[str], Sequence[SeriesInfo]]
+    prefixes: Sequence[str], match: Callable[[str], Sequence[SeriesInfo]], *, modern: bool
 ) -> MatchFilterPath:
-    """Return the matcher of paths: absolute ones, and ones relative to every FROM prefix."""
+    """Return the matcher of paths: absolute ones, and ones relative to every FROM prefix.
+
+    It raises UnknownFilterPathError where they stand for nothing: before 1.x (not `modern`) where
+    one of the prefixes lacks the series already.
+    """
 
     def matched(path: str) -> Sequence[SeriesInfo]:
         absolute = path == "root" or path.startswith("root.")
         patterns = [path] if absolute else [f"{prefix}.{path}" for prefix in prefixes]
-        found = {info.series_id: info for pattern in patterns for info in match(pattern)}
+        found: dict[int, SeriesInfo] = {}
+        for pattern in patterns:
+            series = match(pattern)
+            if not series and not modern:
+                raise UnknownFilterPathError(pattern)
+            found.update((info.series_id, info) for info in series)
+        if not found:
+            raise UnknownFilterPathError(patterns[0])
         return list(found.values())
 
     return matched

@@ -108,11 +108,16 @@ class MissingError(RefusedError):
     """A path of WHERE is of no series."""
 
 
-def _filter_series(data: Data, prefixes: Sequence[Path], path: Path) -> list[Series]:
+def _filter_series(
+    data: Data, prefixes: Sequence[Path], path: Path, *, modern: bool
+) -> list[Series]:
     patterns = [path] if path[0] == "root" else [(*prefix, *path) for prefix in prefixes]
     found: list[Series] = []
     for pattern in patterns:
-        found += [one for one in data.match(pattern) if not any(one is other for other in found)]
+        matched = data.match(pattern)
+        if not matched and not modern:
+            raise MissingError(str(pattern))
+        found += [one for one in matched if not any(one is other for other in found)]
     if not found:
         raise MissingError(str(path))
     return found
@@ -181,7 +186,7 @@ def _series_tests(
         test = _value_test(series, condition, negated, modern=True)
         return lambda time: test(time) if time in series.points else None
 
-    return [test_of(one) for one in _filter_series(data, prefixes, condition.path)]
+    return [test_of(one) for one in _filter_series(data, prefixes, condition.path, modern=True)]
 
 
 def _expression_tests(
@@ -240,7 +245,7 @@ def _condition(data: Data, prefixes: Sequence[Path], condition: Any, *, negated:
             return lambda time: compared(wanted, time, value)
         case TimeIn(values, outside):
             return lambda time: (time in values) is (outside is negated)
-    found = _filter_series(data, prefixes, condition.path)
+    found = _filter_series(data, prefixes, condition.path, modern=False)
     tests = [_value_test(one, condition, negated) for one in found]
     quantified = any if negated else all
     return lambda time: quantified(test(time) for test in tests)
