@@ -39,6 +39,7 @@ from iotdb_engine.types import DataType
 
 _ALIGNMENTS = {"DEVICE": Alignment.DEVICE, "DISABLE": Alignment.NONE}
 _DAYS_OF_MONTH = 30
+_MOST_DAYS_OF_MONTH = 31
 _NOT_LINEAR = (DataType.BOOLEAN, DataType.TEXT)
 
 
@@ -206,10 +207,14 @@ def levels_of(node: Node) -> tuple[int, ...]:
 
 
 def _shorter(sliding: Duration, interval: Duration, month: int) -> bool:
-    """Return whether a step is shorter than the windows, a month taken as so many units."""
-    if interval.months:
+    """Return whether a step is shorter than the windows, a month taken as so many units.
+
+    A step without months is compared with the longest that months of windows can last.
+    """
+    if interval.months and sliding.months:
         return sliding < interval
-    return sliding.months * month + sliding.units < interval.units
+    longest = month // _DAYS_OF_MONTH * _MOST_DAYS_OF_MONTH
+    return sliding.months * month + sliding.units < interval.months * longest + interval.units
 
 
 def alignment_of(node: Node | None) -> Alignment:

@@ -134,8 +134,8 @@ def check_time(value: int, text: str) -> int:
 def _is_well_spaced(match: re.Match[str]) -> bool:
     """Whether months and days have the digits that 0.13's formats ask for."""
     short = len(match["month"]) == 1 or len(match["day"]) == 1
-    if match["join"] is None:  # date only: exactly yyyy-MM-dd
-        return match["sep"] == "-" and not short and len(match["year"]) == 4
+    if match["join"] is None:  # date only: exactly ten characters
+        return not short and len(match["year"]) == 4
     return not (short and match["sep"] == "-" and match["join"] not in "Tt")
 
 

@@ -65,7 +65,7 @@ def test_windows_that_do_not_move_are_refused(modern, windows):
     assert "sliding step should be a positive integer" in message
 
 
-@pytest.mark.parametrize("windows", ["2mo, 1mo", "31d, 1mo", "1mo, 31d", "1mo1d, 1mo"])
+@pytest.mark.parametrize("windows", ["2mo, 1mo", "31d, 1mo", "1mo, 30d", "1mo1d, 1mo"])
 def test_windows_longer_than_their_step_are_refused_up_to_0_13(database, windows):
     message = refusal(database, f"SELECT count(i) FROM root.sg.d GROUP BY ([0, 10), {windows})")
     assert "sliding step shouldn't be smaller" in message

@@ -102,8 +102,8 @@ def test_offset_is_that_of_now_in_zones_with_daylight_saving():
         "2022-01-01T24:00:00",
         "2022-01-01T00:60:00",
         "2022-1-1 00:00:00",
-        "2022/01/01",
         "2022-1-1",
+        "2022/1/1",
         "2022-01-01T00:00:00.1",
         "22-01-01",
         "2022-01-01T0:0:0",
@@ -119,6 +119,11 @@ def test_what_is_no_date(text):
 
 @pytest.mark.parametrize("text", ["2022-1-1T00:00:00", "2022/1/1 00:00:00", "2022.1.1T00:00:00"])
 def test_single_digits_where_0_13_takes_them(text):
+    assert parse_datetime(text, UTC, "ms") == 1_640_995_200_000
+
+
+@pytest.mark.parametrize("text", ["2022-01-01", "2022/01/01", "2022.01.01"])
+def test_dates_of_ten_characters_are_starts_of_days(text):
     assert parse_datetime(text, UTC, "ms") == 1_640_995_200_000
 
 
