@@ -197,7 +197,7 @@ def _expression_tests(
 
     def compare(left: Column, right: Column) -> Test:
         def test(time: int) -> bool | None:
-            one, other = value(left, time), value(right, time)
+            one, other = _bytes(value(left, time)), _bytes(value(right, time))
             if one is None or other is None:
                 return None
             if isinstance(right.expression, float):
@@ -224,8 +224,10 @@ def _expression_tests(
         for left, right in pairs:
             if left.type == right.type and left.type not in NUMERIC:
                 raise UndefinedError("the order of what is no number")
-            expect_number(left)
-            expect_number(right)
+            for column, constant in ((left, right), (right, left)):
+                if column.type not in NUMERIC and isinstance(constant.expression, float):
+                    break  # the constant is what its text says in the column's type
+                expect_number(column)
             tests.append(compare(left, right))
     if not tests:
         raise MissingError(str(condition))
