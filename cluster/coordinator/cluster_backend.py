@@ -83,6 +83,9 @@ class ClusterBackend:
     acknowledged before the query began (consistency level strong).
 
     Args:
+        check: called with the path of each series that is found, to refuse the query; where
+            nothing is, with what the patterns begin with, so that who may read nothing there is
+            refused as well.
         stored: rows may come as `iotdb_engine.stored.StoredBatch`: they go to a client that decodes
             pages.
     """
@@ -95,7 +98,7 @@ class ClusterBackend:
         storage_groups: StorageGroups,
         deadline: Deadline,
         now: int,
-        check: Callable[[SeriesInfo], None] | None = None,
+        check: Callable[[str], None] | None = None,
         stored: bool = False,
         early: bool = False,
     ) -> None:
@@ -154,8 +157,15 @@ class ClusterBackend:
         if self._check is not None:
             for series in found:
                 for info in series:
-                    self._check(info)
+                    self._check(info.path)
+            if not any(found):
+                self._check_unmatched(patterns)
         return found
+
+    def _check_unmatched(self, patterns: Sequence[PathPattern]) -> None:
+        assert self._check is not None
+        for pattern in patterns:
+            self._check(join_path(pattern.literal_prefix))
 
     def _match_one(self, patterns: Sequence[PathPattern]) -> list[list[SeriesInfo]] | None:
         """Do what `_match_each` does, for a path in one storage group; None: it is not that.
@@ -239,6 +249,8 @@ class ClusterBackend:
             )
 
         found: list[DeviceInfo] = self._from_schema_groups(pattern, read)
+        if self._check is not None and not found:
+            self._check_unmatched((pattern,))
         return sorted(found, key=lambda info: info.path)
 
     def read(

@@ -35,7 +35,6 @@ from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.loop import FrameLoop
 from cluster.schema.meta_state import MetaState
-from cluster.schema.series import SeriesInfo
 
 _UNITS_PER_S = {"ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 
@@ -146,20 +145,20 @@ class Coordinator:
         return time.time_ns() * self._units_per_s // 1_000_000_000
 
     def backend(
-        self, deadline: Deadline, check: Callable[[SeriesInfo], None] | None = None
+        self, deadline: Deadline, check: Callable[[str], None] | None = None
     ) -> ClusterBackend:
         """Return a view for one query; what is past its time to live is decided once, now.
 
         Args:
             deadline: of the query.
-            check: called with each series that is found, to refuse the query.
+            check: see `ClusterBackend`.
         """
         return self._view(self._access, deadline, check)
 
     def query_backend(
         self,
         deadline: Deadline,
-        check: Callable[[SeriesInfo], None] | None = None,
+        check: Callable[[str], None] | None = None,
         *,
         stored: bool = False,
         early: bool = False,
@@ -209,7 +208,7 @@ class Coordinator:
         self,
         access: GroupsAccess,
         deadline: Deadline,
-        check: Callable[[SeriesInfo], None] | None,
+        check: Callable[[str], None] | None,
         *,
         stored: bool = False,
         early: bool = False,

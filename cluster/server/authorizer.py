@@ -10,7 +10,6 @@ from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import ClusterError, StatusCode
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import join_path, split_path
-from cluster.schema.series import SeriesInfo
 from cluster.sql.statements import auth, data, registry, schema, show, template, utility
 from cluster.sql.statements.explain import Explain
 from cluster.sql.statements.families import Statement, is_query
@@ -212,11 +211,11 @@ class Authorizer:
                 "Database is read-only, and does not accept non-query operation now",
             )
 
-    def reader(self, user: str, deadline: Deadline) -> Callable[[SeriesInfo], None] | None:
-        """Return the check of each series that a user's query finds, None when it may read all."""
+    def reader(self, user: str, deadline: Deadline) -> Callable[[str], None] | None:
+        """Return the check of each path that a user's query reads, None when it may read all."""
         if user == ADMINISTRATOR:
             return None
-        return lambda info: self.check(user, Privilege.READ_TIMESERIES, (info.path,), deadline)
+        return lambda path: self.check(user, Privilege.READ_TIMESERIES, (path,), deadline)
 
     def _holds(self, user: str, privilege: Privilege, paths: Sequence[str]) -> bool:
         granted = self._coordinator.meta_state.auth

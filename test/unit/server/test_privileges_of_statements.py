@@ -229,6 +229,18 @@ STATEMENTS = [
             ("SELECT s1 FROM root.sg.d, root.sg.e SLIMIT 1", "root.sg.e.s1"),
         )
     ),
+    # where nothing is found, as for what was asked
+    *(
+        Case(sql, on(path, P.READ_TIMESERIES), SERIES)
+        for sql, path in (
+            ("SELECT nothing FROM root.sg.d", "root.sg.d.nothing"),
+            ("SELECT nothing FROM root.sg.*", "root.sg"),
+            ("SELECT count(nothing) FROM root.sg.d", "root.sg.d.nothing"),
+            ("SELECT LAST * FROM root.sg.nothing", "root.sg.nothing"),
+            ("SELECT nothing FROM root.sg.d ALIGN BY DEVICE", "root.sg.d.nothing"),
+            ("SELECT s1 FROM root.sg.nothing ALIGN BY DEVICE", "root.sg.nothing"),
+        )
+    ),
     Case(
         "SELECT s1 INTO root.sg.d.copy FROM root.sg.d",
         on("root.sg.d.s1", P.READ_TIMESERIES) + on("root.sg.d.copy", P.INSERT_TIMESERIES),
