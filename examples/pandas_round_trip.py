@@ -2,7 +2,7 @@
 
     python examples/pandas_round_trip.py [FOLDER]
 
-Needs pandas: pip install pandas.
+Needs pandas and pyarrow: pip install pandas pyarrow.
 """
 
 from __future__ import annotations

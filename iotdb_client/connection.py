@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from iotdb_client import errors, table_columns
 from iotdb_client.conninfo import ConnInfo, parse_conninfo, parse_zone
 from iotdb_client.cursor import Cursor
-from iotdb_client.errors import NotSupportedError
+from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.literals import Parameters
 from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
@@ -124,6 +125,29 @@ class Connection:
         It fails there with an error; may come too late to do anything.
         """
         self.session.cancel()
+
+    # ---- settings ----
+
+    def set_time_zone(self, zone: str) -> None:
+        """Change the zone of date literals and naive datetimes from now on.
+
+        Args:
+            zone: e.g. `Asia/Shanghai` or `+08:00`.
+
+        Raises:
+            ProgrammingError: not a zone.
+            OperationalError: the server can't be asked.
+        """
+        found = parse_zone(zone)
+        self.session.set_time_zone(zone)
+        self.info = self.session.info
+        self.zone = found
+
+    def set_fetch_size(self, rows: int) -> None:
+        """Change the rows of a page from the next statement on; raises ProgrammingError."""
+        if rows <= 0:
+            raise ProgrammingError(f"fetch_size must be positive, not {rows}")
+        self.info = self.session.info = dataclasses.replace(self.info, fetch_size=rows)
 
     # ---- bulk ----
 

@@ -15,6 +15,7 @@ gone.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import threading
@@ -34,6 +35,7 @@ from cluster.rpc.gen.client.ttypes import (
     TSFetchResultsReq,
     TSInsertTabletReq,
     TSOpenSessionReq,
+    TSSetTimeZoneReq,
     TSStatus,
 )
 from iotdb_client.answers import Answer, Fetched, QueryHandle, fetched, unaligned
@@ -250,6 +252,15 @@ class Session:
         finally:
             helper._open = True
             helper.close()
+
+    def set_time_zone(self, zone: str) -> None:
+        """Change the zone of date literals, for this login and those that may follow it."""
+        self._call(
+            "setTimeZone",
+            lambda: TSSetTimeZoneReq(sessionId=self._session_id, timeZone=zone),
+            repeatable=True,
+        )
+        self.info = dataclasses.replace(self.info, zone=zone)
 
     def abandon(self) -> None:
         """Give the connection up from another thread, though an answer is awaited on it."""

@@ -18,7 +18,8 @@ from iotdb_client.cli.csv_import import CsvImport, ImportOptions, ImportProblem
 from iotdb_client.cli.csv_types import time_parser
 from iotdb_client.cli.formats import FORMATS
 from iotdb_client.cli.progress import ProgressBar
-from iotdb_client.cli.shell import Cancelled, Shell, ShellOptions, print_error, stdin_is_terminal
+from iotdb_client.cli.settings import ShellOptions
+from iotdb_client.cli.shell import Cancelled, Shell, print_error, stdin_is_terminal
 from iotdb_client.cli.transfer import Place, TransferProblem, export_result, import_parquet
 from iotdb_client.connection import Connection, connect
 from iotdb_client.conninfo import parse_zone

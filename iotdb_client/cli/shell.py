@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +31,7 @@ from iotdb_client.cli.editing import (
 )
 from iotdb_client.cli.formats import FORMATS, FirstRows, result_lines
 from iotdb_client.cli.plot import plot_lines
+from iotdb_client.cli.settings import ShellOptions, change_setting
 from iotdb_client.connection import Connection
 from iotdb_client.errors import Error, ProgrammingError
 from iotdb_client.literals import split_statements
@@ -52,25 +52,6 @@ Examples:
   select * from root.** limit 10
 Commands:
 """
-
-
-@dataclass
-class ShellOptions:
-    """How results are shown.
-
-    Attributes:
-        form: one of `formats.FORMATS`.
-        numbers: times as numbers.
-        timing: say how long a statement took.
-        pager: on a terminal, results longer than it through $PAGER.
-        most_rows: rows of a result that are shown; None: all.
-    """
-
-    form: str = "table"
-    numbers: bool = False
-    timing: bool = True
-    pager: bool = True
-    most_rows: int | None = None
 
 
 class Cancelled(Exception):
@@ -111,6 +92,11 @@ class Shell:
 
     def run(self, statement: str) -> None:
         """Run one statement and print what it gives; raises Error, or Cancelled."""
+        told = change_setting(statement, self.options, self.open)
+        if told is not None:
+            if self.options.form == "table":
+                click.echo(f"Msg: {told}")
+            return
         connection = self.open()
         start = time.perf_counter()
         with connection.cursor() as cursor:

@@ -76,6 +76,7 @@ class FakeDatabase:
     swallow: set[str] = field(default_factory=set)
     """Statements (or "tablet") that are noted and then cost the connection, answer and all."""
     cancelled: list[Any] = field(default_factory=list)
+    zones: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._open: dict[int, tuple[Table, int]] = {}
@@ -108,6 +109,10 @@ class FakeDatabase:
 
     def requestStatementId(self, sessionId):
         return self._next_id()
+
+    def setTimeZone(self, req):
+        self.zones.append(req.timeZone)
+        return TSStatus(code=200)
 
     def executeStatement(self, req):
         self.statements.append(req.statement)

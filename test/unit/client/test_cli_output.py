@@ -126,6 +126,34 @@ def test_a_command_that_fails_ends_the_run(database, run, command):
         assert database.statements == []
 
 
+def test_settings_of_the_familys_shell(folder):
+    def lines(sql):
+        result = folder("--no-timing", "-e", sql)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout.splitlines()
+
+    told = lines("set time_zone=+08:00; SHOW time_zone; select s from root.a.d where time < 1")
+    assert told[:2] == ["Msg: time_zone is +08:00"] * 2
+    assert any("1970-01-01T08:00:00.000+08:00" in line for line in told)
+    told = lines(
+        "set time_zone=+08:00; select count(s) from root.a.d where time < 1970-01-01T08:00:01"
+    )
+    assert told[4].strip("| ") == "1000"
+    told = lines(
+        "set time_display_type = long ;show time_display_type; select s from root.a.d where time=7"
+    )
+    assert told[:2] == ["Msg: time_display_type is long"] * 2
+    assert "|   7|" in told[5]
+    told = lines("set max_display_num=2; set fetch_size=3; show fetch_size; select s from root.a.d")
+    assert told[2] == "Msg: fetch_size is 3"
+    assert told[-2:] == ["Total line number = 2", "Msg: there are more; -maxPRC is 2"]
+    assert lines("show max_display_num") == ["Msg: max_display_num is without limit"]
+    for wrong in ("time_zone=Mars", "time_display_type=x", "fetch_size=0", "max_display_num="):
+        result = folder("-e", f"set {wrong}")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Msg: ")
+
+
 def test_exit_codes(database, run):
     assert run("-e", "fine").exit_code == 0
     assert run("--format", "xml").exit_code == 2

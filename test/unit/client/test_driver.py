@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 import socket
 import threading
@@ -213,6 +214,22 @@ def test_use_after_close(database, connection):
     with pytest.raises(iotdb_client.InterfaceError, match="connection is closed"):
         connection.cursor()
     cursor.close()
+
+
+def test_settings_change_for_what_follows(database, connection):
+    connection.set_time_zone("+08:00")
+    assert connection.info.zone == "+08:00"
+    assert database.zones == ["+08:00"]
+    assert connection.zone.utcoffset(None) == dt.timedelta(hours=8)
+    connection.set_fetch_size(1)
+    assert connection.info.fetch_size == 1
+    connection.session.abandon()  # the next login has the new zone
+    connection.execute("one")
+    assert [login.zoneId for login in database.logins][-1] == "+08:00"
+    with pytest.raises(iotdb_client.ProgrammingError, match="time zone"):
+        connection.set_time_zone("Mars")
+    with pytest.raises(iotdb_client.ProgrammingError, match="positive"):
+        connection.set_fetch_size(0)
 
 
 def test_no_transactions(connection):
