@@ -277,12 +277,13 @@ def test_a_polars_frame_goes_in_and_comes_out(local):
 
 
 def test_texts_of_arrow_in_any_layout(local):
-    kinds = (pa.string(), pa.large_string(), pa.string_view())
+    views = [pa.string_view()] if hasattr(pa, "string_view") else []  # since 16
+    kinds = [pa.string(), pa.large_string(), *views]
     for number, kind in enumerate(kinds):
         table = pa.table({"Time": [1, 2], "t": pa.array(["h\u00e4", None], kind)})
         assert local.insert_arrow(f"root.a.t{number}", table) == 2
     rows = local.execute("select t from root.a.* align by device").fetchall()
-    assert [row[2] for row in rows] == ["h\u00e4"] * 3
+    assert [row[2] for row in rows] == ["h\u00e4"] * len(kinds)
 
 
 def written(local, device):
