@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import ClusterError, Status, StatusCode
 from cluster.plan.plans import ContinuousQueryPlan, RegistryAction
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query
+from cluster.query.result import ResultSet
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import is_wildcard, join_path, split_path
 from cluster.schema.registry import ContinuousQuery
@@ -114,29 +116,17 @@ class ContinuousQueries:
 
     def _run(self, query: ContinuousQuery, deadline: Deadline) -> Status:
         """Compute the windows that end at the run's time, and write them."""
-        statement = parse(
-            query.query,
-            ParseContext(zone=query.zone, now=query.next_run, precision=self._precision),
+        context = QueryContext(
+            deadline=deadline,
+            version=self._version,
+            zone=parse_zone(query.zone),
+            precision=self._precision,
+            max_series=1 << 31,
         )
-        result = execute_query(
-            statement,
-            self._coordinator.backend(deadline),
-            QueryContext(
-                deadline=deadline,
-                version=self._version,
-                zone=parse_zone(query.zone),
-                precision=self._precision,
-                max_series=1 << 31,
-            ),
-        )
+        result = _begun(query, self._coordinator, context, deadline)
         try:
-            targets = [target_of(query, name) for name in result.columns]
-            twice = next((target for target in targets if targets.count(target) > 1), None)
-            if twice is not None:
-                raise ClusterError(
-                    StatusCode.CONTINUOUS_QUERY_ERROR,
-                    f"target path {twice} is duplicated: several sources lead to it",
-                )
+            targets = _targets(query, result.columns)
+            _check_different(targets)
         except ClusterError:
             result.close()
             raise
@@ -145,6 +135,50 @@ class ContinuousQueries:
             targets,
             lambda items: self._coordinator.inserter.insert(items, deadline),
             aligned=False,
+        )
+
+
+def _begun(
+    query: ContinuousQuery, coordinator: Coordinator, context: QueryContext, deadline: Deadline
+) -> ResultSet:
+    """Return the windows that end at the next run, which are computed as they are taken."""
+    statement = parse(
+        query.query,
+        ParseContext(zone=query.zone, now=query.next_run, precision=context.precision),
+    )
+    return execute_query(statement, coordinator.backend(deadline), context)
+
+
+def check_targets(
+    query: ContinuousQuery, coordinator: Coordinator, context: QueryContext, deadline: Deadline
+) -> None:
+    """Refuse a new query that would write several of the series there are to one target.
+
+    What else may keep it from running is told when it runs: the series may be other ones then.
+
+    Raises:
+        ClusterError: CONTINUOUS_QUERY_ERROR.
+    """
+    try:
+        result = _begun(query, coordinator, context, deadline)
+        result.close()
+        targets = _targets(query, result.columns)
+    except ClusterError:
+        return
+    _check_different(targets)
+
+
+def _targets(query: ContinuousQuery, columns: Sequence[str]) -> list[str]:
+    return [target_of(query, column) for column in columns]
+
+
+def _check_different(targets: Sequence[str]) -> None:
+    counts = Counter(targets)
+    twice = next((target for target in targets if counts[target] > 1), None)
+    if twice is not None:
+        raise ClusterError(
+            StatusCode.CONTINUOUS_QUERY_ERROR,
+            f"target path {twice} is duplicated: several sources lead to it",
         )
 
 

@@ -14,6 +14,7 @@ from cluster.plan.plans import (
     RegistryAction,
     TriggerPlan,
 )
+from cluster.query.context import QueryContext
 from cluster.query.function_names import BUILT_IN, NATIVE
 from cluster.query.udf.process import UdfError
 from cluster.query.udf.runtime import UdfRuntime
@@ -24,6 +25,7 @@ from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.registry import ContinuousQuery, Trigger
 from cluster.schema.series import SeriesSpec
 from cluster.schema.templates import TemplateSeries
+from cluster.server.continuous_queries import check_targets
 from cluster.sql.statements import registry, schema, template
 
 
@@ -138,9 +140,10 @@ def run_registry_statement(
     deadline: Deadline,
     *,
     zone: str,
+    context: QueryContext,
     functions: UdfRuntime,
 ) -> Status:
-    """Run one; `zone` is the session's, `functions` runs those of users on this node."""
+    """Run one; `zone`, `context` are the session's, `functions` runs users' on this node."""
     match statement:
         case registry.CreateFunction():
             _check_new_function(statement, functions)
@@ -160,7 +163,9 @@ def run_registry_statement(
             action = RegistryAction.START if statement.start else RegistryAction.STOP
             plan = TriggerPlan(action, statement.name)
         case registry.CreateContinuousQuery():
-            plan = CreateContinuousQueryPlan(_new_query(statement, coordinator.now(), zone))
+            query = _new_query(statement, coordinator.now(), zone)
+            check_targets(query, coordinator, context, deadline)
+            plan = CreateContinuousQueryPlan(query)
         case registry.DropContinuousQuery():
             plan = ContinuousQueryPlan(RegistryAction.DROP, statement.name)
     if isinstance(plan, TriggerPlan):

@@ -218,7 +218,12 @@ class StatementExecutor:
         if isinstance(statement, RegistryStatement):
             return [
                 run_registry_statement(
-                    statement, coordinator, deadline, zone=session.zone, functions=self.functions
+                    statement,
+                    coordinator,
+                    deadline,
+                    zone=session.zone,
+                    context=self._query_context(session, deadline, None),
+                    functions=self.functions,
                 )
             ]
         if isinstance(statement, AuthStatement):
