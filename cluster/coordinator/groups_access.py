@@ -244,13 +244,9 @@ class GroupsAccess:
         *,
         early: bool = False,
     ) -> EarlyRound | None:
-        """Find out in one trip which of this node's replicas of groups may be read; see `read`.
+        """Find out in one trip which of this node's replicas may be read: `OwnReplicas.confirm`.
 
-        Args:
-            groups: that are about to be read.
-            deadline: of the read.
-            confirmed: added to.
-            early: see `OwnReplicas.confirm`; and what this returns.
+        Below STRONG there is nothing to find out.
         """
         if self._level is not Consistency.STRONG:
             return None

@@ -98,12 +98,7 @@ class RaftMember:
         rng: random.Random,
         deps: MemberDeps,
     ) -> None:
-        if machine.applied_index < log.base[0]:
-            raise ClusterError(
-                StatusCode.INTERNAL_SERVER_ERROR,
-                f"group {group_id}: the log starts after entry {log.base[0]} but the engine has "
-                f"state only up to {machine.applied_index}: the data folder is incomplete",
-            )
+        _check_complete(log, machine)
         _continue_snapshot(log, machine)
         self.name = name
         self.group_id = group_id
@@ -114,44 +109,22 @@ class RaftMember:
         self._lock = threading.Lock()
         base = SnapshotMeta(*log.base, log.base_membership or membership)
         self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
-        self._proposals = Proposals(group_id)
-        self._appender = Appender(
-            group_id=group_id,
-            log=log,
-            lock=self._lock,
-            proposals=self._proposals,
-            max_bytes=config.max_uncommitted_bytes,
-            is_stopped=lambda: self._stopped,
-            replicates=lambda: len(self._core.membership.voters) > 1,
-            step=self._core_step_locked,
-            route=lambda effects: self._router.route(effects, wake=False),
-            expect=machine.expect,
-        )
-        self._reads = Reads(group_id)
-        self._replies = Replies()
-        self._dispatchers = Dispatchers(
-            name=name,
-            group_id=group_id,
-            node_id=config.node_id,
-            log=log,
-            threads=deps.threads,
-            make_channel=deps.make_channel,
-            call_timeout_s=deps.append_timeout_s,
-            couriers=deps.couriers,
-            streams=deps.streams,
-            current_term=lambda: self._core.term,
-            on_response=self.receive,
-            on_unreachable=self.unreachable,
-            on_failure=self._fail,
-        )
         self._ticks = TickClock(deps.tick_s)
         self._ticks_ahead = 1
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
         self._role_news = News()
         self._applied_news = News()
         self.heartbeat_cargo: HeartbeatCargo | None = None
+        self.awake = threading.Event()
+        """Cleared while the group sleeps: then it needs no ticks."""
+        self.awake.set()
         self._stopped = False
         self._ended = False
+        self._proposals = Proposals(group_id)
+        self._reads = Reads(group_id)
+        self._replies = Replies()
+        self._appender = self._make_appender(config.max_uncommitted_bytes)
+        self._dispatchers = self._make_dispatchers()
         self._applier = Applier(
             log,
             machine,
@@ -166,9 +139,6 @@ class RaftMember:
             applier=self._applier,
             check_leads=self._check_leads,
         )
-        self.awake = threading.Event()
-        """Cleared while the group sleeps: then it needs no ticks."""
-        self.awake.set()
         self.snapshots = MemberSnapshots(
             name=name,
             group_id=group_id,
@@ -180,28 +150,8 @@ class RaftMember:
             step=self.step,
             deps=deps,
         )
-        self._router = EffectRouter(
-            log=log,
-            post=lambda message: deps.links.post(self, message),
-            replies=self._replies,
-            reads=self._reads,
-            dispatchers=self._dispatchers,
-            applier=self._applier,
-            snapshots=self.snapshots,
-            awake=self.awake,
-            on_role_changed=self._role_changed_locked,
-        )
-        self._barrier = ReadBarrier(
-            group_id=group_id,
-            lock=self._lock,
-            core=self._core,
-            machine=machine,
-            reads=self._reads,
-            ticks=self._ticks,
-            applied_news=self._applied_news,
-            is_stopped=lambda: self._stopped,
-            step=self._step_locked,
-        )
+        self._router = self._make_router()
+        self._barrier = self._make_barrier()
         log.batch_listener = self._batch_durable
 
     # ---- life ----
@@ -535,6 +485,76 @@ class RaftMember:
             error,
         )
         self._deps.on_failure(self.group_id, error)
+
+    # ---- what it is composed of ----
+
+    def _make_appender(self, max_bytes: int) -> Appender:
+        return Appender(
+            group_id=self.group_id,
+            log=self._log,
+            lock=self._lock,
+            proposals=self._proposals,
+            max_bytes=max_bytes,
+            is_stopped=lambda: self._stopped,
+            replicates=lambda: len(self._core.membership.voters) > 1,
+            step=self._core_step_locked,
+            route=lambda effects: self._router.route(effects, wake=False),
+            expect=self.group_machine.expect,
+        )
+
+    def _make_dispatchers(self) -> Dispatchers:
+        deps = self._deps
+        return Dispatchers(
+            name=self.name,
+            group_id=self.group_id,
+            node_id=self.node_id,
+            log=self._log,
+            threads=deps.threads,
+            make_channel=deps.make_channel,
+            call_timeout_s=deps.append_timeout_s,
+            couriers=deps.couriers,
+            streams=deps.streams,
+            current_term=lambda: self._core.term,
+            on_response=self.receive,
+            on_unreachable=self.unreachable,
+            on_failure=self._fail,
+        )
+
+    def _make_router(self) -> EffectRouter:
+        return EffectRouter(
+            log=self._log,
+            post=lambda message: self._deps.links.post(self, message),
+            replies=self._replies,
+            reads=self._reads,
+            dispatchers=self._dispatchers,
+            applier=self._applier,
+            snapshots=self.snapshots,
+            awake=self.awake,
+            on_role_changed=self._role_changed_locked,
+        )
+
+    def _make_barrier(self) -> ReadBarrier:
+        return ReadBarrier(
+            group_id=self.group_id,
+            lock=self._lock,
+            core=self._core,
+            machine=self.group_machine,
+            reads=self._reads,
+            ticks=self._ticks,
+            applied_news=self._applied_news,
+            is_stopped=lambda: self._stopped,
+            step=self._step_locked,
+        )
+
+
+def _check_complete(log: GroupLog, machine: GroupMachine) -> None:
+    """Raise ClusterError when there are entries that neither the log nor the state has."""
+    if machine.applied_index < log.base[0]:
+        raise ClusterError(
+            StatusCode.INTERNAL_SERVER_ERROR,
+            f"group {log.group_id}: the log starts after entry {log.base[0]} but the engine has "
+            f"state only up to {machine.applied_index}: the data folder is incomplete",
+        )
 
 
 def _continue_snapshot(log: GroupLog, machine: GroupMachine) -> None:

@@ -427,17 +427,6 @@ class ClientPool:
         Raises:
             RpcError: no answer; see RpcChannel.call. An unknown address counts as not sent.
         """
-        return self.begin(node_id, method, *args, deadline=deadline, on_start=on_start).finish()
-
-    def begin(
-        self,
-        node_id: NodeId,
-        method: str,
-        *args: Any,  # noqa: ANN401
-        deadline: Deadline,
-        on_start: Callable[[Callable[[], None]], None] | None = None,
-    ) -> BegunCall:
-        """The first half of `call`: send the request. `finish` of what this returns must follow."""
         return self._begin(
             node_id,
             method,
@@ -445,7 +434,7 @@ class ClientPool:
             lambda channel: channel.receive(method, deadline),
             deadline,
             on_start,
-        )
+        ).finish()
 
     def begin_message(
         self,
@@ -456,7 +445,10 @@ class ClientPool:
         deadline: Deadline,
         on_start: Callable[[Callable[[], None]], None] | None = None,
     ) -> BegunCall:
-        """Do what `begin` does with a call that is encoded already; the answer comes as it is."""
+        """Send a request that is encoded already; `finish` of what this returns must follow.
+
+        The answer comes as it is. For the rest see `call`.
+        """
         return self._begin(
             node_id,
             method,

@@ -94,13 +94,9 @@ class RaftHandler:
 
     def startElection(self, request: VoteRequest) -> VoteResponse:  # noqa: N802
         """Answer a vote or pre-vote request once the vote is durable."""
-        member = self._find_member(GroupId(request.groupId))
-        answer = None
-        if member is not None:
-            answer = member.handle(
-                lambda id_: convert_raft.vote_request_from_wire(request, id=id_),
-                self._answer_timeout_s,
-            )
+        answer = self._handle(
+            request.groupId, partial(convert_raft.vote_request_from_wire, request)
+        )
         return convert_raft.vote_response_to_wire(cast("messages.VoteResponse | None", answer))
 
     def startElections(self, requests: list[VoteRequest]) -> list[VoteResponse]:  # noqa: N802
@@ -133,13 +129,9 @@ class RaftHandler:
 
     def appendEntries(self, request: AppendEntriesRequest) -> AppendEntriesResponse:  # noqa: N802
         """Answer once the entries are durable here."""
-        member = self._find_member(GroupId(request.groupId))
-        answer = None
-        if member is not None:
-            answer = member.handle(
-                lambda id_: convert_raft.append_request_from_wire(request, id=id_),
-                self._answer_timeout_s,
-            )
+        answer = self._handle(
+            request.groupId, partial(convert_raft.append_request_from_wire, request)
+        )
         return convert_raft.append_response_to_wire(cast("messages.AppendResponse | None", answer))
 
     def timeoutNow(self, request: TimeoutNowRequest) -> None:  # noqa: N802
@@ -228,6 +220,19 @@ class RaftHandler:
     def heartbeat_extra(self, member: RaftMember, wire: Any) -> int | None:  # noqa: ANN401
         """What a kind of group takes from a heartbeat; the meta server overrides this."""
         return None
+
+    def _handle(
+        self, group_id: int, from_wire: Callable[..., messages.Message]
+    ) -> messages.Message | None:
+        """Step a request's member and return the answer when it may leave, None where it has none.
+
+        Raises:
+            ValueError: the request is malformed.
+        """
+        member = self._find_member(GroupId(group_id))
+        if member is None:
+            return None
+        return member.handle(lambda id_: from_wire(id=id_), self._answer_timeout_s)
 
     def _handle_all(
         self, requests: list[tuple[int, Callable[..., messages.Message]]]
