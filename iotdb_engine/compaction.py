@@ -33,6 +33,7 @@ from iotdb_engine.cache import ByteCache
 from iotdb_engine.compaction_merge import CompactionStats, Emptied, GuardedWriter, Merge, Stopped
 from iotdb_engine.compaction_plan import Layer, Span, pick
 from iotdb_engine.errors import Corruption
+from iotdb_engine.index_source import parse_chunk
 from iotdb_engine.key_format import (
     COMPACTED,
     ChunkKey,
@@ -44,7 +45,6 @@ from iotdb_engine.key_format import (
     split_chunk_key,
 )
 from iotdb_engine.open_read import OpenRead
-from iotdb_engine.reader import Reader
 from iotdb_engine.region_state import RegionState
 from iotdb_engine.times_record import TimesHead, unpack_times
 from iotdb_engine.types import T_MAX, T_MIN
@@ -289,7 +289,7 @@ class Compactor:
                         if parts.sequence in read.snapshot.aborted and parts.sequence <= committed:
                             writer.delete(key)
                         elif kind is Kind.CHUNK:
-                            chunk = Reader.parse_chunk(read.snapshot, key, value)
+                            chunk = parse_chunk(read.snapshot, key, value)
                             named.add((chunk.owner, chunk.times_first, parts.sequence))
                         elif (
                             kind is Kind.TIMES
@@ -322,7 +322,7 @@ class Compactor:
                 parts = split_chunk_key(key)
                 if parts.first_time > times[1]:
                     break
-                chunk = Reader.parse_chunk(read.snapshot, key, value)
+                chunk = parse_chunk(read.snapshot, key, value)
                 if chunk.order < sequence and chunk.last >= times[0]:
                     return True
         return False

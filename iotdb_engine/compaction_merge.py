@@ -10,6 +10,7 @@ import numpy.typing as npt
 from iotdb_engine.compaction_plan import Span
 from iotdb_engine.errors import Corruption
 from iotdb_engine.flush import BatchWriter, ChunkWriter
+from iotdb_engine.index_source import parse_chunk
 from iotdb_engine.key_format import (
     Kind,
     is_visible,
@@ -114,7 +115,7 @@ class Merge:
         self._series: dict[int, Series] = {}
         reader = Reader(read.snapshot)
         for member in members:
-            kind = reader.stored_kind(slot, member)
+            kind = reader.indices.stored_kind(slot, member)
             if kind is not None and not read.is_dropped(member):
                 self._series[member] = read.load(
                     reader, member, kind, span.t_min, span.t_max, [slot]
@@ -330,14 +331,14 @@ class Merge:
                 if parts.first_time > span.t_max:
                     break
                 if dropped:
-                    chunk = Reader.parse_chunk(snapshot, key, record)
+                    chunk = parse_chunk(snapshot, key, record)
                     named.add(times_key_of(key, chunk.owner, chunk.times_first))
                     continue
                 if parts.first_time < span.t_min or not is_visible(
                     parts.sequence, snapshot.committed, snapshot.aborted
                 ):
                     continue
-                chunk = Reader.parse_chunk(snapshot, key, record)
+                chunk = parse_chunk(snapshot, key, record)
                 if chunk.last <= span.t_max:
                     writer.delete(key)
                     if chunk.inline is None:

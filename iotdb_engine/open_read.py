@@ -143,11 +143,11 @@ class OpenRead:
         if pages < 1:
             return _NO_TIMES, np.empty(0, BATCH_DTYPES[series[1]])
         self._reader.check()
-        times = self._reader.page_times(index, first)
+        times = self._reader.pages.times_of(index, first)
         low, high = times.searchsorted(t_min), times.searchsorted(t_max, side="right")
         if high - low > self.snapshot.batch_rows:
             return None
-        (values,) = self._reader.page_columns((index,), first)
+        (values,) = self._reader.pages.columns_of((index,), first)
         if len(values) != len(times):
             return None  # which is for the general way to report
         return times[low:high], values[low:high]
@@ -210,7 +210,7 @@ class OpenRead:
         """Return the page table of a series if it tells everything."""
         if not self._is_plain(series_id):
             return None
-        index = self._reader.index(series_id, self._slots_of)
+        index = self._reader.indices.one(series_id, self._slots_of)
         return index if not self._ttl or self._is_alive(series_id, index) else None
 
     def _plain_indices(self, series: SeriesList) -> list[SeriesIndex | None]:
@@ -220,7 +220,7 @@ class OpenRead:
             plain = [True] * len(ids)
         else:
             plain = [self._is_plain(series_id) for series_id in ids]
-        found = iter(self._reader.indices([*compress(ids, plain)], self._slots_of))
+        found = iter(self._reader.indices.several([*compress(ids, plain)], self._slots_of))
         indices = [next(found) if one else None for one in plain]
         if not self._ttl:
             return indices
@@ -261,7 +261,7 @@ class OpenRead:
             if index is None or not _is_sound(index, one[1]):
                 found.append(self._last(one))
             elif one[1] is DataType.TEXT:
-                found.append(self._reader.last_of(index))
+                found.append(self._reader.pages.last_of(index))
             else:
                 found.append(index.last())
         return found

@@ -14,41 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from iotdb_engine.aggregate import aggregate_pages, aggregate_run, merge_aggregates
 from iotdb_engine.bounds import Bound, BoundedSeries
-from iotdb_engine.errors import Corruption, WrongType
-from iotdb_engine.key_format import (
-    Kind,
-    is_visible,
-    series_range,
-    split_chunk_key,
-    times_key_of,
-    with_kind,
-)
+from iotdb_engine.errors import WrongType
+from iotdb_engine.index_source import IndexSource, SlotsOf
 from iotdb_engine.memtable_read import MemSeries
 from iotdb_engine.merge import Aligner, Run, cut_windows, merge_runs, slice_run
-from iotdb_engine.page import Chunk, unpack_chunk, unpack_page
-from iotdb_engine.series_index import Chunks, SeriesIndex
+from iotdb_engine.page_source import PageSource
 from iotdb_engine.sources import ACTIVE_SEQUENCE, Series, Snapshot, no_check
 from iotdb_engine.stored import StoredPages
-from iotdb_engine.times_record import TimesHead, unpack_times, unpack_times_page
 from iotdb_engine.tombstones import Cut
 from iotdb_engine.types import T_MAX, T_MIN, Aggregate, Column, ColumnBatch, DataType
 from iotdb_engine.windows import Needs, WindowAggregates, Windows
 
-_BODIES_BYTES = 16 << 20
-"""Of chunks that a large scan keeps at hand."""
 _PASS_BATCHES = 4
 """A pass over one series that hands no batches out takes the rows of so many at a time."""
-
-_T = TypeVar("_T")
-SlotsOf = Callable[[int], Sequence[int]]
-"""Returns where chunks of a series may be."""
 
 
 class Reader:
@@ -57,19 +41,20 @@ class Reader:
     Args:
         snapshot: what to read.
         check: called before every piece of work that takes a while; ends the read by raising.
+
+    Attributes:
+        indices: the series' page tables.
+        pages: their pages, decoded.
     """
 
     def __init__(self, snapshot: Snapshot, check: Callable[[], None] = no_check) -> None:
         self.snapshot = snapshot
         self.check = check
+        self.indices = IndexSource(snapshot)
+        self.pages = PageSource(snapshot)
         # Pages that reach beyond the window just read: the next one needs them again, and the
         # shared cache may be too small for all readers.
         self._held: dict[tuple[bytes, int], tuple[int, int, Run]] = {}
-        self._times: dict[tuple[bytes, int], npt.NDArray[np.int64]] = {}
-        self._times_record: tuple[bytes, bytes, TimesHead] | None = None
-        # A scan of more than the shared cache could hold would only drive out what others use.
-        self.large = False
-        self._bodies: dict[bytes, bytes] = {}
 
     def load(
         self,
@@ -81,7 +66,7 @@ class Reader:
         cuts: Sequence[Cut],
     ) -> Series:
         """Find the sources of a series within an inclusive range."""
-        index = self.index(series_id, slots_of)
+        index = self.indices.one(series_id, slots_of)
         if index.kind is not None and index.kind is not kind:
             raise WrongType(
                 f"series {series_id} is stored as {index.kind.name}, "
@@ -109,66 +94,6 @@ class Reader:
                 series.memory.append((sequence, rows))
         return series
 
-    def index(self, series_id: int, slots_of: SlotsOf) -> SeriesIndex:
-        """Return the page tables of a series, from the cache if they are there."""
-        snapshot = self.snapshot
-        epoch = None if snapshot.epochs is None else snapshot.epochs.of(series_id)
-        if epoch is None:
-            return SeriesIndex.of(self._chunks(series_id, slots_of(series_id)))
-        key = (snapshot.cache_id, series_id, epoch, snapshot.slots_key)
-        found: SeriesIndex | None = snapshot.cache.get(key)
-        if found is None:
-            found = SeriesIndex.of(self._chunks(series_id, slots_of(series_id)))
-            snapshot.cache.put(key, found, found.nbytes)
-        return found
-
-    def indices(self, series_ids: Sequence[int], slots_of: SlotsOf) -> list[SeriesIndex]:
-        """Return the page tables of several series."""
-        snapshot = self.snapshot
-        if snapshot.epochs is None:
-            return [self.index(series_id, slots_of) for series_id in series_ids]
-        cache_id, slots_key = snapshot.cache_id, snapshot.slots_key
-        epoch_of = snapshot.epochs.of
-        found = snapshot.cache.get_many(
-            [(cache_id, series_id, epoch_of(series_id), slots_key) for series_id in series_ids]
-        )
-        return [
-            self.index(series_id, slots_of) if one is None else one
-            for series_id, one in zip(series_ids, found, strict=True)
-        ]
-
-    def _chunks(self, series_id: int, slots: Sequence[int]) -> Chunks:
-        snapshot = self.snapshot
-        found = []
-        for slot in slots:
-            lo, hi = series_range(snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
-            for key, record in snapshot.view.scan(lo, hi):
-                sequence = split_chunk_key(key).sequence
-                if is_visible(sequence, snapshot.committed, snapshot.aborted):
-                    chunk = self.parse_chunk(snapshot, key, record)
-                    found.append((key, chunk.order, chunk))
-        return found
-
-    @staticmethod
-    def parse_chunk(snapshot: Snapshot, key: bytes, record: bytes) -> Chunk:
-        """Parse a CHUNK record.
-
-        Raises:
-            Corruption: naming it.
-        """
-        try:
-            return unpack_chunk(record)
-        except ValueError as error:
-            raise Corruption(snapshot.path, key, "a chunk record", error) from error
-
-    def stored_kind(self, slot: int, series_id: int) -> DataType | None:
-        """Return the type that a series has on disk, or None if it has nothing in the slot."""
-        view = self.snapshot.view
-        lo, hi = series_range(self.snapshot.region, Kind.CHUNK, slot, series_id, series_id + 1)
-        for key, record in view.scan(lo, hi):
-            return self.parse_chunk(self.snapshot, key, record).kind
-        return None
-
     def window(self, series: Series, t_min: int, t_max: int) -> Run | None:
         """Return the rows of a series in an inclusive window, merged, or None if it has none."""
         t_min = max(t_min, series.floor)
@@ -194,155 +119,17 @@ class Reader:
         entry = series.pages[page]
         low, high = int(entry["low"]), int(entry["high"])
         held = self._held.get((key, number))
-        run = held[2] if held is not None else self._decode(key, chunk, number, entry)
+        run = held[2] if held is not None else self.pages.run(key, chunk, number, entry)
         if low < t_min or high > t_max:
             self._held[(key, number)] = (low, high, run)
         return sequence, slice_run(run, t_min, t_max)
-
-    def page_times(self, index: SeriesIndex, page: int) -> npt.NDArray[np.int64]:
-        """Decode the times of a page of an index."""
-        key, _, chunk = index.chunks[int(index.chunk_of[page])]
-        return self._time_page(key, chunk, int(index.number_of[page]))
-
-    def last_of(self, index: SeriesIndex) -> tuple[int, Any]:
-        """Return the latest point of an index of at least one page, where none overlap.
-
-        For TEXT, whose statistics hold no values: decodes the last page.
-        """
-        page = len(index.pages) - 1
-        key, _, chunk = index.chunks[int(index.chunk_of[page])]
-        entry = index.pages[page]
-        values, valid = self._values(key, chunk, int(index.number_of[page]), entry)
-        at = len(values) - 1 if valid is None else int(np.flatnonzero(valid)[-1])
-        value = values[at]
-        return int(entry["high"]), value if chunk.kind is DataType.TEXT else value.item()
-
-    def page_columns(self, indices: Sequence[SeriesIndex], page: int) -> list[npt.NDArray[Any]]:
-        """Decode the values of a page of each of several indices of one layout, without nulls."""
-        cache_id = self.snapshot.cache_id
-        chunk_number = int(indices[0].chunk_of[page])
-        number = int(indices[0].number_of[page])
-        chunks = [index.chunks[chunk_number] for index in indices]
-        cached = self.snapshot.cache.get_many([(cache_id, key, number) for key, _, _ in chunks])
-        return [
-            found[0]
-            if found is not None
-            else self._values(key, chunk, number, index.pages[page])[0]
-            for found, index, (key, _, chunk) in zip(cached, indices, chunks, strict=True)
-        ]
-
-    def _decode(self, key: bytes, chunk: Chunk, number: int, entry: np.void) -> Run:
-        times = self._time_page(key, chunk, number)
-        values, valid = self._values(key, chunk, number, entry)
-        if len(values) != len(times):
-            path = self.snapshot.path
-            raise Corruption(path, key, f"{len(times)} rows", f"{len(values)} rows")
-        return Run(times, values, valid)
-
-    def _values(
-        self, key: bytes, chunk: Chunk, number: int, entry: np.void
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        snapshot = self.snapshot
-        cache_key = (snapshot.cache_id, key, number)
-        found: tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None
-        found = snapshot.cache.get(cache_key)
-        if found is None:
-            span = int(entry["low"]), int(entry["high"])
-            try:
-                body = chunk.inline if chunk.inline is not None else self.body(key)
-            except Corruption as error:
-                raise error.within(*span) from error
-            try:
-                found = unpack_page(chunk.kind, entry, body)
-            except ValueError as error:
-                place = key if chunk.inline is not None else with_kind(key, Kind.DATA)
-                raise Corruption(snapshot.path, place, f"page {number}", error, span) from error
-            values, valid = found
-            size = values.nbytes + (0 if valid is None else valid.nbytes) + 200
-            if chunk.kind is DataType.TEXT:
-                size += 40 * len(values) + len(body)
-            if not self.large:
-                snapshot.cache.put(cache_key, found, size)
-        return found
-
-    def _time_page(self, key: bytes, chunk: Chunk, number: int) -> npt.NDArray[np.int64]:
-        times_key = times_key_of(key, chunk.owner, chunk.times_first)
-        place = (times_key, number)
-        times = self._times.get(place)
-        if times is None:
-            snapshot = self.snapshot
-            cache_key = (snapshot.cache_id, times_key, number)
-            times = snapshot.cache.get(cache_key)
-            if times is None:
-                page = chunk.pages[number]
-                rows, low, high = int(page["rows"]), int(page["low"]), int(page["high"])
-                times = self.from_times(times_key, number, rows, (low, high), unpack_times_page)
-                if not self.large:
-                    snapshot.cache.put(cache_key, times, times.nbytes + 200)
-            self._times[place] = times
-        return times
-
-    def from_times(
-        self,
-        times_key: bytes,
-        number: int,
-        rows: int,
-        span: tuple[int, int],
-        take: Callable[[bytes, TimesHead, int], _T],
-    ) -> _T:
-        """Take a page out of a TIMES record; the last one is kept, as its pages come in turn."""
-        try:
-            kept = self._times_record
-            if kept is None or kept[0] != times_key:
-                record = self._record(times_key)
-                kept = self._times_record = times_key, record, unpack_times(record)
-            found = take(kept[1], kept[2], number)
-            there = int(kept[2].pages["rows"][number])
-            if there != rows:
-                raise ValueError(f"{rows} rows expected, {there} found")
-            return found
-        except Corruption as error:
-            raise error.within(*span) from error
-        except ValueError as error:
-            path = self.snapshot.path
-            raise Corruption(path, times_key, f"page {number}", error, span) from error
-
-    def body(self, key: bytes) -> bytes:
-        """Return the pages of a chunk; cached, since a scan asks for one after another."""
-        if self.large:
-            return self.scan_body(key)
-        cache_key = (self.snapshot.cache_id, key)
-        body = self.snapshot.cache.get(cache_key)
-        if body is None:
-            body = self._record(with_kind(key, Kind.DATA))
-            self.snapshot.cache.put(cache_key, body, len(body) + 200)
-        found: bytes = body
-        return found
-
-    def scan_body(self, key: bytes) -> bytes:
-        """Return the pages of a chunk, which are kept at hand for this scan."""
-        body = self._bodies.get(key)
-        if body is not None:
-            return body
-        body = self._record(with_kind(key, Kind.DATA))
-        if sum(map(len, self._bodies.values())) + len(body) > _BODIES_BYTES:
-            self._bodies.clear()
-        self._bodies[key] = body
-        return body
-
-    def _record(self, key: bytes) -> bytes:
-        record = self.snapshot.view.get(key)
-        if record is None:
-            raise Corruption(self.snapshot.path, key, "a record", "none")
-        return record
 
     def _forget(self, t_min: int, t_max: int) -> None:
         """Let go of the pages that lie wholly in a window that was read."""
         self._held = {
             place: page for place, page in self._held.items() if page[0] < t_min or page[1] > t_max
         }
-        if len(self._times) > 4 * len(self._held) + 16:
-            self._times.clear()
+        self.pages.forget_times(4 * len(self._held) + 16)
 
     def scan(
         self,
@@ -357,7 +144,7 @@ class Reader:
     ) -> Iterator[ColumnBatch]:
         """Yield the aligned rows of several series; `bounds`, `stored`: see `Region.read`."""
         batch_rows = self.snapshot.batch_rows
-        self.large = max_rows is None and self._is_large(series, t_min, t_max)
+        self.pages.large = max_rows is None and self._is_large(series, t_min, t_max)
         left = max_rows if max_rows is not None else 1 << 62
         rows = max(1, min(batch_rows, left))
         kinds = [one.kind for one in series]

@@ -153,7 +153,7 @@ class StoredPages:
         self._kinds = [one.kind for one in series]
         self._places: list[list[PagePlace] | None] = [None] * len(series)
         # Each page is wanted of all series, so their chunks are at hand together or not at all.
-        self._body = reader.scan_body if len(series) <= _FEW_SERIES else reader.body
+        self._body = reader.pages.scan_body if len(series) <= _FEW_SERIES else reader.pages.body
         self._lows: list[int] = pages["low"].tolist()
         self._highs: list[int] = pages["high"].tolist()
         self._rows: list[int] = pages["rows"].tolist()
@@ -220,8 +220,8 @@ class StoredPages:
         cache_key = (reader.snapshot.cache_id, times_key, number, _STORED)
         stored: StoredValues | None = cache.get(cache_key)
         if stored is None:
-            stored = reader.from_times(times_key, number, rows, span, stored_times_page)
-            if not reader.large:
+            stored = reader.pages.from_times(times_key, number, rows, span, stored_times_page)
+            if not reader.pages.large:
                 cache.put(cache_key, stored, len(stored.data) + _ENTRY_BYTES)
         # maybe when the read is over
         decode = partial(decode_values, DataType.INT64, stored.encoding, stored.data, rows)
@@ -232,12 +232,12 @@ class StoredPages:
         reader, cache = self._reader, self._reader.snapshot.cache
         cache_id = reader.snapshot.cache_id
         keys = [(cache_id, key, number, _STORED) for key, _ in self._chunks]
-        found: list[Any] = [None] * len(keys) if reader.large else cache.get_many(keys)
+        found: list[Any] = [None] * len(keys) if reader.pages.large else cache.get_many(keys)
         for column, one in enumerate(found):
             if one is not None:
                 continue
             made = self._cut(column, page, number, span)
-            if not reader.large:
+            if not reader.pages.large:
                 # a copy: the page would keep all of its chunk
                 made = StoredValues(made.encoding, bytes(made.data))
                 cache.put(keys[column], made, len(made.data) + _ENTRY_BYTES)

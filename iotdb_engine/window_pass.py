@@ -74,7 +74,7 @@ def _count_rows(reader: Reader, index: SeriesIndex, low: int, high: int) -> int:
         if low <= entry["low"] and entry["high"] <= high:
             count += int(entry["rows"])
             continue
-        times = reader.page_times(index, page)
+        times = reader.pages.times_of(index, page)
         count += int(times.searchsorted(high, side="right")) - int(times.searchsorted(low))
     if last - first > 1:
         count += int(pages["rows"][first + 1 : last].sum(dtype=np.int64))
@@ -99,11 +99,11 @@ def _add_page(
         windows: see `aggregate_alike`.
         page: its number.
     """
-    times = reader.page_times(first, page)
+    times = reader.pages.times_of(first, page)
     start = int(times.searchsorted(windows.lows[0]))
     end = int(times.searchsorted(windows.highs[-1], side="right"))
     if start < end:
-        columns = reader.page_columns(indices, page) if indices else ()
+        columns = reader.pages.columns_of(indices, page) if indices else ()
         values = [one[start:end] for one in columns]
         result.add_values(windows, times[start:end], values)
 

@@ -15,6 +15,7 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, WrongType
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.open_read import OpenRead
+from iotdb_engine.page_source import PageSource
 from iotdb_engine.reader import Reader
 from iotdb_engine.store import Batch, MemoryStore, RocksStore
 from iotdb_engine.types import BATCH_DTYPES
@@ -418,10 +419,10 @@ def test_statistics_answer_without_decoding(
     region.write([rows(0, 100)], 1)
     region.flush()
     decoded: list[Any] = []
-    import iotdb_engine.reader as reader_module
+    import iotdb_engine.page_source as pages_module
 
-    original = reader_module.unpack_page
-    monkeypatch.setattr(reader_module, "unpack_page", lambda *a: decoded.append(a) or original(*a))
+    original = pages_module.unpack_page
+    monkeypatch.setattr(pages_module, "unpack_page", lambda *a: decoded.append(a) or original(*a))
     (found,) = region.aggregate([(1, DataType.INT64)], 0, 99)
     assert (found.count, found.first, found.last, found.total) == (100, 0, 99, 4950.0)
     assert decoded == []
@@ -437,11 +438,11 @@ def test_a_limited_read_stops_early(monkeypatch: pytest.MonkeyPatch, engine: Eng
     region = engine.region(1)
     region.write([rows(0, 1000)], 1)
     region.flush()
-    import iotdb_engine.reader as reader_module
+    import iotdb_engine.page_source as pages_module
 
     pages: list[Any] = []
-    original = reader_module.unpack_page
-    monkeypatch.setattr(reader_module, "unpack_page", lambda *a: pages.append(a) or original(*a))
+    original = pages_module.unpack_page
+    monkeypatch.setattr(pages_module, "unpack_page", lambda *a: pages.append(a) or original(*a))
     assert read(region, 1, max_rows=3) == [(n, (n,)) for n in range(3)]
     assert read(region, 1, max_rows=3, descending=True) == [(n, (n,)) for n in (999, 998, 997)]
     assert len(pages) == 2
@@ -534,9 +535,9 @@ def test_pages_outside_the_bounds_of_values_are_not_decoded(
     region.write([rows(0, 200)], 1)
     region.flush()
     decoded = []
-    original = Reader._values
+    original = PageSource.values
     monkeypatch.setattr(
-        Reader, "_values", lambda self, *more: decoded.append(1) or original(self, *more)
+        PageSource, "values", lambda self, *more: decoded.append(1) or original(self, *more)
     )
     series = [(1, DataType.INT64), (2, DataType.INT64)]
     found = plain_rows(region.read(series, T_MIN, T_MAX, bounds=[(95, 104), None]))

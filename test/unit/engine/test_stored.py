@@ -15,7 +15,7 @@ from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment
 from iotdb_engine.encoding import decode_into, decode_values
 from iotdb_engine.errors import Corruption
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
-from iotdb_engine.reader import Reader
+from iotdb_engine.page_source import PageSource
 from iotdb_engine.store import Batch, MemoryStore
 from iotdb_engine.stored import StoredBatch, StoredColumn
 from iotdb_engine.types import BATCH_DTYPES
@@ -178,7 +178,7 @@ def test_pages_that_were_read_are_kept_without_their_chunks(
         series = [(1, DataType.DOUBLE), (2, DataType.DOUBLE)]
         first = list(region.read(series, T_MIN, T_MAX, stored=True))
         with monkeypatch.context() as patch:
-            patch.setattr(Reader, "_record", None)
+            patch.setattr(PageSource, "_record", None)
             again = list(region.read(series, T_MIN, T_MAX, stored=True))
         assert [batch.stored for batch in again] == [batch.stored for batch in first]
         assert stored_rows(again) == 20_000
