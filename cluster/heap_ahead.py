@@ -6,6 +6,10 @@ in the one thread that serves all clients. The C library's heap grows in steps o
 tablets (`cluster.allocator`). So while it grows quickly, a thread has the kernel fill each step in,
 on another core, without the GIL.
 
+Where pages are cheap, that does more harm than good: a kernel that is not preemptible lets nobody
+else on that core meanwhile, and the threads of its that end the log's writes wait for milliseconds.
+So of each step the first piece tells whether the rest is worth it.
+
 Until the first memory tables were flushed; from then on their memory is used again.
 """
 
@@ -25,6 +29,8 @@ _POPULATE_WRITE = 23
 _PIECE_BYTES = 1 << 20
 """Who maps memory meanwhile waits for the piece at hand."""
 _PAGE_BYTES = 4096
+_DEAR_PAGE_S = 4e-6
+"""A page that costs so much is worth it."""
 _QUICK_S = 1.0
 """A step that comes so soon after the one before is followed by others."""
 
@@ -36,6 +42,7 @@ class HeapAhead:
         end: returns the address of the heap's end.
         touch: has the kernel fill (address, bytes) in, as far as that is not done; raises OSError.
         now: monotonic seconds.
+        worked: CPU seconds of the thread that asks.
     """
 
     def __init__(
@@ -43,7 +50,9 @@ class HeapAhead:
         end: Callable[[], int],
         touch: Callable[[int, int], None],
         now: Callable[[], float] = time.monotonic,
+        worked: Callable[[], float] = time.thread_time,
     ) -> None:
+        self._worked = worked
         self._get_end = end
         self._touch = touch
         self._now = now
@@ -71,9 +80,12 @@ class HeapAhead:
             at, end = step
             at -= at % -_PAGE_BYTES
             try:
-                while at < end and not self._is_stopped:
-                    self._touch(at, min(_PIECE_BYTES, end - at))
-                    at += _PIECE_BYTES
+                is_worth_it = True
+                while at < end and is_worth_it and not self._is_stopped:
+                    before, size = self._worked(), min(_PIECE_BYTES, end - at)
+                    self._touch(at, size)
+                    is_worth_it = (self._worked() - before) * _PAGE_BYTES >= _DEAR_PAGE_S * size
+                    at += size
             except OSError as error:
                 if error.errno in (
                     errno.ENOMEM,

@@ -11,6 +11,7 @@ from types import TracebackType
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.errors import Closed, EngineError
+from iotdb_engine.flush_pace import FlushPace
 from iotdb_engine.local import Local, SeriesApi
 from iotdb_engine.merger import Merger, MergeState
 from iotdb_engine.options import DEFAULT_OPTIONS, EngineOptions
@@ -91,6 +92,7 @@ class Engine(SeriesApi):
             self._folder = Path(path)
         self._cache = ByteCache(options.read_cache_bytes)
         self._budget = MemoryBudget(options.memtable_bytes)
+        self._pace = FlushPace(self._budget)
         self._cache_ids = itertools.count(1)
         # Guards the four fields below. Taken before a region's lock, never while holding one.
         self._lock = threading.Lock()
@@ -277,6 +279,10 @@ class Engine(SeriesApi):
             regions = list(self._regions.values())
         if self._merger is not None:
             self._merger.stop()
+        with self._pace.hurry():
+            self._close(regions, flush=flush)
+
+    def _close(self, regions: Sequence[Region], *, flush: bool) -> None:
         try:
             if flush:
                 for region in regions:
@@ -353,6 +359,7 @@ class Engine(SeriesApi):
             self.options,
             self._cache,
             self._budget,
+            self._pace,
             next(self._cache_ids),
             self._request,
             self._relieve,
@@ -388,7 +395,8 @@ class Engine(SeriesApi):
         if is_mine:
             self._carry_out(region, ending)
         self._worker.request(region)
-        ending.done.wait()
+        with self._pace.hurry():
+            ending.done.wait()
         if ending.error is not None:
             raise EngineError(f"region {region_id}: {ending.error}") from ending.error
 

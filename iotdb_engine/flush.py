@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from iotdb_engine.flush_pace import FlushPace
 from iotdb_engine.key_format import (
     Kind,
     chunk_key,
@@ -116,14 +117,16 @@ def write_table(
     *,
     aborted: Collection[int],
     options: EngineOptions,
+    pace: FlushPace,
 ) -> Flushed:
     """Store a frozen table and commit it; it is durable after the next `Store.flush`."""
     writer = BatchWriter(store, options.batch_bytes)
+    pace.begin()
     groups: list[FlushedGroup] = []
     if table.entries:
         writer.put(intent_key(region), encode_intent(table.sequence, aborted))
         for group in flush_groups(table, DroppedSeries(table.drops)):
-            layers = write_group(writer, region, table.sequence, group, options)
+            layers = write_group(writer, region, table.sequence, group, options, pace)
             groups.append(FlushedGroup(group.slot, group.owner, layers, group.members))
         writer.finish()
     batch, tombstones = _commit_batch(region, table)
@@ -135,7 +138,12 @@ def write_table(
 
 
 def write_group(
-    writer: BatchWriter, region: int, sequence: int, group: FlushGroup, options: EngineOptions
+    writer: BatchWriter,
+    region: int,
+    sequence: int,
+    group: FlushGroup,
+    options: EngineOptions,
+    pace: FlushPace,
 ) -> int:
     """Write the TIMES, DATA and CHUNK records of columns with common times.
 
@@ -152,6 +160,7 @@ def write_group(
         chunks.put_block(
             group.owner, group.times, block, chunk_rows, page_rows, level=options.flush_level
         )
+        pace.rest()
     return -(-len(group.times) // chunk_rows)
 
 

@@ -11,6 +11,7 @@ from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.cache import ByteCache
 from iotdb_engine.compaction import Compactor
 from iotdb_engine.flush import Flushed
+from iotdb_engine.flush_pace import FlushPace
 from iotdb_engine.key_format import Kind, kind_prefix
 from iotdb_engine.options import EngineOptions
 from iotdb_engine.region_flush import RegionFlush
@@ -75,6 +76,7 @@ class Region(RegionReads):
         options: EngineOptions,
         cache: ByteCache,
         budget: MemoryBudget,
+        pace: FlushPace,
         cache_id: int,
         request_flush: Callable[[Region], None],
         pressure: Callable[[], None],
@@ -90,7 +92,7 @@ class Region(RegionReads):
         self._pressure = pressure
         self._request_compaction = request_compaction
         self._entry_depth = 0
-        self.flushing = RegionFlush(self.state, budget, self._request_flush, self._flushed)
+        self.flushing = RegionFlush(self.state, budget, pace, self._request_flush, self._flushed)
         self.compactor = Compactor(self.state, lambda: self.open_read([], stored_only=True))
         self.written_points = 0
 

@@ -10,6 +10,7 @@ from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.errors import Closed, Corruption, EngineError
 from iotdb_engine.expiry import SlotExpiry
 from iotdb_engine.flush import Flushed, write_table
+from iotdb_engine.flush_pace import FlushPace
 from iotdb_engine.key_format import Kind, record_key, series_range
 from iotdb_engine.memtable import Memtable
 from iotdb_engine.region_state import RegionState
@@ -42,6 +43,7 @@ class RegionFlush:
         self,
         state: RegionState,
         budget: MemoryBudget,
+        pace: FlushPace,
         request: Callable[[], None],
         flushed: Callable[[Flushed], None],
     ) -> None:
@@ -50,11 +52,13 @@ class RegionFlush:
         Args:
             state: of the region.
             budget: of all regions' memory tables.
+            pace: of all regions' flushes.
             request: asks the engine for a flush of this region.
             flushed: is told what a flush wrote, once it is durable.
         """
         self._state = state
         self._budget = budget
+        self._pace = pace
         self._request = request
         self._flushed = flushed
         # Guarded by the state's lock, as all of this.
@@ -122,7 +126,7 @@ class RegionFlush:
                 self._request()
         meanwhile()
         if wait:
-            with state.lock:
+            with self._pace.hurry(), state.lock:
                 self._wait(target, by_applier=by_applier)
 
     def _wait(self, target: int, *, by_applier: bool) -> None:
@@ -161,7 +165,14 @@ class RegionFlush:
             return False
         self.expiry.written({slot for slot, _ in table.entries})
         state.options.before_store()
-        flushed = write_table(state.store, state.id, table, aborted=aborted, options=state.options)
+        flushed = write_table(
+            state.store,
+            state.id,
+            table,
+            aborted=aborted,
+            options=state.options,
+            pace=self._pace,
+        )
         with state.lock:
             self.written_bytes += flushed.written_bytes
             self.chunks += sum(group.layers * len(group.members) for group in flushed.groups)

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 _SUFFIX = ".spare"
 _FILL_BYTES = 256 << 10
-_SYNC_EVERY_BYTES = 1 << 20
 _MAX_KEPT = 4
 _RETRY_S = 5.0
 _ROOM_FOR = 3
@@ -147,9 +146,8 @@ class SpareSegments:
         try:
             written = 0
             while written < self._size_bytes and not self._closed:
-                written += self._files.pwritev(fd, [zeros], written)
-                if written % _SYNC_EVERY_BYTES == 0:
-                    self._files.fdatasync(fd)  # in small portions: the log's own syncs go first
+                # in small portions, each to its end: the log's own writes wait for one at most
+                written += self._files.pwritev_durably(fd, [zeros], written)
             self._files.fdatasync(fd)
         finally:
             self._files.close(fd)

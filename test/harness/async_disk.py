@@ -88,8 +88,10 @@ class DirectDisk(FaultyDisk):
         self.writes = None
 
     def open_direct(self, path, flags=0):
-        self.direct_fd = self.open(path, os.O_RDWR | flags)
-        return self.direct_fd
+        fd = self.open(path, os.O_RDWR | flags)
+        if not flags & os.O_CREAT:  # a segment, and none that is being made ahead
+            self.direct_fd = fd
+        return fd
 
     def pwritev_durably(self, fd, parts, offset):
         if fd == self.direct_fd:

@@ -23,7 +23,9 @@ class Heap:
         self.now = 50.0
         self.touched = []
         self.error = 0
-        self.ahead = HeapAhead(lambda: self.end, self._touch, lambda: self.now)
+        self.worked = 0.0
+        self.page_s = 10e-6
+        self.ahead = HeapAhead(lambda: self.end, self._touch, lambda: self.now, lambda: self.worked)
         self.thread = threading.Thread(target=self.ahead.run)
         self.thread.start()
 
@@ -31,6 +33,7 @@ class Heap:
         if self.error:
             raise OSError(self.error, "madvise")
         self.touched.append((address, size))
+        self.worked += size / 4096 * self.page_s
 
     def grow(self, size, passed_s=0.1):
         self.end += size
@@ -71,6 +74,16 @@ def test_what_grows_slowly_is_not(heap):
     for _ in range(5):
         heap.grow(5 * MIB, passed_s=2.0)
     assert heap.finish() == []
+
+
+def test_cheap_pages_are_left_to_who_needs_them(heap):
+    heap.page_s = 1e-6
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    touched = heap.finish()
+    assert [size for _, size in touched] == [MIB, MIB], "of each step one piece is tried"
+    assert touched[1][0] - touched[0][0] == 5 * MIB
 
 
 def test_a_heap_that_shrinks_is_left_alone(heap):

@@ -29,8 +29,10 @@ class DirectCalls(FaultyDisk):
         self.writes = []
 
     def open_direct(self, path, flags=0):
-        self.opened = self.open(path, os.O_RDWR | flags)
-        return self.opened
+        fd = self.open(path, os.O_RDWR | flags)
+        if not flags & os.O_CREAT:  # a segment, and none that is being made ahead
+            self.opened = fd
+        return fd
 
     def pwritev_durably(self, fd, parts, offset):
         if fd != self.opened:

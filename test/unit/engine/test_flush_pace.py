@@ -1,0 +1,83 @@
+"""A flush rests while rows come and there is room for them, and nobody waits for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from iotdb_engine import Engine, EngineOptions, Fragment, Layout
+from iotdb_engine.budget import MemoryBudget
+from iotdb_engine.flush_pace import FlushPace
+from iotdb_engine.types import DataType
+
+
+@pytest.fixture
+def budget():
+    return MemoryBudget(1000)
+
+
+@pytest.fixture
+def pace(budget):
+    return FlushPace(budget)
+
+
+def test_it_rests_while_rows_come(budget, pace):
+    budget.add(500)
+    assert pace.rest_s(0.01, 1.0) == pytest.approx(0.04)
+    assert pace.rest_s(0.01, 1.4) == pytest.approx(0.04), "they came a short time ago"
+    assert pace.rest_s(0.01, 1.5) == 0, "none have come since"
+    budget.add(1)
+    assert pace.rest_s(0.01, 1.6) == pytest.approx(0.04)
+
+
+def test_a_rest_is_short(budget, pace):
+    budget.add(1)
+    assert pace.rest_s(5.0, 0.0) == 0.1
+
+
+def test_it_does_not_rest_where_room_is_short(budget, pace):
+    budget.add(500)
+    budget.freeze(500)
+    budget.add(249)
+    assert pace.rest_s(0.01, 0.0)
+    budget.add(1)
+    assert not pace.rest_s(0.01, 0.1)
+    budget.release(frozen=500)
+    assert pace.rest_s(0.01, 0.2)
+
+
+def test_it_does_not_rest_while_somebody_waits(budget, pace):
+    budget.add(1)
+    with pace.hurry():
+        with pace.hurry():
+            assert not pace.rest_s(0.01, 0.0)
+        assert pace.is_hurried
+        assert not pace.rest_s(0.01, 0.0)
+    assert not pace.is_hurried
+    assert pace.rest_s(0.01, 0.0)
+
+
+class _Seen(FlushPace):
+    """Notes at each rest whether somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBudget(1))
+        self.hurried: list[bool] = []
+
+    def rest(self) -> None:
+        self.hurried.append(self.is_hurried)
+
+
+def test_who_waits_for_a_flush_hurries_it(tmp_path, monkeypatch):
+    pace = _Seen()
+    monkeypatch.setattr("iotdb_engine.engine.FlushPace", lambda _budget: pace)
+    layout = Layout((1, 2), (DataType.DOUBLE, DataType.DOUBLE))
+    with Engine(tmp_path, EngineOptions(compaction=False)) as engine:
+        region = engine.region(1)
+        region.write([Fragment(1, layout, 1, bytes(8), bytes(16), b"")], 1)
+        region.flush()
+        assert pace.hurried == [True]
+        region.write([Fragment(1, layout, 1, bytes(8), bytes(16), b"")], 2)
+        engine.drop_region(1)
+        assert not pace.is_hurried
+        engine.region(2).write([Fragment(1, layout, 1, bytes(8), bytes(16), b"")], 1)
+    assert pace.hurried == [True, True], "of the dropped region nothing was stored"
