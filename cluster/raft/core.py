@@ -285,7 +285,7 @@ class RaftCore:
         s = self._state
         if s.lead is not None:
             return max(1, s.config.heartbeat_ticks - s.lead.heartbeat_elapsed)
-        return max(1, min(s.timeout - s.elapsed, s.config.max_clock_drift_ticks + 1))
+        return max(1, min(s.timeout - s.elapsed, s.config.max_clock_drift_ticks))
 
     @property
     def transfer_target(self) -> NodeId:

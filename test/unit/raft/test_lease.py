@@ -207,6 +207,22 @@ def test_who_hears_a_leader_votes_for_nobody_during_an_election_time_out():
     assert peer.sent.pop().granted
 
 
+def test_a_clock_that_leaps_leaves_the_promise_as_long_as_the_lease_that_rests_on_it():
+    peer = Peer(2, FIVE, config=config(2))
+    peer.step(Received(Heartbeat(1, 2, 1, 0)))
+    ahead = peer.core.ticks_until_due
+    # at that moment: the leap, and behind it the border between two ticks
+    peer.step(Tick(1000, counted=ahead))
+    ticks_of_real_time = -1
+    granted = False
+    while not granted:
+        peer.step(Tick())
+        ticks_of_real_time += 1
+        peer.step(Received(VoteRequest(3, 2, 2, 9, 9)))
+        granted = peer.sent.pop().granted
+    assert ticks_of_real_time >= LEASE
+
+
 def test_the_promise_stands_when_a_higher_term_shows_up():
     """A late refusal of our own pre-vote may bring one; the lease goes by the clock alone."""
     peer = Peer(2, FIVE, config=config(2))
