@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from queue import Empty, SimpleQueue
 
 from cluster.raft.effects import Persist
 from harness.raft_log import WAIT_S, FaultyDisk, Waited, make_entry
@@ -105,12 +106,48 @@ class DirectDisk(FaultyDisk):
         return self.writes
 
 
+class WatchedBell:
+    """In place of a log writer's bell: it knows whether the log's thread waits for it."""
+
+    def __init__(self):
+        self._queue = SimpleQueue()
+        self._lock = threading.Lock()
+        self._rung = self._waits = 0
+
+    def put(self, item):
+        with self._lock:
+            self._rung += 1
+        self._queue.put(item)
+
+    def get(self, *, timeout):
+        with self._lock:
+            self._waits += 1
+        try:
+            return self._queue.get(timeout=timeout)
+        except Empty:
+            with self._lock:
+                self._waits -= 1
+            raise
+
+    @property
+    def is_waited_for(self):
+        """The thread has nothing to do, and has not been woken: it will not write by itself."""
+        with self._lock:
+            return self._waits > self._rung
+
+
 class Begun:
-    """Submits to a group of a log whose present segment is written directly."""
+    """Submits to a group of a log whose present segment is written directly.
+
+    The log's thread is at rest then: the next write is begun by whoever asks for it.
+    """
 
     def __init__(self, open_log, disk, **options):
         self.disk = disk
         self.log = open_log(segment_bytes=SEGMENT_BYTES, prepare_ahead=True, files=disk, **options)
+        writer = self.log._writer
+        bell, writer._bell = writer._bell, WatchedBell()
+        bell.put(None)  # the thread goes over from the old one
         self.group = self.log.group(1)
         self.reported = []
         waited = Waited(self.group)
@@ -119,8 +156,14 @@ class Begun:
         for _ in range(400):
             self.durable += waited.append(1, size=20_000)
             if disk.direct_writes > direct_before:
-                return
-        raise AssertionError("no segment was written directly")
+                break
+        else:
+            raise AssertionError("no segment was written directly")
+        # what it wrote is told before it has done with it, and it may have segments to free
+        end = time.monotonic() + WAIT_S
+        while not writer._bell.is_waited_for:
+            assert time.monotonic() < end, "the log's thread does not come to rest"
+            time.sleep(0.001)
 
     def submit(self, size=LARGE, told=None):
         entry = make_entry(self.group.last_index + 1, size=size)

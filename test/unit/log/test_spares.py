@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -121,11 +122,19 @@ def test_no_spare_is_begun_that_would_take_the_last_room(open_log, tmp_path, mon
         free = 2 * SIZE
         begun = 0
 
+        def __init__(self):
+            super().__init__()
+            self.has_begun, self.may_make = threading.Event(), threading.Event()
+
         def free_bytes(self, directory):
             return self.free
 
         def open(self, path, flags):
-            self.begun += path.name == "next.tmp"
+            if path.name == "next.tmp":
+                self.begun += 1
+                self.has_begun.set()
+                # a spare that is there at once may be a segment before anybody looks
+                assert self.may_make.wait(WAIT_S)
             return super().open(path, flags)
 
     monkeypatch.setattr(spares, "_RETRY_S", 0.0)
@@ -136,10 +145,11 @@ def test_no_spare_is_begun_that_would_take_the_last_room(open_log, tmp_path, mon
     assert not disk.begun
     assert len([line for line in caplog.messages if "made ahead" in line]) == 1
     disk.free = 10 * SIZE
-    for _ in range(100):
-        if disk.begun:  # what is written after that may use the spare up
-            break
+    end = time.monotonic() + WAIT_S
+    while not disk.has_begun.wait(0.005):  # another thread makes it, when it gets its time
+        assert time.monotonic() < end
         fill(waited, 1)
+    disk.may_make.set()
     spare_of(tmp_path / "log")
     assert disk.begun == 1
 

@@ -150,6 +150,7 @@ def test_a_loop_that_ends_waits_for_the_write(node):
     writes.is_held = True
     durable = node.propose(LARGE)
     node.in_loop(lambda: None)
+    assert node.log.is_under_way
     node.loop.stop()
     assert not node.loop.wait_for_end(0)
     writes.release()
@@ -157,6 +158,24 @@ def test_a_loop_that_ends_waits_for_the_write(node):
     assert durable.is_set()
     node.close()
     assert node.entries() == [LARGE]
+
+
+def test_a_loop_that_ends_leaves_a_write_of_the_log_thread_to_it(node):
+    """The log's thread has the role: the loop begins nothing, and has nothing to wait for."""
+    writing, go_on = threading.Event(), threading.Event()
+    node.begun.submit(SMALL, lambda: (writing.set(), go_on.wait(WAIT_S)))
+    node.log.wake()
+    assert writing.wait(WAIT_S)
+    durable = node.propose(LARGE)
+    node.in_loop(lambda: None)
+    assert not node.log.is_under_way
+    node.loop.stop()
+    assert node.loop.wait_for_end(WAIT_S)
+    assert not durable.is_set()
+    go_on.set()
+    assert durable.wait(WAIT_S)
+    node.close()
+    assert node.entries() == [SMALL, LARGE]
 
 
 def test_another_thread_goes_on_with_the_loop_where_the_end_of_a_write_takes_long(node):
