@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import random
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError, StatusCode
@@ -21,6 +22,9 @@ from harness.naive.query import Query
 from harness.random_queries import Maker, ModernMaker, Settle, setup_of, sql_of
 
 EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "25"))
+# as slow as the examples are on a machine that has little time for them
+pytestmark = pytest.mark.timeout(120 + 4 * EXAMPLES)
+
 ROUNDS, CHANGES, QUERIES = 3, 6, 4
 """Of each database: so often so many changes, and queries after them."""
 
@@ -85,8 +89,10 @@ def run(database: MemoryDatabase | LocalDatabase, maker: Maker) -> None:
 SEEDS = st.integers(0, 2**32)
 """Of databases and queries: drawn choice by choice, these take twenty times as long."""
 
+# A smaller seed is another database and no smaller one: the first failure is told, at once.
 examples = settings(
     max_examples=EXAMPLES,
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     database=None,
 )
