@@ -16,7 +16,7 @@ from cluster.scan.time_set import ALL_TIMES
 from cluster.scan.value_tests import CompareTest, ContainsTest, InTest, Operator, compiled
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions
-from iotdb_engine.reader import Reader
+from iotdb_engine.page_source import PageSource
 from iotdb_engine.sources import no_check
 from iotdb_engine.types import BATCH_DTYPES
 
@@ -116,10 +116,10 @@ def test_a_filtered_scan_leaves_pages_alone(monkeypatch: pytest.MonkeyPatch) -> 
         region.write([make_fragment(make_layout(kinds), rows)], 1)
         region.flush()
         decoded = set()
-        original = Reader._values
+        original = PageSource.values
         monkeypatch.setattr(
-            Reader,
-            "_values",
+            PageSource,
+            "values",
             lambda self, key, chunk, number, *more: (
                 decoded.add((key, number)) or original(self, key, chunk, number, *more)
             ),
@@ -131,4 +131,4 @@ def test_a_filtered_scan_leaves_pages_alone(monkeypatch: pytest.MonkeyPatch) -> 
             for time in batch.times.tolist()
         ]
         assert found == [55, *range(185, 200)]  # NaN is above every number
-        assert len(decoded) <= 8  # of 40 pages
+        assert 0 < len(decoded) <= 8  # of 40 pages
