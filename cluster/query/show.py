@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from cluster.errors import ClusterError, StatusCode
 from cluster.query.backend import QueryBackend
 from cluster.query.context import QueryContext
 from cluster.query.result import Cell, ResultSet, table
@@ -210,7 +211,17 @@ class _Show:
         if statement.filter is None:
             return found
         wanted = statement.filter
-        return [info for info in found if _series_passes(info, wanted)]
+        passing = [info for info in found if _series_passes(info, wanted)]
+        if not passing and isinstance(wanted, TagEquals | TagContains) and not self._context.modern:
+            self._refuse_attribute(wanted.key)
+        return passing
+
+    def _refuse_attribute(self, key: str) -> None:
+        """Raise 303 when a key is an attribute and nobody's tag, as sessions up to 0.13 expect."""
+        everywhere = self._backend.match_series(PathPattern.parse("root.**"))
+        keys = [(dict(info.tags), dict(info.attributes)) for info in everywhere]
+        if not any(key in tags for tags, _ in keys) and any(key in held for _, held in keys):
+            raise ClusterError(StatusCode.METADATA_ERROR, f"The key {key} is not a tag.")
 
     def _latest_first(self, found: Sequence[SeriesInfo]) -> list[SeriesInfo]:
         """Order by the time of the last point, newest first; series without points at the end.

@@ -193,10 +193,14 @@ def _new_query(statement: registry.CreateContinuousQuery, now: int, zone: str) -
 def _check_new_function(statement: registry.CreateFunction, functions: UdfRuntime) -> None:
     name, class_name = statement.name.upper(), statement.class_name
     if name in BUILT_IN or name in NATIVE:
+        why = (
+            "is the same as a built-in UDF function name."
+            if name in BUILT_IN
+            else "conflicts with the built-in function name"
+        )
         raise ClusterError(
             StatusCode.QUERY_PROCESS_ERROR,
-            f"Failed to register UDF {name}({class_name}), because the given function name is the "
-            "same as a built-in UDF function name.",
+            f"Failed to register UDF {name}({class_name}), because the given function name {why}",
         )
     if not functions.enabled:
         raise ClusterError(
