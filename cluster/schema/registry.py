@@ -124,10 +124,11 @@ class Registry:
         name = name.upper()
         known = self._functions.get(name)
         if known is not None:
+            same = "and the class name" if known == class_name else "but a different class name"
             raise ClusterError(
                 StatusCode.QUERY_PROCESS_ERROR,
                 f"Failed to register UDF {name}({class_name}), because a UDF {name}({known}) with "
-                "the same function name has already been registered.",
+                f"the same function name {same} has already been registered.",
             )
         self._functions[name] = class_name
         return {FUNCTION_PREFIX + name.encode(): class_name.encode()}

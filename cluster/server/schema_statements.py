@@ -149,7 +149,7 @@ def run_registry_statement(
             _check_new_function(statement, functions)
             plan: Any = FunctionPlan(RegistryAction.CREATE, statement.name, statement.class_name)
         case registry.DropFunction():
-            if statement.name.upper() in BUILT_IN or statement.name.upper() in NATIVE:
+            if statement.name.upper() in BUILT_IN:
                 raise ClusterError(
                     StatusCode.QUERY_PROCESS_ERROR,
                     f"Built-in function {statement.name.upper()} can not be deregistered.",
@@ -196,7 +196,7 @@ def _check_new_function(statement: registry.CreateFunction, functions: UdfRuntim
         why = (
             "is the same as a built-in UDF function name."
             if name in BUILT_IN
-            else "conflicts with the built-in function name"
+            else "conflicts with the built-in function name."
         )
         raise ClusterError(
             StatusCode.QUERY_PROCESS_ERROR,

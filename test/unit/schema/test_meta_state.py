@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.errors import StatusCode
+from cluster.errors import ClusterError, StatusCode
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import (
     DeleteStorageGroupsPlan,
@@ -18,6 +18,7 @@ from cluster.plan.plans import (
 from cluster.raft.types import NodeId
 from cluster.schema.meta_state import MetaState, Outcome
 from cluster.schema.paths import PathPattern, split_path
+from cluster.schema.registry import Registry
 
 ALL = PathPattern.parse("root.**")
 
@@ -202,3 +203,17 @@ def test_equals_a_plain_dictionary(steps: list[str | int], probe: str) -> None:
     for state in (stored.state, stored.reloaded()):
         assert state.match_storage_groups(ALL) == sorted(model.items())
         assert state.storage_group_of(split_path(probe)) == (owners[0] if owners else None)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "told"),
+    [("m:A", "and the class name"), ("m:B", "but a different class name")],
+)
+def test_second_registration_of_a_function_tells_whether_its_class_is_the_same(class_name, told):
+    registry = Registry()
+    registry.create_function("f", "m:A")
+    with pytest.raises(ClusterError) as caught:
+        registry.create_function("F", class_name)
+    assert caught.value.message.endswith(
+        f"with the same function name {told} has already been registered."
+    )
