@@ -23,7 +23,7 @@ from harness.random_queries import Maker, ModernMaker, Settle, setup_of, sql_of
 
 EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "25"))
 # as slow as the examples are on a machine that has little time for them
-pytestmark = pytest.mark.timeout(120 + 4 * EXAMPLES)
+pytestmark = pytest.mark.timeout(300 + 4 * EXAMPLES)
 
 ROUNDS, CHANGES, QUERIES = 3, 6, 4
 """Of each database: so often so many changes, and queries after them."""
