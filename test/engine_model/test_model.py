@@ -15,8 +15,11 @@ from harness.engine_mutants import MUTANTS
 from iotdb_engine import T_MAX, T_MIN, DataType, errors, memtable_flush, memtable_view, region_reads
 from iotdb_engine.memtable_pages import PageSize
 
+EXAMPLES = int(os.environ.get("TEST_MODEL_EXAMPLES", "60"))
+pytestmark = pytest.mark.timeout(300 + 2 * EXAMPLES)
+
 TEST_SETTINGS = settings(
-    max_examples=int(os.environ.get("TEST_MODEL_EXAMPLES", "60")),
+    max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -35,6 +35,7 @@ from iotdb_engine.verify import verify, verify_store
 from iotdb_engine.verify_report import FaultKind, Report
 
 CORRUPTIONS = int(os.environ.get("TEST_CORRUPTIONS", "60"))
+pytestmark = pytest.mark.timeout(300 + CORRUPTIONS)
 
 
 @pytest.fixture
