@@ -68,7 +68,7 @@ def tablets(columns: int, port: int, number: int, seconds: float, echo: bool, ou
     """One client: random walks of 2 decimals, ever later times; requests are made beforehand."""
     rng = np.random.default_rng(number)
     names = [f"s{column}" for column in range(columns)]
-    walks = np.round(np.cumsum(rng.normal(0, 1, (columns, BLOCKS * ROWS)), axis=1), 2) + 50
+    walks = np.round(np.cumsum(rng.normal(0, 1, (columns, BLOCKS * ROWS)), axis=1) + 50, 2)
     blocks = [
         walks[:, block * ROWS : (block + 1) * ROWS].astype(">f8").tobytes()
         for block in range(BLOCKS)

@@ -39,7 +39,6 @@ class Worker(Generic[_T]):
         self._run = run
         self._changed = threading.Condition()
         self._items: dict[_T, None] = {}
-        self._busy = False
         self._stopping = False
         self._thread = threading.Thread(  # noqa: TID251 the engine knows nothing of cluster.threads
             target=self._loop, name=name, daemon=True
