@@ -7,7 +7,6 @@ IOTDB_COMPAT_ENVS names, are used just as well.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,43 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import ROOT, ProcessCluster, process_cluster
+from harness.official_environments import client_folder, why_no_jars
+from harness.process_cluster import ProcessCluster, process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(600)]
 
 MAIN = "org.apache.iotdb.cli.Cli"
 RELEASES = ["0.13.4", "2.0.5"]
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>compat</groupId><artifactId>compat</artifactId><version>1</version><dependencies><dependency>
-<groupId>org.apache.iotdb</groupId><artifactId>iotdb-cli</artifactId><version>{}</version></dependency>
-</dependencies></project>
-"""
 
 
 def jars(release: str) -> Path:
     """The folder with the shell's jars; skips when they can't be had."""
     if shutil.which("java") is None:
         pytest.skip("there is no Java on this machine")
-    base = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
-    folder = base / f"iotdb-cli-{release}"
+    folder = client_folder(f"iotdb-cli-{release}")
     if not any(folder.glob("lib/*cli*.jar")):
-        if not os.environ.get("IOTDB_COMPAT_ALL"):
-            pytest.skip(f"the shell {release} is fetched with IOTDB_COMPAT_ALL=1 only")
-        if shutil.which("mvn") is None:
-            pytest.skip(f"there is neither Maven nor {folder}/lib on this machine")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pom.xml").write_text(POM.format(release))
-        result = subprocess.run(
-            ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}/lib"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        if result.returncode:
-            said = result.stdout.split("[ERROR] ")[1:2] or [result.stderr]
-            pytest.skip(f"the shell {release} can't be fetched: {said[0][:400]}")
+        why = why_no_jars(folder, ["iotdb-cli"], release)
+        if why:
+            pytest.skip(f"the shell {release} {why}")
     return folder / "lib"
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import ROOT, process_cluster
+from harness.official_environments import client_folder
+from harness.process_cluster import process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,8 +26,7 @@ def built(release: str) -> Path:
     """The program, linked with the client; skips when that can't be had."""
     if shutil.which("go") is None:
         pytest.skip("there is no Go toolchain on this machine")
-    base = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
-    folder = base / f"iotdb-go-{release}"
+    folder = client_folder(f"iotdb-go-{release}")
     if not folder.exists() and not os.environ.get("IOTDB_COMPAT_ALL"):
         pytest.skip(f"the Go client {release} is fetched with IOTDB_COMPAT_ALL=1 only")
     folder.mkdir(parents=True, exist_ok=True)

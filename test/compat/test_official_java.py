@@ -5,7 +5,6 @@ They need a JDK and Maven, and are fetched when IOTDB_COMPAT_ALL=1 is set or the
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,18 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import ROOT, ProcessCluster, process_cluster
+from harness.official_environments import client_folder, why_no_jars
+from harness.process_cluster import ProcessCluster, process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SOURCE = Path(__file__).with_name("java") / "Life.java.txt"
 RELEASES = {"0.13": "0.13.4", "2.0": "2.0.5"}
-POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
-<groupId>compat</groupId><artifactId>compat</artifactId><version>1</version><dependencies>{}</dependencies>
-</project>
-"""
-DEPENDENCY = """<dependency><groupId>org.apache.iotdb</groupId><artifactId>{}</artifactId>
-<version>{}</version></dependency>"""
 QUIET = """<configuration><root level="WARN"/></configuration>"""
 
 
@@ -32,24 +26,11 @@ def libraries(release: str) -> Path:
     """The folder with the client's jars; skips when they can't be had."""
     if shutil.which("javac") is None or shutil.which("mvn") is None:
         pytest.skip("there is no JDK, or no Maven, on this machine")
-    base = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
-    folder = base / f"iotdb-java-{release}"
+    folder = client_folder(f"iotdb-java-{release}")
     if not (folder / "fetched").exists():
-        if not os.environ.get("IOTDB_COMPAT_ALL"):
-            pytest.skip(f"the Java client {release} is fetched with IOTDB_COMPAT_ALL=1 only")
-        folder.mkdir(parents=True, exist_ok=True)
-        wanted = [DEPENDENCY.format(name, release) for name in ("iotdb-jdbc", "iotdb-session")]
-        (folder / "pom.xml").write_text(POM.format("".join(wanted)))
-        result = subprocess.run(
-            ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}/lib"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        if result.returncode:
-            pytest.skip(f"the Java client {release} can't be fetched: {result.stdout[-300:]}")
+        why = why_no_jars(folder, ["iotdb-jdbc", "iotdb-session"], release)
+        if why:
+            pytest.skip(f"the Java client {release} {why}")
         (folder / "fetched").touch()
     return folder / "lib"
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.process_cluster import ROOT, process_cluster
+from harness.official_environments import client_folder
+from harness.process_cluster import process_cluster
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -29,8 +30,7 @@ def installed() -> Path:
     """The folder below which the client is; skips when it can't be had."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("there is no Node.js, or no npm, on this machine")
-    base = Path(os.environ.get("IOTDB_COMPAT_ENVS", ROOT / ".venvs"))
-    folder = base / f"iotdb-node-{RELEASE}"
+    folder = client_folder(f"iotdb-node-{RELEASE}")
     if not (folder / "node_modules" / PACKAGE).exists():
         if not os.environ.get("IOTDB_COMPAT_ALL"):
             pytest.skip(f"the Node.js client {RELEASE} is fetched with IOTDB_COMPAT_ALL=1 only")
