@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.auth.users import hash_password
+from cluster.awake_cores import awake_cores
 from cluster.closers import Closers
 from cluster.config.identity import (
     Identity,
@@ -288,6 +289,7 @@ class ClusterMain:
             self.node_watch.heard(node_id, process)
             self.reach.answered(node_id)
 
+        self._keep_cores_awake()
         self.loop = start_loop(self.services.streams, self.log, self.threads, self._closers)
         meta_deps, meta_pool = self.services.connect(
             "meta",
@@ -513,6 +515,12 @@ class ClusterMain:
         self._log_step(15, f"ClientServer listens on {node.rpc_address}:{port}: ready")
 
     # ---- inside ----
+
+    def _keep_cores_awake(self) -> None:
+        cores = awake_cores(self.settings.node.keep_cores_awake)
+        if cores is not None:
+            self.threads.spawn("awake-cores", cores.run)
+            self._closers.add(cores.stop)
 
     def _log_step(self, number: int, text: str) -> None:
         assert number == self._step + 1, f"start-up step {number} after {self._step}"

@@ -293,6 +293,14 @@ class NodeLocal:
     raft_log_cache_bytes: int = _key(
         64 << 20, _bytes, "bytes", "Recent log entries kept in memory, over all groups."
     )
+    keep_cores_awake: Literal["auto", "always", "never"] = _key(
+        "auto",
+        _one_of("auto", "always", "never"),
+        "auto, always or never",
+        "Whether idle cores of this machine look for work instead of halting while requests come "
+        "in a stream (docs/operating.md). auto: on a virtual machine of at most 8 cores that Linux "
+        "halts by haltpoll.",
+    )
     memtable_bytes: int = _key(
         0,
         _bytes,
