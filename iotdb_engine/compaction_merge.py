@@ -76,6 +76,17 @@ class GuardedWriter(BatchWriter):
     def _emptied(self) -> int:
         return 0 if self._slot is None else self._state.expired.get(self._slot, 0)
 
+    def put(self, key: bytes, value: bytes) -> None:
+        """Add a record.
+
+        Raises:
+            Stopped: the region was closed. Whoever closes it waits for this thread, whose priority
+                is low.
+        """
+        if self._state.closed:
+            raise Stopped
+        super().put(key, value)
+
     def finish(self) -> None:
         """Write what is left.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -279,6 +279,7 @@ class Engine(SeriesApi):
             regions = list(self._regions.values())
         if self._merger is not None:
             self._merger.stop()
+        self._worker.hasten()
         with self._pace.hurry():
             self._close(regions, flush=flush)
 
@@ -434,24 +435,27 @@ class Engine(SeriesApi):
                 self._endings.pop(region, None)
             ending.then()
 
-    def _flush_regions(self, regions: list[Region]) -> None:
-        """Store several regions and make them durable with one flush; runs in the worker."""
+    def _flush_regions(self, regions: list[Region]) -> Iterator[None]:
+        """Store several regions and make them durable with one flush; the worker's steps."""
         with self._lock:
             self._storing = frozenset(regions)
         try:
-            self._store_regions(regions)
+            self._pace.begin()
+            for _ in self._store_regions(regions):
+                self._pace.rest()
+                yield
         finally:
             with self._lock:
                 self._storing = frozenset()
 
-    def _store_regions(self, regions: list[Region]) -> None:
+    def _store_regions(self, regions: list[Region]) -> Iterator[None]:
         stored = []
         for region in regions:
             try:
                 ending = self._endings.get(region)
                 if ending is not None:
                     self._wind_up(region, ending)
-                elif region.flushing.store():
+                elif (yield from region.flushing.store()):
                     stored.append(region)
             except Exception as error:  # noqa: BLE001 the region reports it to whoever writes or waits
                 region.flushing.fail(error)

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from iotdb_engine.flush_pace import FlushPace
 from iotdb_engine.key_format import (
     Kind,
     chunk_key,
@@ -117,16 +116,17 @@ def write_table(
     *,
     aborted: Collection[int],
     options: EngineOptions,
-    pace: FlushPace,
-) -> Flushed:
-    """Store a frozen table and commit it; it is durable after the next `Store.flush`."""
+) -> Generator[None, None, Flushed]:
+    """Store a frozen table and commit it, in steps; it is durable after the next `Store.flush`.
+
+    A step is a block of columns, 10 to 30 ms of a processor.
+    """
     writer = BatchWriter(store, options.batch_bytes)
-    pace.begin()
     groups: list[FlushedGroup] = []
     if table.entries:
         writer.put(intent_key(region), encode_intent(table.sequence, aborted))
         for group in flush_groups(table, DroppedSeries(table.drops)):
-            layers = write_group(writer, region, table.sequence, group, options, pace)
+            layers = yield from write_group(writer, region, table.sequence, group, options)
             groups.append(FlushedGroup(group.slot, group.owner, layers, group.members))
         writer.finish()
     batch, tombstones = _commit_batch(region, table)
@@ -143,9 +143,8 @@ def write_group(
     sequence: int,
     group: FlushGroup,
     options: EngineOptions,
-    pace: FlushPace,
-) -> int:
-    """Write the TIMES, DATA and CHUNK records of columns with common times.
+) -> Generator[None, None, int]:
+    """Write the TIMES, DATA and CHUNK records of columns with common times, a block in each step.
 
     Returns:
         How many TIMES records there are.
@@ -160,7 +159,7 @@ def write_group(
         chunks.put_block(
             group.owner, group.times, block, chunk_rows, page_rows, level=options.flush_level
         )
-        pace.rest()
+        yield
     return -(-len(group.times) // chunk_rows)
 
 

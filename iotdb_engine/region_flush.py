@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 from iotdb_engine.budget import MemoryBudget
 from iotdb_engine.errors import Closed, Corruption, EngineError
@@ -147,8 +147,12 @@ class RegionFlush:
 
     # By the engine's worker
 
-    def store(self) -> bool:
-        """Write the memory to the store; return whether there is something to be made durable."""
+    def store(self) -> Generator[None, None, bool]:
+        """Write the memory to the store, in steps that different threads may do.
+
+        Returns:
+            Whether there is something to be made durable, and then to `finish`.
+        """
         state = self._state
         with state.lock:
             if state.closed or state.failure is not None:
@@ -165,13 +169,8 @@ class RegionFlush:
             return False
         self.expiry.written({slot for slot, _ in table.entries})
         state.options.before_store()
-        flushed = write_table(
-            state.store,
-            state.id,
-            table,
-            aborted=aborted,
-            options=state.options,
-            pace=self._pace,
+        flushed = yield from write_table(
+            state.store, state.id, table, aborted=aborted, options=state.options
         )
         with state.lock:
             self.written_bytes += flushed.written_bytes

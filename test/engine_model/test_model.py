@@ -110,7 +110,8 @@ def crash_everywhere(seed: int) -> None:
                 machine.apply(entry)
             with machine.region.state.lock:
                 machine.region.flushing.freeze()
-            machine.region.flushing.store()
+            for _ in machine.region.flushing.store():
+                pass
             batches = machine.store.unsynced_count()
             survivor = machine.store.crash(keep)
             machine.engine.close(flush=False)

@@ -403,7 +403,8 @@ class EngineMachine(RuleBasedStateMachine):
             # Write everything of a flush, but do not sync it.
             with self.region.state.lock:
                 self.region.flushing.freeze()
-            self.region.flushing.store()
+            for _ in self.region.flushing.store():
+                pass
         if compacting is not None:
             self.region.compact(full=compacting)
         keep = random.Random(seed).randint(0, self.store.unsynced_count())

@@ -5,7 +5,7 @@ Run all of them with `TEST_MUTANTS=all pytest test/engine_model/test_model.py -k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,10 @@ def mutant(name: str) -> Callable[[Mutant], Mutant]:
 def _dropped_fsync(patch: pytest.MonkeyPatch) -> None:
     original = Engine._flush_regions
 
-    def without_sync(self: Engine, regions: Any) -> None:
+    def without_sync(self: Engine, regions: Any) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(self._store, "flush", lambda: None)
-            original(self, regions)
+            yield from original(self, regions)
 
     patch.setattr(Engine, "_flush_regions", without_sync)
 
@@ -62,7 +62,7 @@ def _index_first(patch: pytest.MonkeyPatch) -> None:
         batch = Batch()
         batch.put(flush.commit_key(region_id), flush.encode_commit(table.sequence, table.index))
         store.write(batch)
-        return original(store, region_id, table, **more)
+        return (yield from original(store, region_id, table, **more))
 
     patch.setattr(region_flush, "write_table", index_first)
 

@@ -15,6 +15,7 @@ from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Region
 from iotdb_engine.compaction_merge import GuardedWriter
 from iotdb_engine.errors import EngineError
+from iotdb_engine.flush import ChunkWriter
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end, split_chunk_key
 from iotdb_engine.store import Batch, MemoryStore
 from iotdb_engine.times_record import unpack_times, unpack_times_page
@@ -73,6 +74,28 @@ def test_many_small_chunks_become_few(region: Region) -> None:
     assert records(region)["TIMES"] == 4
     region.compact(full=True)
     assert region.compactor.stats.removed_chunks == 4 * 40
+
+
+def test_a_merge_ends_with_the_columns_in_hand_once_its_region_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not when a batch is full: of columns that hardly vary, that may be all of the merge."""
+    original = ChunkWriter.put_block
+    engine = Engine(":memory:", OPTIONS)
+    region = engine.region(1)
+    for n in range(10):
+        fill(region, 10 * n, 10 * n + 10, n + 1)
+    blocks = []
+
+    def put_block(*args: Any, **more: Any) -> None:
+        blocks.append(args)
+        region.flushing.close()
+        original(*args, **more)
+
+    monkeypatch.setattr(ChunkWriter, "put_block", put_block)
+    assert not region.compact()
+    engine.close(flush=False)
+    assert len(blocks) == 1
 
 
 def test_what_is_settled_is_left_alone(region: Region) -> None:
@@ -214,7 +237,8 @@ def test_what_an_unfinished_flush_left_is_removed() -> None:
     region.write([make_fragment(MIXED, [row(n) for n in range(200, 300)])], 3)
     with region.state.lock:
         region.flushing.freeze()
-    region.flushing.store()
+    for _ in region.flushing.store():
+        pass
     survivor = store.crash(store.unsynced_count() - 1)
     closed.close(flush=False)
     with Engine(":memory:", OPTIONS, store=survivor) as engine:
