@@ -6,12 +6,11 @@ over. Idea: the files are walked as bytes. In a table file the blocks that its i
 name, each with its checksum, and the footer with its own, leave no byte uncovered. The MANIFEST is
 a log of records with a CRC-32C each, and CURRENT is compared with what it must be.
 
-What is relied on, and set by `store._rocks_options`: block-based tables of format version 6 with
-one index block, and with XXH64. Older ones have CRC-32C, which rocksdict computes without the
-processor's instruction, five times slower. No library at hand tells an XXH64; but zstd ends its
-frames with one, so its decoder gets each block as a frame that says not to be compressed. Written
-after RocksDB's description of its formats and after the files themselves; nothing here needs
-RocksDB.
+What is relied on, and set by `store._rocks_options` and `table_file`: block-based tables of format
+version 6 with one index block. RocksDB writes them with XXH64, this project with XXH3; older ones
+have CRC-32C, which rocksdict computes without the processor's instruction, five times slower.
+Written after RocksDB's description of its formats and after the files themselves; nothing here
+needs RocksDB.
 
 Cost: about 1 GB/s, memory of one block (which holds at least one whole record).
 """
@@ -21,31 +20,27 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import google_crc32c
-import zstandard
+from iotdb_engine.table_format import (
+    CHECKSUMS,
+    EXTENDED_MAGIC,
+    FOOTER,
+    FORMAT_VERSION,
+    LZ4,
+    MAGIC,
+    NO_COMPRESSION,
+    TRAILER,
+    WORD,
+    XXH64,
+    masked_crc32c,
+    modifier,
+)
 
-FORMAT_VERSION = 6
 CONFIG = "rocksdict-config.json"
 """What rocksdict says of a store; it writes it anew whenever it opens one, to read only too."""
-
-_MAGIC = 0x88E241B785F4CFF7
-_CRC32C, _XXH64 = 1, 3
-_EXTENDED_MAGIC = b"\x3e\x00\x7a\x00"
-_FOOTER = struct.Struct("<B4sIII24xIQ")
-_TRAILER = struct.Struct("<BI")
-_MASK_DELTA = 0xA282EAD8
-_WORD = 0xFFFFFFFF
-_NO_COMPRESSION, _LZ4 = 0, 4
-
-_ZSTD_HEAD = struct.Struct("<IBI")
-_ZSTD_MAGIC = 0xFD2FB528
-_ZSTD_KIND = 0b10_1_0_0_1_00
-"""Its size in 4 bytes, in one segment, with a checksum at the end, without a dictionary."""
-_ZSTD_BLOCK = 128 << 10
 
 _LOG_BLOCK = 32768
 _LOG_HEAD = struct.Struct("<IHB")
@@ -157,38 +152,11 @@ def _log_record(data: bytes, at: int, left: int, *, inside: bool) -> tuple[str, 
         return f"kind {kind}", 0, 0
     if _LOG_HEAD.size + size > left or end > len(data):
         return f"{size} bytes announced, which are not there", 0, 0
-    if _masked(google_crc32c.value(data[at + _LOG_HEAD.size - 1 : end])) != crc:
+    if masked_crc32c(data[at + _LOG_HEAD.size - 1 : end]) != crc:
         return "its checksum does not match", 0, 0
     if inside != (kind in (_MIDDLE, _LAST)):
         return "it does not follow on from the one before", 0, 0
     return "", end - at, kind
-
-
-def _is_crc32c(data: bytes, checksum: int) -> bool:
-    return _masked(google_crc32c.value(data)) == checksum
-
-
-def _is_xxh64(data: bytes, checksum: int) -> bool:
-    """Whether `checksum` is the lower half of the XXH64 of some bytes, of which there is one."""
-    parts = [_ZSTD_HEAD.pack(_ZSTD_MAGIC, _ZSTD_KIND, len(data))]
-    for at in range(0, len(data), _ZSTD_BLOCK):
-        block = data[at : at + _ZSTD_BLOCK]
-        is_last = at + len(block) == len(data)
-        parts += ((len(block) << 3 | is_last).to_bytes(3, "little"), block)
-    parts.append(checksum.to_bytes(4, "little"))
-    try:
-        zstandard.ZstdDecompressor().decompress(b"".join(parts))
-    except zstandard.ZstdError:
-        return False
-    return True
-
-
-_CHECKS: dict[int, Callable[[bytes, int], bool]] = {_CRC32C: _is_crc32c, _XXH64: _is_xxh64}
-
-
-def _masked(crc: int) -> int:
-    """Return a CRC in the form that is stored; RocksDB rotates it and adds a constant."""
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _WORD
 
 
 # ---- table files ----
@@ -213,10 +181,10 @@ class _Table:
         self._file = file
         self.size = file.seek(0, 2)
         self._context = 0
-        self._kind = _XXH64
+        self._kind = XXH64
 
     def check(self) -> Iterator[Damage]:
-        footer_at = self.size - _FOOTER.size
+        footer_at = self.size - FOOTER.size
         metaindex = self._read_footer(footer_at)
         parts = self._named_blocks(metaindex)
         index = parts.pop(b"rocksdb.index", None)
@@ -240,31 +208,25 @@ class _Table:
         yield from self._gaps(covered, footer_at)
 
     def _damage(self, handle: _Handle, what: str, problem: str) -> Damage:
-        return Damage(self._name, handle.offset, handle.size + _TRAILER.size, what, problem)
+        return Damage(self._name, handle.offset, handle.size + TRAILER.size, what, problem)
 
     def _read_footer(self, at: int) -> _Handle:
         if at < 0:
             raise _Bad("footer", 0, f"a file of {self.size} bytes")
         self._file.seek(at)
-        raw = self._file.read(_FOOTER.size)
-        kind, extended, crc, context, size, version, magic = _FOOTER.unpack(raw)
-        known = kind in _CHECKS
-        if not known or (extended, version, magic) != (_EXTENDED_MAGIC, FORMAT_VERSION, _MAGIC):
+        raw = self._file.read(FOOTER.size)
+        kind, extended, crc, context, size, version, magic = FOOTER.unpack(raw)
+        known = kind in CHECKSUMS
+        if not known or (extended, version, magic) != (EXTENDED_MAGIC, FORMAT_VERSION, MAGIC):
             raise _Bad("footer", at, "it is not that of a table as they are written here")
         self._context, self._kind = context, kind
         if not self._matches(raw[:5] + bytes(4) + raw[9:], at, crc):
             raise _Bad("footer", at, "its checksum does not match")
-        return _Handle(at - _TRAILER.size - size, size)
+        return _Handle(at - TRAILER.size - size, size)
 
     def _matches(self, data: bytes, offset: int, checksum: int) -> bool:
         """Whether this is the checksum of what begins at an offset of the file."""
-        return _CHECKS[self._kind](data, (checksum - self._modifier(offset)) & _WORD)
-
-    def _modifier(self, offset: int) -> int:
-        """Return what a checksum at an offset is shifted by, so that no block can be another."""
-        if not self._context:
-            return 0
-        return self._context ^ (((offset & _WORD) + (offset >> 32)) & _WORD)
+        return (CHECKSUMS[self._kind](data) + modifier(self._context, offset)) & WORD == checksum
 
     def _problem(self, handle: _Handle) -> str:
         """Return what is wrong with a block, or ""."""
@@ -277,11 +239,11 @@ class _Table:
 
     def _block(self, handle: _Handle) -> tuple[bytes, int]:
         """Return a block as it is stored, and how it is compressed."""
-        if handle.offset < 0 or handle.offset + handle.size + _TRAILER.size > self.size:
+        if handle.offset < 0 or handle.offset + handle.size + TRAILER.size > self.size:
             raise _Bad("block", max(0, handle.offset), "it lies outside the file")
         self._file.seek(handle.offset)
-        raw = self._file.read(handle.size + _TRAILER.size)
-        compression, checksum = _TRAILER.unpack_from(raw, handle.size)
+        raw = self._file.read(handle.size + TRAILER.size)
+        compression, checksum = TRAILER.unpack_from(raw, handle.size)
         if not self._matches(raw[: handle.size + 1], handle.offset, checksum):
             raise _Bad("block", handle.offset, "its checksum does not match")
         return raw[: handle.size], compression
@@ -291,9 +253,9 @@ class _Table:
             data, compression = self._block(handle)
         except _Bad as bad:
             raise _Bad(what, *bad.args[1:]) from bad
-        if compression == _NO_COMPRESSION:
+        if compression == NO_COMPRESSION:
             return data
-        if compression != _LZ4:
+        if compression != LZ4:
             raise _Bad(what, handle.offset, f"compression {compression}")
         size, at = _varint(data, 0)
         return _decode_lz4(data, at, size)
@@ -324,7 +286,7 @@ class _Table:
             if shared:
                 step, at = _varint(content, at)
                 size = last.size + ((step >> 1) ^ -(step & 1))
-                last = _Handle(last.offset + last.size + _TRAILER.size, size)
+                last = _Handle(last.offset + last.size + TRAILER.size, size)
             else:
                 last, at = _handle(content, at)
             yield key, last
@@ -334,7 +296,7 @@ class _Table:
         for handle in sorted(covered):
             if handle.offset != at:
                 yield Damage(self._name, at, handle.offset - at, "gap", "no block names it")
-            at = handle.offset + handle.size + _TRAILER.size
+            at = handle.offset + handle.size + TRAILER.size
         if at != end:
             yield Damage(self._name, at, end - at, "gap", "no block names it")
 

@@ -499,10 +499,12 @@ class RegionImport:
         start = 0
         self._breath.taken()
         sizes = sum([len(value) for _, value in records])
-        self._staging.is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
+        is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
+        self._staging.is_dense = is_dense
         for stop, (key, value) in enumerate(records, 1):
             self._staging.add(head + key, value)
-            self._breath.copied(len(value))
+            if not is_dense:  # large ones take little, and each write of theirs gives the GIL away
+                self._breath.copied(len(value))
             if self._staging.size >= self._file_bytes:
                 self.progress = self.progress.with_records(records[start:stop])
                 self._complete()

@@ -27,9 +27,9 @@ from typing import Protocol
 
 import rocksdict
 
+from iotdb_engine.direct_file import DirectFile, Rings
 from iotdb_engine.errors import Closed, Corruption, EngineError, Locked, OutOfSpace
 from iotdb_engine.forked import keep_in_children
-from iotdb_engine.rocks_files import FORMAT_VERSION
 from iotdb_engine.rocks_views import RocksViews
 from iotdb_engine.staging import (
     MemoryShelf,
@@ -39,10 +39,11 @@ from iotdb_engine.staging import (
     TableStaging,
     TableWriter,
 )
+from iotdb_engine.table_file import TableFile
+from iotdb_engine.table_format import FORMAT_VERSION
 
 _INCOMING = "incoming"
 _BLOCK_BYTES = 16 << 10
-_DENSE_BLOCK_BYTES = 4 << 10
 
 
 class Batch:
@@ -397,6 +398,7 @@ class RocksStore:
         self._durable_options.sync = True
         self._open = True
         self._unflushed = 0
+        self._rings = Rings()
         self._views = RocksViews(self._iterator, partial(_translate, path=self.path))
 
     _FLUSH_BYTES = 48 << 20
@@ -465,10 +467,13 @@ class RocksStore:
         """Return a place beside the store: a folder in its folder."""
         return TableStaging(
             Path(self.path) / _INCOMING / name,
-            _open_table,
+            self._open_table,
             self._take_in,
             lambda error: _translate(error, self.path),
         )
+
+    def _open_table(self, path: Path, is_dense: bool) -> TableWriter:
+        return TableFile(DirectFile(path, self._rings)) if is_dense else _RocksTable(path)
 
     def stagings(self) -> list[str]:
         """Return the names of places that are not empty."""
@@ -500,6 +505,7 @@ class RocksStore:
         if not self._views.close():
             return
         self._open = False
+        self._rings.close()
         self._db.close()
         _disclaim(self._claim)
 
@@ -519,8 +525,8 @@ class RocksStore:
         self._db.compact_range(None, None)
 
 
-def _rocks_options(block_cache_bytes: int, *, is_dense: bool = False) -> rocksdict.Options:
-    """Return RocksDB's settings; `is_dense`: of a file of large records (`Staging.is_dense`)."""
+def _rocks_options(block_cache_bytes: int) -> rocksdict.Options:
+    """Return RocksDB's settings."""
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(16 << 20)
@@ -536,14 +542,13 @@ def _rocks_options(block_cache_bytes: int, *, is_dense: bool = False) -> rocksdi
     # Pages are compressed already; what LZ4 gains is the keys and statistics of small chunks, and
     # only for data old enough to have moved down.
     none, lz4 = rocksdict.DBCompressionType.none(), rocksdict.DBCompressionType.lz4()
-    lower = none if is_dense else lz4
-    options.set_compression_per_level([none, none, lower, lower, lower, lower, lower])
+    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])
     options.set_level_compaction_dynamic_level_bytes(False)
     options.set_keep_log_file_num(3)
     options.set_max_log_file_size(4 << 20)
     table = rocksdict.BlockBasedOptions()
     table.set_bloom_filter(10, False)
-    table.set_block_size(_DENSE_BLOCK_BYTES if is_dense else _BLOCK_BYTES)
+    table.set_block_size(_BLOCK_BYTES)
     # What `rocks_files` can walk.
     table.set_format_version(FORMAT_VERSION)
     # rocksdict's CRC-32C does without the processor's instruction: 0.6 ms/MB more, here and there.
@@ -554,10 +559,31 @@ def _rocks_options(block_cache_bytes: int, *, is_dense: bool = False) -> rocksdi
     return options
 
 
-def _open_table(path: str, is_dense: bool) -> TableWriter:
-    writer = rocksdict.SstFileWriter(_rocks_options(0, is_dense=is_dense))
-    writer.open(path)
-    return writer
+class _RocksTable:
+    """A table file that RocksDB writes: compresses, in small blocks, records that are small."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = rocksdict.SstFileWriter(_rocks_options(0))
+        self._writer.open(str(path))
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = threading.Lock()
+
+    def add(self, key: bytes, value: bytes) -> None:
+        self._writer[key] = value
+
+    def finish(self, *, sync: bool) -> None:
+        with self._lock:
+            if self._fd < 0:
+                raise Closed("the transfer was given up")
+            os.fdatasync(self._fd)  # without the GIL, unlike what follows in any case
+            self._writer.finish()
+        self.drop()
+
+    def drop(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
 
 def repair_store(path: str | Path) -> None:
@@ -574,6 +600,8 @@ def repair_store(path: str | Path) -> None:
 
 def _translate(error: Exception, path: str, key: bytes = b"") -> EngineError:
     text = str(error)
+    if isinstance(error, EngineError):
+        return error
     if isinstance(error, rocksdict.DbClosedError):
         return Closed("the engine is closed")
     if "lock" in text.lower() and "LOCK" in text:

@@ -79,12 +79,6 @@ class Pace:
             rest = max(rest, self._began + self._sent_bytes / self._rate - now)
         return rest
 
-    def begin(self) -> None:
-        """Begin now, and not when this object was made, which takes longer."""
-        self._began = self._now()
-        self._window = self._look()
-        self.rested()
-
     def rested(self) -> None:
         """Begin the next piece."""
         self._piece = self._now(), self._own_cpu()
