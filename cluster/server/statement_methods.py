@@ -323,12 +323,12 @@ class StatementMethods(HandlerBase):
         ended = self.executor.running.end
         query = OpenQuery(req.statementId or 0, result, ticket, ended, columnar=columnar)
         try:
-            with query.in_use():
-                try:
+            try:
+                with query.in_use():
                     response, more = self._first_page(req, query, v2=v2)
-                finally:
-                    if result.settle is not None:
-                        result.settle()
+            finally:  # also where it was ended meanwhile: questions under way hold connections
+                if result.settle is not None:
+                    result.settle()
         except StaleReadError:
             query.free()
             raise

@@ -141,3 +141,24 @@ def test_a_query_that_begins_again_is_still_listed(
     rounds.finish = dict
     assert list(client.query("select s from root.sg.d"))
     assert listed == [1, 1]
+
+
+def test_the_questions_of_a_query_that_is_ended_before_its_first_page_are_still_taken_up(
+    server: LocalServer, client: WireClient, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold connections to other nodes, and places on the list of calls under way."""
+    taken_up: list[str] = []
+    rounds.finish = lambda: taken_up.append("once") or {GROUP: 7}  # type: ignore[func-returns-value]
+    executor = server.handler.executor
+    planned = executor.query
+
+    def planned_and_killed(*arguments: Any, **options: Any) -> Any:
+        result = planned(*arguments, **options)
+        executor.running.kill(None)
+        return result
+
+    monkeypatch.setattr(executor, "query", planned_and_killed)
+    with pytest.raises(StatusError, match="was killed"):
+        list(client.query("select s from root.sg.d"))
+    assert taken_up == ["once"]
+    assert not executor.running.running()
