@@ -100,7 +100,7 @@ class Forwarder:
             lambda group_id: find_member(group_id) is not None,
             self.find_leader,
             reach,
-            self._other_nodes,
+            lambda: self.others_of(META_GROUP_ID),
         )
 
     def remote_leader(self, group_id: GroupId) -> NodeId:
@@ -207,6 +207,11 @@ class Forwarder:
         """Run a read on the group's leader: `local` when that is here, else by RPC."""
         return self._on_leader(group_id, READ_METHOD, payload, deadline, local, decode)
 
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return self._node_id
+
     def member_here(self, group_id: GroupId) -> RaftMember | None:
         """Return this node's member of a group, None where there is none."""
         return self._find_member(group_id)
@@ -263,27 +268,19 @@ class Forwarder:
                 return Found(decode(response.result or b""))
         return None
 
-    def tell_others(self, group_id: GroupId, payload: bytes, deadline: Deadline) -> set[int]:
-        """Run a read on every other member of a group, whoever leads; failures are passed over.
+    def others_of(self, group_id: GroupId) -> list[NodeId]:
+        """Return the other nodes of a group."""
+        return [node_id for node_id in self._members_of(group_id) if node_id != self._node_id]
 
-        Returns:
-            The ids of those that answered, and this node's.
-        """
-        answered = {int(self._node_id)}
-        for node_id in self._members_of(group_id):
-            if node_id == self._node_id or deadline.expired:
-                continue
-            try:
-                request = self.request_of(group_id, payload, deadline)
-                response = self.pool_of(group_id).call(
-                    node_id, READ_METHOD, request, deadline=deadline
-                )
-            except (RpcError, ClusterError) as error:
-                logger.debug("group %d: node %d: %s", group_id, node_id, error)
-                continue
-            if response.status == StatusCode.SUCCESS:
-                answered.add(int(node_id))
-        return answered
+    def tell(self, node_id: NodeId, group_id: GroupId, payload: bytes, deadline: Deadline) -> bool:
+        """Run a read on a node's member of a group, whoever leads; False: it did not succeed."""
+        request = self.request_of(group_id, payload, deadline)
+        try:
+            response = self.pool_of(group_id).call(node_id, READ_METHOD, request, deadline=deadline)
+        except (RpcError, ClusterError) as error:
+            logger.debug("group %d: node %d: %s", group_id, node_id, error)
+            return False
+        return bool(response.status == StatusCode.SUCCESS)
 
     def relay(
         self, group_id: GroupId, method: str, payload: bytes, deadline: Deadline
@@ -533,9 +530,6 @@ class Forwarder:
         except NotLeader as refusal:
             self._leaders.pop(group_id, None)
             return False, None, NodeId(refusal.leader)
-
-    def _other_nodes(self) -> list[NodeId]:
-        return [n for n in self._members_of(META_GROUP_ID) if n != self._node_id]
 
     def numbers(self, group_id: GroupId) -> RequestNumbers:
         """Return what gives out the numbers of this node's requests to a group."""

@@ -137,8 +137,8 @@ class GroupsAccess:
         Statements that follow through any of them then see a change that was just made. A node that
         does not answer soon is passed over: it catches up before it serves anything strong.
         """
-        request = encode_read(AwaitAppliedRead(int(self._meta.applied_index)))
-        self._forwarder.tell_others(META_GROUP_ID, request, deadline.earlier(_ANNOUNCE_S))
+        news = AwaitAppliedRead(int(self._meta.applied_index))
+        self._tell_others(news, deadline.earlier(_ANNOUNCE_S))
 
     @property
     def leads_meta(self) -> bool:
@@ -147,8 +147,24 @@ class GroupsAccess:
 
     def answering_nodes(self, deadline: Deadline) -> set[int]:
         """Return the ids of the meta group's nodes that answer, this one included."""
-        request = encode_read(AwaitAppliedRead(0))
-        return self._forwarder.tell_others(META_GROUP_ID, request, deadline)
+        return {int(self._forwarder.node_id), *self._tell_others(AwaitAppliedRead(0), deadline)}
+
+    def _tell_others(self, read: Read, deadline: Deadline) -> list[NodeId]:
+        """Run a read on the other nodes of the meta group; return those that did it in time.
+
+        Side by side: one that hangs would use up the time of those behind it.
+        """
+        payload = encode_read(read)
+        asked = {
+            node_id: self._pool.submit(
+                self._forwarder.tell, node_id, META_GROUP_ID, payload, deadline
+            )
+            for node_id in self._forwarder.others_of(META_GROUP_ID)
+        }
+        done, late = wait(asked.values(), deadline.remaining_s())
+        for call in late:
+            call.cancel()
+        return [node_id for node_id, call in asked.items() if call in done and call.result()]
 
     def resolve(
         self,
