@@ -104,6 +104,9 @@ class ContinuousQueries:
             logger.warning("continuous query %s at %d: %s", query.name, query.next_run, error)
             if isinstance(error, Closed) or getattr(error, "status", None) in _PASSING:
                 return False
+        except Exception:
+            # a fault of the code: the window is given up, and the other queries go on
+            logger.exception("continuous query %s at %d", query.name, query.next_run)
         note = ContinuousQueryPlan(
             RegistryAction.CLAIM, query.name, query.next_run, query.next_run + query.every
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from cluster.errors import QUERY_CANCELLED, QUERY_TIMED_OUT, ClusterError, StatusCode
 from cluster.query.node_view import RunningQuery
 from cluster.rpc.deadline import Cancelled, Deadline, QueryDeadline
+
+logger = logging.getLogger(__name__)
 
 _SWEEP_S = 0.25
 
@@ -127,12 +130,10 @@ class RunningQueries:
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
-            if ticket.cancelled.is_set():
-                ticket.release()  # it may have been computed when it was ended
-            elif ticket.deadline.expired:
-                ticket.cancel(ClusterError(StatusCode.TIME_OUT, QUERY_TIMED_OUT))
-            elif ticket.is_gone():
-                ticket.cancel(ClusterError(StatusCode.QUERY_PROCESS_ERROR, QUERY_CANCELLED))
+            try:
+                _end_if_unwanted(ticket)
+            except Exception:  # a fault of one must not keep the others for ever
+                logger.exception("query %d was not freed", ticket.query_id)
 
     def end(self, query_id: int) -> None:
         """List a query no more; idempotent."""
@@ -173,6 +174,15 @@ class RunningQueries:
         with self._lock:
             tickets = [ticket for ticket in self._tickets.values() if ticket.owner == owner]
         _end(tickets)
+
+
+def _end_if_unwanted(ticket: QueryTicket) -> None:
+    if ticket.cancelled.is_set():
+        ticket.release()  # it may have been computed when it was ended
+    elif ticket.deadline.expired:
+        ticket.cancel(ClusterError(StatusCode.TIME_OUT, QUERY_TIMED_OUT))
+    elif ticket.is_gone():
+        ticket.cancel(ClusterError(StatusCode.QUERY_PROCESS_ERROR, QUERY_CANCELLED))
 
 
 def _end(tickets: Iterable[QueryTicket]) -> None:

@@ -139,9 +139,10 @@ def test_a_query_that_can_not_work_is_given_up_for_that_window(
         (Corruption("data", b"", "a checksum", "another"), True),
         (Closed("the region is being replaced"), False),
         (ClusterError(StatusCode.NO_LEADER, "no leader"), False),
+        (ZeroDivisionError("nobody thought of that"), True),
     ],
 )
-def test_one_whose_data_can_not_be_read_does_not_stop_the_others(
+def test_one_that_fails_does_not_stop_the_others(
     database: LocalDatabase, monkeypatch: pytest.MonkeyPatch, error: Exception, is_over: bool
 ) -> None:
     for name in ("broken", "sound"):
