@@ -15,7 +15,8 @@ Events go in, effects come out; the caller owns threads, clock, network and disk
 
 Messages may be lost, repeated, delayed and reordered. Sections of the Raft thesis (Ongaro, 2014)
 are named where they are implemented: `candidate.py` 3.4, 3.6.1, 4.2.3, 9.6; `follower.py` 3.5;
-`leader.py` 3.5, 3.6.2, 3.10, 5.1, 6.2, 6.4, 10.2.1; `membership.py` and `reconfigure.py` 4, 5.3.
+`leader.py` 3.5, 3.6.2, 3.10, 6.2; `replication.py` 3.5, 5.1, 10.2.1; `reads.py` 6.4;
+`membership.py` and `reconfigure.py` 4, 5.3.
 `docs/consensus.md` tells the whole.
 """
 
@@ -25,7 +26,16 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cluster.raft import candidate, follower, invariants, leader, quiescence, reconfigure
+from cluster.raft import (
+    candidate,
+    follower,
+    invariants,
+    leader,
+    quiescence,
+    reads,
+    reconfigure,
+    replication,
+)
 from cluster.raft.effects import Effects
 from cluster.raft.events import (
     Applied,
@@ -117,7 +127,7 @@ class RaftCore:
         if asleep and quiescence.is_waking(s, event):
             quiescence.wake(s)
             if s.lead is not None:
-                leader.broadcast_heartbeat(s, s.lead)
+                replication.broadcast_heartbeat(s, s.lead)
         try:
             _EVENT_HANDLERS[type(event)](s, event)
         except ValueError:
@@ -309,7 +319,7 @@ class RaftCore:
     def holds_lease(self, late_ticks: int = 0) -> bool:
         """Whether a read would be answered without a round trip; see ReadRequest."""
         s = self._state
-        return s.lead is not None and leader.holds_lease(s, s.lead, late_ticks)
+        return s.lead is not None and reads.holds_lease(s, s.lead, late_ticks)
 
     def readable_index(self, late_ticks: int = 0) -> LogIndex | None:
         """Return what a read that begins now reads at, None where that takes a ReadRequest to know.
@@ -318,7 +328,7 @@ class RaftCore:
             late_ticks: as in ReadRequest.
         """
         s = self._state
-        if s.lead is None or not leader.reads_alone(s, s.lead, late_ticks):
+        if s.lead is None or not reads.reads_alone(s, s.lead, late_ticks):
             return None
         return s.commit
 
@@ -390,7 +400,7 @@ _EVENT_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
     SnapshotSent: leader.on_snapshot_sent,
     SnapshotFailed: leader.on_snapshot_failed,
     SnapshotInstalled: reconfigure.on_snapshot_installed,
-    ReadRequest: leader.on_read_request,
+    ReadRequest: reads.on_read_request,
     Unreachable: leader.on_unreachable,
     PeerSilent: quiescence.on_peer_silent,
     TransferLeadership: leader.on_transfer,

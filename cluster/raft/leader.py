@@ -1,24 +1,16 @@
-"""What a leader does: replicate, commit, confirm reads, hand over.
+"""What a leader does: take proposals, count answers, commit, mind the time, hand over.
 
-Thesis 3.5, 3.6, 3.10, 6.2, 6.4, 10.2.1. Changes of membership are in `reconfigure.py`.
+Thesis 3.5, 3.6, 3.10, 6.2. What it sends is in `replication.py`, what it does about reads in
+`reads.py`, changes of membership in `reconfigure.py`.
 """
 
 from __future__ import annotations
 
-from cluster.raft import quiescence
-from cluster.raft.effects import (
-    Proposed,
-    ReadReady,
-    ReadRejected,
-    Rejected,
-    RejectReason,
-    SendAppend,
-    SendSnapshot,
-)
+from cluster.raft import quiescence, reads, replication
+from cluster.raft.effects import Proposed, Rejected, RejectReason
 from cluster.raft.events import (
     Persisted,
     Propose,
-    ReadRequest,
     SnapshotFailed,
     SnapshotSent,
     TransferLeadership,
@@ -26,7 +18,7 @@ from cluster.raft.events import (
 )
 from cluster.raft.follower import become_follower
 from cluster.raft.membership import encode_membership
-from cluster.raft.messages import AppendResponse, Heartbeat, HeartbeatResponse, TimeoutNow
+from cluster.raft.messages import AppendResponse, HeartbeatResponse, TimeoutNow
 from cluster.raft.progress import Progress, ProgressState
 from cluster.raft.quorum import has_quorum, joint_committed_index
 from cluster.raft.state import Leadership, RaftState
@@ -41,9 +33,6 @@ from cluster.raft.types import (
     Role,
     Term,
 )
-
-_PROBE_MAX_BYTES = 64 << 10
-"""A probe carries entries only up to this size: it may be refused, and is repeated."""
 
 _LOST_TAIL_HINTS = 2
 """So many heartbeat answers in a row must claim a short log before the leader believes it: a
@@ -74,9 +63,8 @@ def become_leader(s: RaftState, *, may_append: bool) -> None:
     else:
         opening = Entry(term_start, s.term, EntryKind.NOOP, b"")
     s.append((opening,))
-    broadcast_heartbeat(s, lead)
-    for progress in lead.followers:
-        send_appends(s, lead, progress)
+    replication.broadcast_heartbeat(s, lead)
+    replication.send_to_all(s, lead)
 
 
 # ---- proposals ----
@@ -142,8 +130,7 @@ def append_own(
         ]
     )
     s.fx.proposed = Proposed(first, len(payloads), s.term)
-    for progress in lead.followers:
-        send_appends(s, lead, progress)
+    replication.send_to_all(s, lead)
 
 
 def on_persisted(s: RaftState, event: Persisted) -> None:
@@ -156,72 +143,29 @@ def on_persisted(s: RaftState, event: Persisted) -> None:
     lead.progress[s.node_id].match = s.persisted
     if not lead.may_append and s.persisted >= lead.term_start:
         lead.may_append = True
-        for progress in lead.followers:
-            send_appends(s, lead, progress)
+        replication.send_to_all(s, lead)
     maybe_commit(s, lead)
     note_compactable(s, lead)
 
 
-# ---- replication ----
+# ---- answers, commit ----
 
 
-def send_appends(s: RaftState, lead: Leadership, progress: Progress) -> None:
-    """Send what the follower lacks, as far as its window is open.
+def _answered(
+    s: RaftState, m: AppendResponse | HeartbeatResponse
+) -> tuple[Leadership, Progress] | None:
+    """Return who leads, and whom the answer is of; None where it is not to this leadership.
 
-    A follower that needs entries which are no longer in the log gets a snapshot.
+    One of a later term ends it.
     """
-    if not lead.may_append or progress.state is ProgressState.SNAPSHOT:
-        return
-    if progress.state is ProgressState.PROBE:
-        _send_probe(s, progress)
-        return
-    config = s.config
-    log = s.log
-    if progress.next_index <= log.base_index:
-        _begin_snapshot(s, progress)
-        return
-    window = config.max_inflight_bytes - log.bytes_between(progress.match, progress.next_index - 1)
-    while progress.next_index <= log.last_index and window > 0:
-        lo = progress.next_index
-        if lo == progress.match + 1:
-            progress.silent_ticks = 0  # nothing was in flight: the clock of this one starts now
-        hi = log.batch_end(lo, min(config.max_append_bytes, window))
-        if not _emit_append(s, progress, lo, hi):
-            return
-        progress.next_index = hi
-        window -= log.bytes_between(lo - 1, hi - 1)
-
-
-def _send_probe(s: RaftState, progress: Progress) -> None:
-    if progress.paused:
-        return
-    lo = hi = progress.next_index
-    log = s.log
-    if lo <= log.last_index and lo > log.base_index:
-        hi = log.batch_end(lo, min(s.config.max_append_bytes, _PROBE_MAX_BYTES))
-        if log.bytes_between(lo - 1, hi - 1) > _PROBE_MAX_BYTES:
-            hi = lo
-    if _emit_append(s, progress, lo, hi):
-        progress.paused = True
-
-
-def _emit_append(s: RaftState, progress: Progress, lo: LogIndex, hi: LogIndex) -> bool:
-    prev_index = LogIndex(lo - 1)
-    prev_term = s.log.term_of(prev_index)
-    if prev_term is None:
-        _begin_snapshot(s, progress)
-        return False
-    progress.commit_sent = s.commit
-    s.fx.appends.append(
-        SendAppend(progress.node_id, s.term, prev_index, prev_term, lo, hi, s.commit, s.compact_to)
-    )
-    return True
-
-
-def _begin_snapshot(s: RaftState, progress: Progress) -> None:
-    """Order a snapshot, since what the follower needs is compacted (thesis 5.1)."""
-    progress.become_snapshot(s.log.base_index)
-    s.fx.snapshots.append(SendSnapshot(progress.node_id, s.term, s.log.base_index))
+    if m.term > s.term:
+        become_follower(s, m.term, NO_NODE)
+        return None
+    lead = s.lead
+    if lead is None or m.term < s.term:
+        return None
+    progress = lead.progress.get(m.frm)
+    return None if progress is None else (lead, progress)
 
 
 def on_append_response(s: RaftState, m: AppendResponse) -> None:
@@ -230,15 +174,10 @@ def on_append_response(s: RaftState, m: AppendResponse) -> None:
     Raises:
         ValueError: it acknowledges what was never sent; nothing was changed.
     """
-    if m.term > s.term:
-        become_follower(s, m.term, NO_NODE)
+    answered = _answered(s, m)
+    if answered is None:
         return
-    lead = s.lead
-    if lead is None or m.term < s.term:
-        return
-    progress = lead.progress.get(m.frm)
-    if progress is None:
-        return
+    lead, progress = answered
     if m.match_index > s.log.last_index:
         raise ValueError(f"node {m.frm} acknowledges {m.match_index}, last is {s.log.last_index}")
     progress.quiet_ticks = 0
@@ -250,8 +189,8 @@ def on_append_response(s: RaftState, m: AppendResponse) -> None:
     if progress.on_success(m.match_index):
         note_compactable(s, lead)
         maybe_commit(s, lead)
-    send_appends(s, lead, progress)
-    _tell_commit_when_idle(s, lead, progress)
+    replication.send_appends(s, lead, progress)
+    replication.tell_commit_when_idle(s, lead, progress)
     _maybe_finish_transfer(s, lead)
 
 
@@ -268,7 +207,7 @@ def _on_refusal(s: RaftState, lead: Leadership, progress: Progress, m: AppendRes
             hint = min(m.hint_index, s.log.last_index)
             next_index = s.log.last_at_or_below_term(hint, m.hint_term)[0] + 1
         progress.become_probe(max(1, min(m.prev_index, next_index)))
-    send_appends(s, lead, progress)
+    replication.send_appends(s, lead, progress)
 
 
 def maybe_commit(s: RaftState, lead: Leadership) -> bool:
@@ -283,24 +222,9 @@ def maybe_commit(s: RaftState, lead: Leadership) -> bool:
         return False
     s.commit_to(index)
     for progress in lead.followers:
-        _tell_commit_when_idle(s, lead, progress)
-    maybe_open_read_round(s, lead)
+        replication.tell_commit_when_idle(s, lead, progress)
+    reads.maybe_open_read_round(s, lead)
     return True
-
-
-def _tell_commit_when_idle(s: RaftState, lead: Leadership, progress: Progress) -> None:
-    """Let a follower with nothing in flight know of the commit now, not at the next heartbeat.
-
-    A busy one learns it with the next append. Followers serve reads and wait for their own
-    forwarded writes: a heartbeat interval later would be felt.
-    """
-    if (
-        progress.commit_sent < s.commit
-        and progress.state is ProgressState.REPLICATE
-        and progress.match == s.log.last_index
-        and lead.may_append
-    ):
-        _emit_append(s, progress, progress.next_index, progress.next_index)
 
 
 def note_compactable(s: RaftState, lead: Leadership) -> None:
@@ -326,49 +250,17 @@ def needed_by_the_living(s: RaftState, lead: Leadership) -> LogIndex:
 # ---- heartbeats, time ----
 
 
-def broadcast_heartbeat(s: RaftState, lead: Leadership) -> None:
-    """Send a sign of life to all, with the number of this round."""
-    lead.heartbeat_elapsed = 0
-    context = lead.beat = lead.beat + 1
-    quiesce = quiescence.invites(s, lead)
-    if quiesce and not lead.invited_from:
-        lead.invited_from = context
-        for progress in lead.followers:
-            progress.asleep = False
-    if s.config.lease_reads:
-        lead.beats.append((context, s.now))
-        while lead.beats[0][1] < s.now - s.config.lease_ticks:
-            lead.beats.popleft()
-    for progress in lead.followers:
-        s.fx.send.append(
-            Heartbeat(
-                s.node_id,
-                progress.node_id,
-                s.term,
-                min(progress.match, s.commit),
-                context,
-                s.compact_to,
-                quiesce=quiesce and not quiescence.is_away(s, progress),
-            )
-        )
-
-
 def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
     """A follower lives: confirm reads, and resume or repair its replication."""
-    if m.term > s.term:
-        become_follower(s, m.term, NO_NODE)
+    answered = _answered(s, m)
+    if answered is None:
         return
-    lead = s.lead
-    if lead is None or m.term < s.term:
-        return
-    progress = lead.progress.get(m.frm)
-    if progress is None:
-        return
+    lead, progress = answered
     progress.quiet_ticks = 0
     if m.read_context <= lead.beat:  # else it is not of this term, whatever it claims
-        _note_confirmed(lead, progress, m.read_context)
+        reads.note_confirmed(lead, progress, m.read_context)
         if lead.reads.ack(m.frm, m.read_context):
-            maybe_close_read_round(s, lead)
+            reads.maybe_close_read_round(s, lead)
         if m.asleep:
             quiescence.on_answer(s, lead, progress, m)
     if progress.state is ProgressState.SNAPSHOT:
@@ -390,7 +282,7 @@ def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
             progress.become_probe(progress.match + 1)
     if progress.state is ProgressState.PROBE:
         progress.paused = False
-    send_appends(s, lead, progress)
+    replication.send_appends(s, lead, progress)
 
 
 def on_unreachable(s: RaftState, event: Unreachable) -> None:
@@ -421,7 +313,7 @@ def tick(s: RaftState, lead: Leadership) -> None:
         quiescence.note_rest(s, lead)
     lead.heartbeat_elapsed += 1
     if lead.heartbeat_elapsed >= s.config.heartbeat_ticks:
-        broadcast_heartbeat(s, lead)
+        replication.broadcast_heartbeat(s, lead)
 
 
 def hears_quorum(s: RaftState, lead: Leadership) -> bool:
@@ -441,7 +333,7 @@ def on_snapshot_sent(s: RaftState, event: SnapshotSent) -> None:
     lead, progress = _in_snapshot(s, event.to, event.term)
     if lead is not None and progress is not None:
         progress.become_probe(max(progress.match, min(event.index, s.log.last_index)) + 1)
-        send_appends(s, lead, progress)
+        replication.send_appends(s, lead, progress)
 
 
 def on_snapshot_failed(s: RaftState, event: SnapshotFailed) -> None:
@@ -463,90 +355,6 @@ def _in_snapshot(s: RaftState, to: NodeId, term: Term) -> tuple[Leadership | Non
     return lead, progress
 
 
-# ---- reads ----
-
-
-def on_read_request(s: RaftState, event: ReadRequest) -> None:
-    """Take a linearizable read, or refuse it when this is not the leader.
-
-    While the lease holds, nobody else can have committed anything: answer at once (thesis 6.4.1).
-    """
-    lead = s.lead
-    if lead is None:
-        s.fx.reads_rejected.append(ReadRejected(event.id, s.leader))
-        return
-    lead.is_used = True
-    if reads_alone(s, lead, event.late_ticks):
-        s.fx.reads.append(ReadReady(event.id, s.commit))
-    else:
-        lead.reads.add(event.id)
-        maybe_open_read_round(s, lead)
-
-
-def reads_alone(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
-    """Whether a read may be answered without asking anybody: nobody else can have led meanwhile."""
-    if s.is_sole_voter:
-        return s.commit >= lead.term_start
-    return holds_lease(s, lead, late_ticks)
-
-
-def _note_confirmed(lead: Leadership, progress: Progress, number: int) -> None:
-    """Take note when the round of heartbeats that `progress` answered was sent."""
-    for beat, clock in lead.beats:
-        if beat == number:
-            progress.confirmed_clock = max(progress.confirmed_clock, clock)
-            return
-
-
-def holds_lease(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
-    """Whether no other leader can exist yet, by the clock alone (thesis 6.4.1).
-
-    A quorum answered heartbeats sent at `start` or later. Each of them votes for nobody else for an
-    election time-out after that (`promise_left`, `RaftConfig.lease_ticks`), and every other
-    quorum has one of them. A transfer is a way around the promise, so it ends the lease; for good
-    once its TimeoutNow is out, which may arrive at any time.
-
-    What was committed before this term is known only once an entry of the term is (thesis 6.4).
-    """
-    if not s.config.lease_reads or lead.lease_void or lead.transfer_to != NO_NODE:
-        return False
-    if s.commit < lead.term_start:
-        return False
-    now = s.now + late_ticks
-    clocks = {p.node_id: LogIndex(p.confirmed_clock) for p in lead.followers}
-    clocks[s.node_id] = LogIndex(now)
-    start = joint_committed_index(clocks, s.membership)
-    return now - start < s.config.lease_ticks
-
-
-def maybe_open_read_round(s: RaftState, lead: Leadership) -> None:
-    """Start confirming the waiting reads, unless a round is under way.
-
-    Not before an entry of the own term is committed: until then the commit index may be older
-    than what an earlier leader has acknowledged (thesis 6.4, step 1).
-    """
-    reads = lead.reads
-    if reads.is_round_open or not reads.has_waiting or s.commit < lead.term_start:
-        return
-    reads.open_round(s.node_id, s.commit, lead.beat + 1)
-    if not maybe_close_read_round(s, lead):
-        broadcast_heartbeat(s, lead)
-
-
-def maybe_close_read_round(s: RaftState, lead: Leadership) -> bool:
-    """Release the reads of the open round if a quorum has confirmed it; returns whether it did."""
-    if not is_confirmed(s, lead):
-        return False
-    s.fx.reads.extend(lead.reads.close_round())
-    maybe_open_read_round(s, lead)
-    return True
-
-
-def is_confirmed(s: RaftState, lead: Leadership) -> bool:
-    """Whether a quorum answered a heartbeat that was sent after the open round began."""
-    return lead.reads.is_round_open and has_quorum(lead.reads.acks, s.membership)
-
-
 # ---- transfer ----
 
 
@@ -563,7 +371,7 @@ def on_transfer(s: RaftState, event: TransferLeadership) -> None:
         return
     lead.transfer_to = event.target
     lead.transfer_elapsed = 0
-    send_appends(s, lead, lead.progress[event.target])
+    replication.send_appends(s, lead, lead.progress[event.target])
     _maybe_finish_transfer(s, lead)
 
 

@@ -5,7 +5,7 @@ The rules and why they are safe: `membership.py`.
 
 from __future__ import annotations
 
-from cluster.raft import leader
+from cluster.raft import leader, reads, replication
 from cluster.raft.candidate import maybe_campaign_for_transfer
 from cluster.raft.effects import Rejected, RejectReason
 from cluster.raft.events import Applied, ChangeMembership, SnapshotInstalled
@@ -97,7 +97,7 @@ def activate(s: RaftState, membership: Membership) -> None:
     if membership.may_vote(s.node_id):
         # a smaller quorum may have been reached already
         leader.maybe_commit(s, lead)
-        leader.maybe_close_read_round(s, lead)
+        reads.maybe_close_read_round(s, lead)
         return
     heir = _heir(lead, membership)
     term = s.term
@@ -118,8 +118,7 @@ def _adapt_followers(s: RaftState, lead: Leadership) -> None:
     lead.followers = [p for p in lead.progress.values() if p.node_id != s.node_id]
     if lead.transfer_to in gone:
         lead.transfer_to = NO_NODE
-    for progress in lead.followers:
-        leader.send_appends(s, lead, progress)
+    replication.send_to_all(s, lead)
 
 
 def _heir(lead: Leadership, membership: Membership) -> NodeId:

@@ -1,7 +1,8 @@
 """The state of one member and the moves that several roles share.
 
-Handlers in `follower.py`, `candidate.py` and `leader.py` are functions over a `RaftState`; what
-they want done they add to `RaftState.fx`, the effects of the step under way.
+Whatever handles an event is a function over a `RaftState` (`follower.py`, `candidate.py`,
+`leader.py` and what is beside them); what it wants done it adds to `RaftState.fx`, the effects of
+the step under way.
 """
 
 from __future__ import annotations

@@ -14,7 +14,16 @@ from typing import NamedTuple
 from unittest import mock
 
 from cluster.member.request_table import RequestTable
-from cluster.raft import candidate, core, follower, leader, quiescence, reconfigure
+from cluster.raft import (
+    candidate,
+    core,
+    follower,
+    leader,
+    quiescence,
+    reads,
+    reconfigure,
+    replication,
+)
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects
 from cluster.raft.events import Event, PeerSilent, SnapshotFailed
@@ -125,7 +134,7 @@ def _counts_old_terms(s: RaftState, lead: Leadership) -> bool:
     if index <= s.commit:
         return False
     s.commit_to(index)
-    leader.maybe_open_read_round(s, lead)
+    reads.maybe_open_read_round(s, lead)
     return True
 
 
@@ -150,7 +159,7 @@ def _open_read_round_at_once(s: RaftState, lead: Leadership) -> None:
     reads = lead.reads
     if not reads.is_round_open and reads.has_waiting:
         reads.open_round(s.node_id, s.commit, lead.beat + 1)
-        leader.broadcast_heartbeat(s, lead)
+        replication.broadcast_heartbeat(s, lead)
 
 
 def _only_confirm_reads(s: RaftState, m: HeartbeatResponse) -> None:
@@ -160,7 +169,7 @@ def _only_confirm_reads(s: RaftState, m: HeartbeatResponse) -> None:
         return
     lead.progress[m.frm].quiet_ticks = 0
     if lead.reads.ack(m.frm, m.read_context):
-        leader.maybe_close_read_round(s, lead)
+        reads.maybe_close_read_round(s, lead)
 
 
 # ---- snapshots ----
@@ -211,7 +220,7 @@ def _confirmed_when_answered(lead: Leadership, progress: Progress, number: int) 
         progress.confirmed_clock = lead.beats[-1][1]
 
 
-_holds_lease = leader.holds_lease
+_holds_lease = reads.holds_lease
 
 
 def _lease_through_transfers(s: RaftState, lead: Leadership, late_ticks: int) -> bool:
@@ -343,24 +352,24 @@ MUTATIONS: dict[str, Mutation] = {
     "checksums of the log not checked": Mutation(lambda: _classes(disk=_TrustsItsLog), 100),
     # reads
     "read without a quorum round": Mutation(
-        lambda: _patch(leader, "is_confirmed", lambda s, lead: lead.reads.is_round_open), 200
+        lambda: _patch(reads, "is_confirmed", lambda s, lead: lead.reads.is_round_open), 200
     ),
     "read before the own term is committed": Mutation(
-        lambda: _patch(leader, "maybe_open_read_round", _open_read_round_at_once), 100
+        lambda: _patch(reads, "maybe_open_read_round", _open_read_round_at_once), 100
     ),
     # leases
     "lease twice as long": Mutation(
         lambda: _patch(RaftConfig, "lease_ticks", property(lambda c: 2 * c.election_ticks)), 200
     ),
     "lease ignores late ticks": Mutation(
-        lambda: _patch(leader, "holds_lease", lambda s, lead, late_ticks: _holds_lease(s, lead, 0)),
+        lambda: _patch(reads, "holds_lease", lambda s, lead, late_ticks: _holds_lease(s, lead, 0)),
         400,
     ),
     "lease counted from the answer": Mutation(
-        lambda: _patch(leader, "_note_confirmed", _confirmed_when_answered), 400, "lease"
+        lambda: _patch(reads, "note_confirmed", _confirmed_when_answered), 400, "lease"
     ),
     "lease goes on during a transfer": Mutation(
-        lambda: _patch(leader, "holds_lease", _lease_through_transfers), 400, "lease"
+        lambda: _patch(reads, "holds_lease", _lease_through_transfers), 400, "lease"
     ),
     "promise forgotten at a restart": Mutation(
         lambda: _classes(_PromisesNothingAtStart), 400, "lease"
