@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cluster.coordinator.early_reads import EarlyRound, StaleReadError
-from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.plan_router import PlanRouter
+from cluster.coordinator.query_reads import QueryReads
 from cluster.coordinator.schema_cache import StorageGroupRef
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.member.data_member import DataMember
@@ -93,7 +93,7 @@ class ClusterBackend:
     def __init__(
         self,
         *,
-        access: GroupsAccess,
+        reads: QueryReads,
         router: PlanRouter,
         storage_groups: StorageGroups,
         deadline: Deadline,
@@ -105,14 +105,13 @@ class ClusterBackend:
         self._early = early
         self._unsettled: list[EarlyRound] = []
         self._settle_by = 0.0
-        self._access = access
+        self._reads = reads
         self._router = router
         self._storage_groups = storage_groups
         self._deadline = deadline
         self._now = now
         self._check = check
         self._stored = stored
-        self._confirmed: set[GroupId] = set()
 
     def meta(self) -> MetaState:
         """Return this node's meta state, made as new as the query needs."""
@@ -180,13 +179,11 @@ class ClusterBackend:
             return None
         path, sg_id = refs[0]
         sg_ids = (sg_id,)
-        found: list[list[SeriesInfo]] = self._access.read(
+        found: list[list[SeriesInfo]] = self._reads.read(
             self._router.schema_group(path),
             lambda: MatchSeriesRead((SeriesQuery.of(pattern, sg_ids),)),
-            self._deadline,
             lambda member: [member.machine.schema.match(pattern, sg_ids)],
             decode_result,
-            self._confirmed,
         )
         return found
 
@@ -211,23 +208,20 @@ class ClusterBackend:
         def read(
             group_id: GroupId, parts: Sequence[tuple[int, tuple[int, ...]]]
         ) -> Callable[[], list[list[SeriesInfo]]]:
-            return lambda: self._access.read(
+            return lambda: self._reads.read(
                 group_id,
                 lambda: MatchSeriesRead(
                     tuple(SeriesQuery.of(patterns[number], sg_ids) for number, sg_ids in parts)
                 ),
-                self._deadline,
                 lambda member: member.machine.schema.match_all(
                     [(patterns[number], sg_ids) for number, sg_ids in parts]
                 ),
                 decode_result,
-                self._confirmed,
             )
 
         found: list[list[SeriesInfo]] = [[] for _ in patterns]
-        answers = self._access.read_each(
+        answers = self._reads.read_each(
             [(group_id, read(group_id, parts)) for group_id, parts in wanted.items()],
-            self._confirmed,
         )
         for parts, answer in zip(wanted.values(), answers, strict=True):
             for (number, _), series in zip(parts, answer, strict=True):
@@ -239,13 +233,11 @@ class ClusterBackend:
         """Return the matching devices, sorted by path."""
 
         def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[DeviceInfo]]:
-            return lambda: self._access.read(
+            return lambda: self._reads.read(
                 group_id,
                 lambda: MatchDevicesRead(sg_ids, pattern.nodes, pattern.prefix),
-                self._deadline,
                 lambda member: member.machine.schema.devices(pattern, sg_ids),
                 decode_result,
-                self._confirmed,
             )
 
         found: list[DeviceInfo] = self._from_schema_groups(pattern, read)
@@ -315,25 +307,22 @@ class ClusterBackend:
         def call(
             group_id: GroupId, query: AggregatesQuery, slots: tuple[int, ...] | None
         ) -> Callable[[], AggregateTable]:
-            return lambda: self._access.read(
+            return lambda: self._reads.read(
                 group_id,
                 lambda: AggregatesRead(query, slots),
-                self._deadline,
                 lambda member: aggregates(member.machine.region, query, slots, self._check_time),
                 lambda data: decode_aggregates(data, query),
-                self._confirmed,
             )
 
         low, high = int(windows.lows[0]), int(windows.highs[-1])
         if intervals:
             low, high = max(low, intervals[0][0]), min(high, intervals[-1][1])
         places = self._places(series, low, high)
-        answers = self._access.read_each(
+        answers = self._reads.read_each(
             [
                 (group_id, call(group_id, query_of(numbers, first), slots))
                 for (group_id, slots, first), numbers in places.items()
             ],
-            self._confirmed,
         )
         result: AggregateTable | None = None
         for numbers, answer in zip(places.values(), answers, strict=True):
@@ -361,9 +350,8 @@ class ClusterBackend:
             return lambda: self._last_at(place, _keys([series[number] for number in numbers]))
 
         places = self._places(series)
-        answers = self._access.read_each(
+        answers = self._reads.read_each(
             [(place.group_id, call(place, numbers)) for place, numbers in places.items()],
-            self._confirmed,
         )
         latest: list[tuple[int, Any] | None] = [None] * len(series)
         for (_, _, first), numbers, answer in zip(places, places.values(), answers, strict=True):
@@ -387,9 +375,8 @@ class ClusterBackend:
             for group in self._router.data_groups(info.storage_group, first, T_MAX)
         ]
         latest: tuple[int, Any] | None = None
-        for (point,) in self._access.read_each(
+        for (point,) in self._reads.read_each(
             [(place.group_id, partial(self._last_at, place, keys)) for place in places],
-            self._confirmed,
         ):
             if point is not None and point[0] >= first:
                 latest = point if latest is None or point[0] >= latest[0] else latest
@@ -398,23 +385,20 @@ class ClusterBackend:
     def _last_at(
         self, place: _Place, keys: tuple[tuple[int, DataType], ...]
     ) -> list[tuple[int, Any] | None]:
-        return self._access.read(
+        return self._reads.read(
             place.group_id,
             lambda: LastRead(keys, place.slots),
-            self._deadline,
             lambda member: last_points(member.machine.region, keys, place.slots, self._check_time),
             decode_last,
-            self._confirmed,
         )
 
     def node_types(self, pattern: PathPattern, level: int | None = None) -> dict[str, str]:
         """Return the nodes whose path matches, with their kind; `level` as in SchemaTree."""
 
         def read(group_id: GroupId, sg_ids: tuple[int, ...]) -> Callable[[], list[list[str]]]:
-            return lambda: self._access.read(
+            return lambda: self._reads.read(
                 group_id,
                 lambda: NodesRead(sg_ids, pattern.nodes, pattern.prefix, level),
-                self._deadline,
                 lambda member: [
                     [path, kind]
                     for path, kind in member.machine.schema.node_types(
@@ -422,7 +406,6 @@ class ClusterBackend:
                     ).items()
                 ],
                 decode_result,
-                self._confirmed,
             )
 
         found = {path: kind for path, kind in self._from_schema_groups(pattern, read)}  # noqa: C416 - lists, not pairs
@@ -450,9 +433,7 @@ class ClusterBackend:
         return self._storage_groups.first_alive_in(info.sg_id, self._now)
 
     def _sync(self) -> None:
-        if META_GROUP_ID not in self._confirmed:
-            self._access.sync_meta(self._deadline)
-            self._confirmed.add(META_GROUP_ID)
+        self._reads.sync_meta()
 
     def _confirm(self, patterns: Sequence[PathPattern], span: tuple[int, int]) -> None:
         """Ask in one trip for what the query seems to need, as far as this node knows.
@@ -466,7 +447,7 @@ class ClusterBackend:
                 groups.add(self._router.schema_group(ref.path))
                 for group in self._router.data_groups(ref.path, *span):
                     groups.add(group.group_id)
-        unsettled = self._access.confirm(groups, self._deadline, self._confirmed, early=self._early)
+        unsettled = self._reads.confirm(groups, early=self._early)
         if unsettled is not None:
             self._unsettled.append(unsettled)
             self._settle_by = time.monotonic() + _EARLY_S
@@ -480,12 +461,11 @@ class ClusterBackend:
         by_group: dict[GroupId, list[StorageGroupRef]] = defaultdict(list)
         for ref in self._storage_groups.reachable_by(pattern):
             by_group[self._router.schema_group(ref.path)].append(ref)
-        answers = self._access.read_each(
+        answers = self._reads.read_each(
             [
                 (group_id, read(group_id, tuple(ref.sg_id for ref in refs)))
                 for group_id, refs in by_group.items()
             ],
-            self._confirmed,
         )
         found: list[T] = []
         for answer in answers:
@@ -524,15 +504,13 @@ class ClusterBackend:
         wanted = _ROWS_PER_CALL if max_rows is None else min(max_rows, _ROWS_PER_CALL)
         left = max_rows
         while left is None or left > 0:
-            batches, resume = self._access.read(
+            batches, resume = self._reads.read(
                 group_id,
                 lambda query=query: RowsRead(query, slots, wanted, _SCANNED_PER_CALL),  # type: ignore[misc]
-                self._deadline,
                 lambda member, query=query, left=left: _local_rows(  # type: ignore[misc]
                     member, query, slots, left, self._check_time, stored=self._stored
                 ),
                 decode_rows_page,
-                self._confirmed,
             )
             last: int | None = None
             try:
@@ -546,7 +524,7 @@ class ClusterBackend:
             except Closed as error:
                 # a snapshot takes the place of this node's replica: the rest comes from elsewhere
                 logger.debug("group %d: a scan goes on at the leader: %s", group_id, error)
-                self._confirmed.discard(group_id)
+                self._reads.forget(group_id)
                 resume = query.first if last is None else query.after(last)
             if resume is None:
                 return

@@ -19,6 +19,7 @@ from cluster.coordinator.groups_access import GroupsAccess
 from cluster.coordinator.insert_triggers import InsertTriggers
 from cluster.coordinator.inserter import Inserter
 from cluster.coordinator.plan_router import PlanRouter
+from cluster.coordinator.query_reads import QueryReads
 from cluster.coordinator.row_writer import Propose, RowWriter
 from cluster.coordinator.schema_cache import SchemaCache
 from cluster.coordinator.schema_operations import SchemaOperations
@@ -153,7 +154,7 @@ class Coordinator:
             deadline: of the query.
             check: see `ClusterBackend`.
         """
-        return self._view(self._access, deadline, check)
+        return self._view(self._access.reads(deadline), deadline, check)
 
     def query_backend(
         self,
@@ -167,9 +168,8 @@ class Coordinator:
 
         `stored`, `early`: see `ClusterBackend`.
         """
-        level = self._query_level
-        access = self._access if level is Consistency.STRONG else self._access.at(level)
-        return self._view(access, deadline, check, stored=stored, early=early)
+        reads = self._access.reads(deadline, self._query_level)
+        return self._view(reads, deadline, check, stored=stored, early=early)
 
     @property
     def leads_meta(self) -> bool:
@@ -206,7 +206,7 @@ class Coordinator:
 
     def _view(
         self,
-        access: GroupsAccess,
+        reads: QueryReads,
         deadline: Deadline,
         check: Callable[[str], None] | None,
         *,
@@ -214,7 +214,7 @@ class Coordinator:
         early: bool = False,
     ) -> ClusterBackend:
         return ClusterBackend(
-            access=access,
+            reads=reads,
             router=self.router,
             storage_groups=self.storage_groups,
             deadline=deadline,

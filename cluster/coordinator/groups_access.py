@@ -1,4 +1,7 @@
-"""Typed access to the groups: plans and reads in, outcomes out, wherever the leader is."""
+"""Typed access to the groups: plans and reads in, outcomes out, wherever the leader is.
+
+What a query reads of data groups is in `query_reads.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from cluster.coordinator.early_reads import EarlyRound
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.own_replicas import OwnReplicas
+from cluster.coordinator.query_reads import QueryReads
 from cluster.coordinator.row_writer import Propose, RowWriter
 from cluster.errors import NotLeader, Unavailable
 from cluster.member.data_member import DataMember
@@ -30,7 +33,6 @@ from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.loop import FrameLoop
 from cluster.schema.series import SeriesInfo
-from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +49,23 @@ class GroupsAccess:
         self,
         forwarder: Forwarder,
         meta_member: MetaMember,
-        level: Consistency = Consistency.STRONG,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._forwarder = forwarder
         self._meta = meta_member
-        self._level = level
         self._own = OwnReplicas(forwarder, self._applied_index)
         self._pool = pool or ThreadPoolExecutor(_FAN_OUT_THREADS, thread_name_prefix="fan-out")
 
-    def at(self, level: Consistency) -> GroupsAccess:
-        """Return the same access whose `read` and `sync_meta` promise no more than `level`.
-
-        Plans, and what they rest on, stay with the strong one.
-        """
-        return GroupsAccess(self._forwarder, self._meta, level, self._pool)
+    def reads(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> QueryReads:
+        """Return the reads of one query, which promise no more than `level`."""
+        return QueryReads(
+            forwarder=self._forwarder,
+            own=self._own,
+            sync_meta=lambda deadline: self.sync_meta(deadline, level),
+            pool=self._pool,
+            level=level,
+            deadline=deadline,
+        )
 
     def close(self) -> None:
         """Stop the watch and the fan-out threads; calls under way end at their deadlines."""
@@ -98,14 +102,14 @@ class GroupsAccess:
         """Return which other node leads a group, as far as known; 0: this one, or nobody."""
         return self._forwarder.remote_leader(group_id)
 
-    def sync_meta(self, deadline: Deadline) -> None:
+    def sync_meta(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
         """Make the local meta state as new as any acknowledged change (a linearizable read).
 
         Below STRONG: as new as the level wants it.
         """
-        if self._level is not Consistency.STRONG:
+        if level is not Consistency.STRONG:
             try:
-                self._meta.read_barrier(deadline, self._level)
+                self._meta.read_barrier(deadline, level)
             except (NotLeader, Unavailable) as error:
                 logger.debug("meta state: %s: the leader is asked", error)
             else:
@@ -185,112 +189,6 @@ class GroupsAccess:
             group_id, lambda: encode_read(read), deadline, local, decode_result
         )
         return aligned, found
-
-    def read(
-        self,
-        group_id: GroupId,
-        request: Callable[[], Read],
-        deadline: Deadline,
-        local: Callable[[DataMember], T],
-        decode: Callable[[bytes], T],
-        confirmed: set[GroupId] | None = None,
-    ) -> T:
-        """Run a read of a data group where it costs least.
-
-        STRONG: on this node's replica once it has applied what the leader says must be seen (thesis
-        6.4: one short question, instead of an answer of any size from there); on the leader where
-        this node has no replica, or one that lags behind. Below STRONG: on a replica that can
-        answer at that level, on this node if there is one.
-
-        Args:
-            group_id: the group.
-            request: makes what a node that is asked gets.
-            deadline: of the read.
-            local: the read on a replica of this node.
-            decode: of another node's answer.
-            confirmed: groups of which this node's replica, the leader or not, was found to have all
-                that the query must see; added to. Replicas never go back, so once is enough for a
-                whole query, whoever leads later.
-        """
-        if self._level is Consistency.STRONG and confirmed is not None:
-            here = self._own.read(group_id, deadline, local, confirmed)
-            if here is not None:  # mostly
-                return here.value
-        return self._read_elsewhere(group_id, request, deadline, local, decode)
-
-    def _read_elsewhere(
-        self,
-        group_id: GroupId,
-        request: Callable[[], Read],
-        deadline: Deadline,
-        local: Callable[[DataMember], T],
-        decode: Callable[[bytes], T],
-    ) -> T:
-        level = self._level
-
-        def payload() -> bytes:
-            return encode_read(request())
-
-        def barrier_then_local(member: RaftMember, level: Consistency = Consistency.STRONG) -> T:
-            member.read_barrier(deadline, level)
-            assert isinstance(member, DataMember)
-            try:
-                return local(member)
-            except Closed as error:  # a snapshot takes its place just now: it leads no more
-                raise NotLeader(group_id, 0) from error
-
-        if level is not Consistency.STRONG:
-            found = self._forwarder.read_near(
-                group_id,
-                payload,
-                deadline,
-                level,
-                lambda member: barrier_then_local(member, level),
-                decode,
-            )
-            if found is not None:
-                return found.value
-        return self._forwarder.read(group_id, payload, deadline, barrier_then_local, decode)
-
-    def confirm(
-        self,
-        groups: Iterable[GroupId],
-        deadline: Deadline,
-        confirmed: set[GroupId],
-        *,
-        early: bool = False,
-    ) -> EarlyRound | None:
-        """Find out in one trip which of this node's replicas may be read: `OwnReplicas.confirm`.
-
-        Below STRONG there is nothing to find out.
-        """
-        if self._level is not Consistency.STRONG:
-            return None
-        return self._own.confirm(groups, deadline, confirmed, early=early)
-
-    def read_each(
-        self, reads: Sequence[tuple[GroupId, Callable[[], T]]], confirmed: set[GroupId]
-    ) -> list[T]:
-        """Run a read of each of some groups, those of other nodes side by side; results in order.
-
-        What this node's replicas answer is computed by the calling thread: Python computes one
-        thing at a time.
-
-        Raises:
-            Exception: what the first of them raised that did; all have ended then.
-        """
-        if len(reads) == 1:
-            return [reads[0][1]()]
-        afar = {
-            number: self._pool.submit(read)
-            for number, (group_id, read) in enumerate(reads)
-            if not self._own.is_near(group_id, confirmed)
-        }
-        try:
-            here = {n: read() for n, (_, read) in enumerate(reads) if n not in afar}
-        finally:
-            wait(afar.values())
-        return [here[n] if n in here else afar[n].result() for n in range(len(reads))]
 
     def in_parallel(self, calls: Iterable[Callable[[], T]]) -> list[T | Exception]:
         """Run calls side by side; each result, or the exception it raised, in order."""

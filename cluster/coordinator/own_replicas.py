@@ -1,4 +1,4 @@
-"""This node's replicas as places to read from: which have all that a strong read must see.
+"""This node's replicas as places to read from: how they stand to their leaders.
 
 The thesis' read index (6.4): a replica that does not lead asks the group's leader for a number
 only, and serves the read once it has applied that much.
@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from cluster.coordinator.early_reads import EarlyRound
-from cluster.coordinator.errand import Found
 from cluster.coordinator.forwarder import Forwarder
 from cluster.coordinator.index_round import IndexRound
-from cluster.errors import NotLeader, Unavailable
-from cluster.member.data_member import DataMember
+from cluster.errors import Unavailable
 from cluster.member.raft_member import RaftMember
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.deadline import Deadline
-from iotdb_engine.errors import Closed
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _CATCH_UP_S = 0.02
 """Longest wait for a follower on this node before the leader is asked."""
@@ -34,12 +28,15 @@ _BEHIND_S = 1.0
 """How long a group in which something was under way is not read early: it would be for nothing."""
 
 
-class OwnReplicas:
-    """Strong reads of this node's replicas; thread-safe.
+class Follower(NamedTuple):
+    """A replica of this node that does not lead, and who does."""
 
-    A query keeps a set of the groups whose replica here was found to have all that it must see,
-    whether it leads or not. Replicas never go back, so once is enough for a whole query, whoever
-    leads later.
+    member: RaftMember
+    leader: NodeId
+
+
+class OwnReplicas:
+    """What all queries know of this node's replicas; thread-safe.
 
     Args:
         forwarder: knows the members, and asks single leaders.
@@ -57,100 +54,41 @@ class OwnReplicas:
         self._behind: dict[GroupId, float] = {}
         """Until when it is not read before its leader has answered."""
 
-    def confirm(
-        self,
-        groups: Iterable[GroupId],
-        deadline: Deadline,
-        confirmed: set[GroupId],
-        *,
-        early: bool = False,
-    ) -> EarlyRound | None:
-        """Add those of some groups whose replica here may be read from now on, in one trip.
-
-        The others are no worse for it: each is looked after when it is read. Those that this node
-        leads are left to that, too.
-
-        Args:
-            groups: that are about to be read.
-            deadline: of the read.
-            confirmed: added to.
-            early: where the replicas are likely to have everything, add them at once.
-
-        Returns:
-            What is to be settled before anything may be told; None: nothing is.
-        """
-        leaders: dict[GroupId, NodeId] = {}
-        members: dict[GroupId, RaftMember] = {}
+    def followers_of(self, groups: Iterable[GroupId]) -> dict[GroupId, Follower]:
+        """Return those of some groups of which this node has a follower that may be read."""
+        found: dict[GroupId, Follower] = {}
         for group_id in groups:
             member = self._forwarder.member_here(group_id)
-            if group_id in confirmed or member is None or member.is_leader:
+            if member is None or member.is_leader:
                 continue
             leader = member.leader
             if leader and not self._lags(group_id):
-                leaders[group_id], members[group_id] = leader, member
-        if not leaders:
-            return None
-        applied = {group_id: int(member.applied_index) for group_id, member in members.items()}
-        finish = self._round.begin(leaders, deadline)
-        if early and not self._are_behind(leaders):
-            confirmed.update(leaders)
-            return EarlyRound(applied, finish, self._note_behind)
-        for group_id, index in finish().items():
-            if index > applied[group_id]:
-                self._note_behind(group_id)
-            if self._has(members[group_id], index, deadline):
-                confirmed.add(group_id)
-        return None
+                found[group_id] = Follower(member, leader)
+        return found
 
-    def read(
-        self,
-        group_id: GroupId,
-        deadline: Deadline,
-        local: Callable[[DataMember], T],
-        confirmed: set[GroupId],
-    ) -> Found[T] | None:
-        """Read from this node's replica, None where there is none that is near its leader."""
-        member = self._forwarder.member_here(group_id)
-        if not isinstance(member, DataMember):
-            return None
-        try:
-            if group_id not in confirmed:
-                if member.is_leader:
-                    member.read_barrier(deadline)
-                    self._forwarder.leads_here(group_id)
-                elif not self._catches_up(member, deadline):
-                    return None
-                confirmed.add(group_id)
-            return Found(local(member))
-        except (NotLeader, Unavailable, Closed) as error:
-            logger.debug("group %d: not read here: %s", group_id, error)
-            confirmed.discard(group_id)
-            return None
+    def ask_leaders(
+        self, followers: Mapping[GroupId, Follower], deadline: Deadline
+    ) -> Callable[[], dict[GroupId, int]]:
+        """Ask the leaders what must be seen; see `IndexRound.begin`."""
+        leaders = {group_id: follower.leader for group_id, follower in followers.items()}
+        return self._round.begin(leaders, deadline)
 
-    def is_near(self, group_id: GroupId, confirmed: set[GroupId]) -> bool:
-        """Whether a read is about to be served by this node, without asking another one."""
-        if group_id in confirmed:
-            return True
-        member = self._forwarder.member_here(group_id)
-        return member is not None and member.is_leader
-
-    def _are_behind(self, groups: Iterable[GroupId]) -> bool:
+    def are_behind(self, groups: Iterable[GroupId]) -> bool:
+        """Whether one of some replicas lacked something a moment ago, and is likely to again."""
         now = time.monotonic()
         return any(now < self._behind.get(group_id, 0) for group_id in groups)
 
-    def _note_behind(self, group_id: GroupId) -> None:
+    def note_behind(self, group_id: GroupId) -> None:
+        """Take note that a replica lacked something that was to be seen."""
         self._behind[group_id] = time.monotonic() + _BEHIND_S
 
-    def _lags(self, group_id: GroupId) -> bool:
-        return time.monotonic() < self._lagging.get(group_id, 0)
-
-    def _catches_up(self, follower: DataMember, deadline: Deadline) -> bool:
+    def catches_up(self, follower: RaftMember, deadline: Deadline) -> bool:
         """Whether a follower soon has what its leader had when it was asked."""
         if self._lags(follower.group_id):
             return False
-        return self._has(follower, self._applied_index(follower.group_id, deadline), deadline)
+        return self.has(follower, self._applied_index(follower.group_id, deadline), deadline)
 
-    def _has(self, follower: RaftMember, index: int, deadline: Deadline) -> bool:
+    def has(self, follower: RaftMember, index: int, deadline: Deadline) -> bool:
         """Whether a follower soon has applied an entry; if not, it is left alone for a while."""
         try:
             follower.await_applied(index, deadline.earlier(_CATCH_UP_S))
@@ -159,3 +97,6 @@ class OwnReplicas:
             self._lagging[follower.group_id] = time.monotonic() + _LAG_S
             return False
         return True
+
+    def _lags(self, group_id: GroupId) -> bool:
+        return time.monotonic() < self._lagging.get(group_id, 0)

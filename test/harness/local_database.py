@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from cluster.config.settings import Settings
 from cluster.coordinator.cluster_backend import ClusterBackend
 from cluster.coordinator.coordinator import Coordinator
+from cluster.coordinator.early_reads import EarlyRound
 from cluster.coordinator.groups_access import GroupsAccess
 from cluster.errors import ClusterError, Status, StatusCode
 from cluster.member.data_machine import DataMachine
@@ -21,7 +22,7 @@ from cluster.member.meta_machine import MetaMachine
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.codec import decode_plan, decode_result, encode_plan, encode_result
 from cluster.plan.plans import Plan, SetPartitionTablePlan, SetUserPlan
-from cluster.plan.reads import Read, decode_read, encode_read
+from cluster.plan.reads import Consistency, Read, decode_read, encode_read
 from cluster.query.result import ResultSet, slice_batch
 from cluster.raft.types import Entry, EntryKind, GroupId, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
@@ -43,6 +44,40 @@ _DEADLINE_S = 3600.0
 """Nothing waits here: only a machine that has no time for the test would come near a deadline."""
 
 
+class LocalReads:
+    """QueryReads where every group is here."""
+
+    def __init__(self, access: LocalAccess, deadline: Deadline) -> None:
+        self._access = access
+        self._deadline = deadline
+
+    def sync_meta(self) -> None:
+        """It is as new as can be."""
+
+    def forget(self, group_id: GroupId) -> None:
+        """Nothing was noted."""
+
+    def read(
+        self,
+        group_id: GroupId,
+        request: Callable[[], Read],
+        local: Callable[[Any], T],
+        decode: Callable[[bytes], T],
+    ) -> T:
+        """Read here; the request's byte form must hold all of it."""
+        read: Read = decode_read(encode_read(request()))
+        assert read is not None
+        return local(SimpleNamespace(machine=self._access.machine(group_id)))
+
+    def confirm(self, groups: Any, *, early: bool = False) -> EarlyRound | None:
+        """Everything is here, unless a test says otherwise."""
+        return self._access.confirm(early=early)
+
+    def read_each(self, reads: Any) -> list[Any]:
+        """Run reads one after another."""
+        return [read() for _, read in reads]
+
+
 class LocalAccess(GroupsAccess):
     """Applies plans at once; every group is here."""
 
@@ -52,6 +87,7 @@ class LocalAccess(GroupsAccess):
         self._engine = engine
         self._indexes: dict[GroupId, int] = {}
         self.remote_leaders: dict[GroupId, NodeId] = {}
+        self.confirm: Callable[..., EarlyRound | None] = lambda *, early: None
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -62,14 +98,14 @@ class LocalAccess(GroupsAccess):
 
     def execute_data(self, group_id: GroupId, plan: Any, deadline: Deadline) -> Any:
         """Apply a data plan, through the byte forms of plan and outcome."""
-        return self._apply(group_id, self._machine(group_id), plan)
+        return self._apply(group_id, self.machine(group_id), plan)
 
     @property
     def leads_meta(self) -> bool:
         """Nobody else could."""
         return True
 
-    def sync_meta(self, deadline: Deadline) -> None:
+    def sync_meta(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> None:
         """It is as new as can be."""
 
     def answering_nodes(self, deadline: Deadline) -> set[int]:
@@ -92,30 +128,11 @@ class LocalAccess(GroupsAccess):
         deadline: Deadline,
     ) -> Any:
         """Look up a device's series."""
-        return self._machine(group_id).schema.resolve(sg_id, device, measurements)
+        return self.machine(group_id).schema.resolve(sg_id, device, measurements)
 
-    def read(
-        self,
-        group_id: GroupId,
-        request: Read,
-        deadline: Deadline,
-        local: Callable[[Any], T],
-        decode: Callable[[bytes], T],
-        confirmed: set[GroupId] | None = None,
-    ) -> T:
-        """Read here; the request's byte form must hold all of it."""
-        read: Read = decode_read(encode_read(request()))
-        assert read is not None
-        return local(SimpleNamespace(machine=self._machine(group_id)))
-
-    def confirm(
-        self, groups: Any, deadline: Deadline, confirmed: set[GroupId], *, early: bool = False
-    ) -> None:
-        """Everything is here."""
-
-    def read_each(self, reads: Any, confirmed: set[GroupId]) -> list[Any]:
-        """Run reads one after another."""
-        return [read() for _, read in reads]
+    def reads(self, deadline: Deadline, level: Consistency = Consistency.STRONG) -> LocalReads:  # type: ignore[override]
+        """Of one query."""
+        return LocalReads(self, deadline)
 
     def in_parallel(self, calls: Any) -> list[Any]:
         """Run calls one after another."""
@@ -127,7 +144,8 @@ class LocalAccess(GroupsAccess):
                 results.append(error)
         return results
 
-    def _machine(self, group_id: GroupId) -> DataMachine:
+    def machine(self, group_id: GroupId) -> DataMachine:
+        """The state machine of a data group."""
         machine = self.data.get(group_id)
         if machine is None:
             machine = self.data[group_id] = DataMachine(self._engine.region(group_id))

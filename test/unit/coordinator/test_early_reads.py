@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from cluster.coordinator.groups_access import GroupsAccess
-from cluster.raft.types import GroupId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
 from harness.forwarders import forwarder
@@ -32,10 +31,10 @@ def access_of_follower(group: GroupCluster) -> tuple[GroupsAccess, Any, Any]:
 def test_a_replica_that_has_everything_is_read_at_once(tmp_path: Path) -> None:
     with GroupCluster(tmp_path) as group:
         access, *_ = access_of_follower(group)
-        confirmed: set[GroupId] = set()
-        early = access.confirm([GROUP], soon(), confirmed, early=True)
+        reads = access.reads(soon())
+        early = reads.confirm([GROUP], early=True)
         assert early is not None
-        assert confirmed == {GROUP}
+        assert reads.confirmed == {GROUP}
         assert early.settle()
         access.close()
 
@@ -51,7 +50,7 @@ def test_what_the_replica_got_after_the_question_does_no_harm(tmp_path: Path) ->
             return request
 
         group.network.tap = answered
-        early = access.confirm([GROUP], soon(), set(), early=True)
+        early = access.reads(soon()).confirm([GROUP], early=True)
         assert early is not None
         assert early.settle()
         leader.put(insert(8, 9))
@@ -64,16 +63,16 @@ def test_a_replica_that_lacked_something_is_found_out(tmp_path: Path) -> None:
     """Also when it has it by the time the leader answers: it may have been read before."""
     with GroupCluster(tmp_path) as group:
         access, follower, leader = access_of_follower(group)
-        confirmed: set[GroupId] = set()
-        early = access.confirm([GROUP], soon(), confirmed, early=True)
+        reads = access.reads(soon())
+        early = reads.confirm([GROUP], early=True)
         assert early is not None
         leader.put(insert(8, 9))  # the pool of the harness asks when the answer is waited for
         group.wait_applied(leader.member.applied_index, follower)
         assert not early.settle()
         # for a while the leader is waited for, as something is under way
-        confirmed = set()
-        assert access.confirm([GROUP], soon(), confirmed, early=True) is None
-        assert confirmed == {GROUP}
+        reads = access.reads(soon())
+        assert reads.confirm([GROUP], early=True) is None
+        assert reads.confirmed == {GROUP}
         access.close()
 
 
@@ -87,7 +86,7 @@ def test_reads_that_no_leader_vouches_for_are_not_told(tmp_path: Path) -> None:
             return request
 
         group.network.tap = cut
-        early = access.confirm([GROUP], soon(), set(), early=True)
+        early = access.reads(soon()).confirm([GROUP], early=True)
         assert early is not None
         assert not early.settle()
         access.close()
@@ -111,8 +110,8 @@ def test_what_is_told_has_all_that_was_acknowledged_before(tmp_path: Path) -> No
         try:
             for _ in range(100):
                 access._own._behind.clear()
-                before, confirmed = acknowledged, set[GroupId]()
-                early = access.confirm([GROUP], soon(), confirmed, early=True)
+                before = acknowledged
+                early = access.reads(soon()).confirm([GROUP], early=True)
                 assert early is not None
                 found = follower.count()
                 if early.settle():
@@ -120,9 +119,10 @@ def test_what_is_told_has_all_that_was_acknowledged_before(tmp_path: Path) -> No
         finally:
             done.set()
             writer.join(60)
+        assert not writer.is_alive()
         access._own._behind.clear()
         group.wait_applied(leader.member.applied_index, follower)
-        early = access.confirm([GROUP], soon(), set(), early=True)
+        early = access.reads(soon()).confirm([GROUP], early=True)
         assert early is not None
         assert follower.count() == acknowledged
         assert early.settle()
@@ -134,5 +134,5 @@ def test_nothing_is_asked_for_what_is_led_here(tmp_path: Path, early: bool) -> N
     with GroupCluster(tmp_path) as group:
         leader = group.leader()
         access = GroupsAccess(forwarder(group, leader.node_id), None)  # type: ignore[arg-type]
-        assert access.confirm([GROUP], soon(), set(), early=early) is None
+        assert access.reads(soon()).confirm([GROUP], early=early) is None
         access.close()

@@ -283,10 +283,9 @@ def read_counts(group: GroupCluster, at: NodeId, level: Consistency) -> Callable
     access = GroupsAccess(forwarder(group, at), None)  # type: ignore[arg-type]
 
     def read() -> int:
-        return access.at(level).read(
+        return access.reads(Deadline.after(10.0), level).read(
             GROUP,
             request,
-            Deadline.after(10.0),
             lambda member: int(last_points(member.machine.region, series, None, no_check)[0][0]),  # type: ignore[index]
             lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]
         )
@@ -359,18 +358,16 @@ def test_strong_reads_are_of_the_replica_here_if_it_has_what_the_leader_had(
             monkeypatch.setattr(follower.member, "await_applied", not_yet)
         for count in range(1, 30):
             leader.put(insert(0, count))
-            confirmed: set[Any] = set()
+            reads = access.reads(Deadline.after(WAIT_S))
             for _ in range(2):
-                found = access.read(
+                found = reads.read(
                     GROUP,
                     lambda: LastRead(series, None),
-                    Deadline.after(WAIT_S),
                     local,
                     lambda data: int(decode_last(data)[0][0]),  # type: ignore[index]
-                    confirmed,
                 )
                 assert found == count - 1
-            assert confirmed == ({GROUP} if way == "near" else set())
+            assert reads.confirmed == ({GROUP} if way == "near" else set())
         assert here == (58 if way == "near" else 0)
 
 
@@ -399,16 +396,16 @@ def test_replicas_here_are_confirmed_in_one_trip_as_far_as_their_leaders_answer(
             (asked.append(method) if method == "executeRead" else None) or request
         )
         access = GroupsAccess(forwarder(group, at.node_id), None)  # type: ignore[arg-type]
-        confirmed: set[GroupId] = set()
-        access.confirm([GROUP], Deadline.after(10.0), confirmed)
-        assert confirmed == ({GROUP} if state == "near" else set())
+        reads = access.reads(Deadline.after(10.0))
+        reads.confirm([GROUP])
+        assert reads.confirmed == ({GROUP} if state == "near" else set())
         assert len(asked) == (0 if state == "leading" else 1) or state == "cut off"
         if state == "near":
             assert at.count() == 8
-            access.confirm([GROUP], Deadline.after(10.0), confirmed)
+            reads.confirm([GROUP])
             assert len(asked) == 1  # not again for the same query
         if state == "lagging":
-            access.confirm([GROUP], Deadline.after(10.0), confirmed)
+            reads.confirm([GROUP])
             assert len(asked) == 1  # it is left alone for a while
 
 
@@ -422,11 +419,13 @@ def test_reads_of_this_nodes_replicas_are_computed_by_the_thread_that_asks(tmp_p
         def refuse() -> int:
             raise Unavailable("nothing was done")
 
-        names = access.read_each([(GROUP, threading.get_ident)] * 3, set())
-        assert names == [me] * 3
-        assert access.read_each([(far, threading.get_ident)] * 2, {far}) == [me] * 2
+        reads = access.reads(Deadline.after(WAIT_S))
+        assert reads.read_each([(GROUP, threading.get_ident)] * 3) == [me] * 3
+        reads.confirmed.add(far)
+        assert reads.read_each([(far, threading.get_ident)] * 2) == [me] * 2
+        reads.confirmed.remove(far)
         with pytest.raises(Unavailable):
-            access.read_each([(GROUP, threading.get_ident), (far, refuse)], {GROUP})
+            reads.read_each([(GROUP, threading.get_ident), (far, refuse)])
         access.close()
 
 

@@ -41,7 +41,7 @@ def test_a_leader_that_is_replaced_by_a_snapshot_is_asked_elsewhere() -> None:
         raise Closed("region 3 is closed")
 
     with pytest.raises(NotLeader):
-        access.read(GroupId(3), AppliedIndexRead, Deadline.after(1), closed, lambda _: None)
+        access.reads(Deadline.after(1)).read(GroupId(3), AppliedIndexRead, closed, lambda _: None)
 
 
 class Nodes:

@@ -42,9 +42,7 @@ class Rounds:
         monkeypatch.setattr(type(server.database.coordinator.router), "is_one_group", False)
         monkeypatch.setattr(server.database.access, "confirm", self._confirm)
 
-    def _confirm(
-        self, groups: Any, deadline: Any, confirmed: Any, *, early: bool = False
-    ) -> EarlyRound | None:
+    def _confirm(self, *, early: bool) -> EarlyRound | None:
         self.asked.append(early)
         return EarlyRound({GROUP: 7}, lambda: self.finish(), self.behind.append) if early else None
 
@@ -133,11 +131,11 @@ def test_a_query_that_begins_again_is_still_listed(
     listed: list[int] = []
     real = rounds._confirm
 
-    def confirm(*arguments: Any, early: bool = False) -> EarlyRound | None:
+    def confirm(*, early: bool) -> EarlyRound | None:
         listed.append(len(server.handler.executor.running.running()))
-        return real(*arguments, early=early)
+        return real(early=early)
 
-    server.database.access.confirm = confirm  # type: ignore[method-assign,assignment]
+    server.database.access.confirm = confirm
     rounds.finish = dict
     assert list(client.query("select s from root.sg.d"))
     assert listed == [1, 1]

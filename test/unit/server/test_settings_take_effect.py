@@ -16,6 +16,7 @@ from cluster.member.address_book import AddressBook, NodeInfo
 from cluster.member.services import MemberServices
 from cluster.plan.reads import Consistency
 from cluster.raft.types import NodeId
+from cluster.rpc.deadline import Deadline
 from cluster.server.client_server import ClientServer
 from cluster.server.handler_base import HandlerBase
 from cluster.server.start_up_check import StartUpCheck
@@ -97,15 +98,15 @@ def test_deadlines_of_queries_and_writes() -> None:
 def test_consistency_level(level: Consistency) -> None:
     with LocalDatabase(consistency_level=level.name.lower()) as database:
         asked: list[Consistency] = []
-        strong = database.access
+        of_query = database.access.reads
 
-        def at(wanted: Consistency) -> Any:
+        def reads(deadline: Deadline, wanted: Consistency = Consistency.STRONG) -> Any:
             asked.append(wanted)
-            return strong
+            return of_query(deadline, wanted)
 
-        strong.at = at  # type: ignore[method-assign]
+        database.access.reads = reads  # type: ignore[method-assign]
         database.execute("show storage group")
-        assert asked == ([] if level is Consistency.STRONG else [level])
+        assert asked == [level]
 
 
 def test_times_between_nodes() -> None:
