@@ -60,10 +60,14 @@ _HELD_BYTES = 1 << 20
 """Through memory tables a megabyte takes a millisecond more of the processor than in files."""
 _HELD_OF_MORE_BYTES = 256 << 10
 """With so much there and more to come it will not stay below that."""
-_DENSE_RECORD_BYTES = 4 << 10
+_LARGE_BYTES = 4 << 10
+"""A file of these is quicker made here, one of smaller records by RocksDB."""
+_MUCH_BYTES = 256 << 10
 _BREATH_BYTES = 512 << 10
-"""To copy so much takes 0.1 to 0.3 ms: whoever serves a client should not have to wait for more.
-After less it would cost too much, since a breath is a sleep of 0.06 ms."""
+"""To add so much to a file of RocksDB's takes 0.3 ms: whoever serves a client should not have to
+wait for more. After less it would cost too much, since a breath is a sleep of 0.06 ms."""
+_READ_BREATH_BYTES = 1 << 20
+"""The same of what is read from RocksDB."""
 _ALL_HELD_BYTES = 16 << 20
 _HELD_BATCH_BYTES = 256 << 10
 """`Store.write` keeps every other thread waiting for a third of a millisecond with this."""
@@ -105,7 +109,8 @@ class Breath:
     thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after_bytes: int) -> None:
+        self._after = after_bytes
         self._copied = 0
 
     def taken(self) -> None:
@@ -115,7 +120,7 @@ class Breath:
     def copied(self, size_bytes: int) -> None:
         """Tell that so much was copied since the last call."""
         self._copied += size_bytes
-        if self._copied >= _BREATH_BYTES:
+        if self._copied >= self._after:
             self._copied = 0
             # not without a sleep: this thread would have the lock again before any other is awake
             time.sleep(0)
@@ -330,7 +335,7 @@ class RegionExport:
         self._scan: Iterator[tuple[bytes, bytes]] | None = None
         self._next: tuple[bytes, bytes] | None = None
         self._last_key = b""
-        self._breath = Breath()
+        self._breath = Breath(_READ_BREATH_BYTES)
         self.is_at_end = False
         self._path = store.path
         try:
@@ -459,7 +464,7 @@ class RegionImport:
         # what there is while it is small; None: it is in files
         self._held: list[tuple[bytes, bytes]] | None = None if progress.records else []
         self._held_bytes = 0
-        self._breath = Breath()
+        self._breath = Breath(_BREATH_BYTES)
 
     def write(self, records: Records, *, is_last: bool = False) -> None:
         """Add records, which follow those that are there, in key order.
@@ -498,9 +503,7 @@ class RegionImport:
         head = region_range(self.space)[0]
         start = 0
         self._breath.taken()
-        sizes = sum([len(value) for _, value in records])
-        is_dense = sizes >= len(records) * _DENSE_RECORD_BYTES
-        self._staging.is_dense = is_dense
+        is_dense = self._choose_file(records)
         for stop, (key, value) in enumerate(records, 1):
             self._staging.add(head + key, value)
             if not is_dense:  # large ones take little, and each write of theirs gives the GIL away
@@ -510,6 +513,23 @@ class RegionImport:
                 self._complete()
                 start = stop
         self.progress = self.progress.with_records(records[start:])
+
+    def _choose_file(self, records: Records) -> bool:
+        """Return whether these records are to go to a file of large ones.
+
+        A file goes on with what it is not made for, unless much of that comes: small records,
+        which say what large ones there are, come before them.
+        """
+        sizes = [len(value) for _, value in records]
+        size = sum(sizes)
+        is_dense = 2 * sum([value for value in sizes if value >= _LARGE_BYTES]) >= size
+        staging = self._staging
+        if staging.size and is_dense != staging.is_dense:
+            if size < _MUCH_BYTES:
+                return staging.is_dense
+            self._complete()
+        staging.is_dense = is_dense
+        return is_dense
 
     def _complete(self) -> None:
         self._staging.complete(_encode_stage(self.region_id, self.progress))

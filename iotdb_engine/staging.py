@@ -61,7 +61,8 @@ class Staging(Protocol):
         note: what the caller noted with the last complete file; b"" for none. After a crash all
             records up to there are there, and no others.
         size: bytes of keys and values in the file that is not complete yet.
-        is_dense: large records, which are compressed already, make up the next file.
+        is_dense: large records, which are compressed already, make up the next file. To be
+            changed while there is nothing in the present one (`size`).
     """
 
     size: int

@@ -57,7 +57,9 @@ class Pace:
         self._share = 1.0
         self._began = now()
         self._sent_bytes = 0
-        self._window = self._look()
+        # of the engine's threads nothing is known in the first window: to list them takes as long
+        # as to send a piece
+        self._window = now(), all_cpu(), own_cpu(), 0.0
         self._piece = self._window[0], self._window[2]
 
     def rest_s(self, size_bytes: int) -> float:

@@ -141,8 +141,7 @@ class Shipment:
         self._whole_failures = 0
         self._began = time.monotonic()
         self._sent_bytes = 0
-        self._pace: Pace | None = None
-        self._unpaced_bytes = 0
+        self._pace = Pace(options.rate_bytes_per_s)
         self._under_way: deque[_Posted] = deque()
         # where the next piece begins; None until the follower has said it
         self._at: Progress | None = Progress(export.source) if export.is_new else None
@@ -207,25 +206,12 @@ class Shipment:
             if part.data:
                 size = sum(map(len, part.data))
                 self._sent_bytes += size
-                self._unpaced_bytes += size
-                self._rest()
+                rest_s = self._pace.rest_s(size)
+                if rest_s > 0:
+                    self._transfer.stopped.wait(rest_s)
+                self._pace.rested()
         posted = self._under_way.popleft()
         return posted, self._answer(posted)
-
-    def _rest(self) -> None:
-        """Leave the node's other work its part of a core, once there is something to receive.
-
-        To look how busy it is takes as long as to send a piece: the follower has one by then.
-        """
-        if self._ended or self._sent_bytes < self._options.piece_bytes:
-            return
-        if self._pace is None:
-            self._pace = Pace(self._options.rate_bytes_per_s)
-        rest_s = self._pace.rest_s(self._unpaced_bytes)
-        self._unpaced_bytes = 0
-        if rest_s > 0:
-            self._transfer.stopped.wait(rest_s)
-        self._pace.rested()
 
     def _answer(self, posted: _Posted) -> SnapshotReply:
         timeout_s = _INSTALL_TIMEOUT_S if posted.is_end else self._options.call_timeout_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -416,6 +417,16 @@ def on_disk(folder: Path) -> Engine:
     return Engine(folder, SMALL)
 
 
+@pytest.fixture(params=["RocksDB's", "written here"])
+def tables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether table files are written here; then so are those of small records."""
+    if request.param == "RocksDB's":
+        return False
+    monkeypatch.setattr("iotdb_engine.snapshot._LARGE_BYTES", 0)
+    return True
+
+
+@pytest.mark.usefixtures("tables")
 def test_a_region_arrives_in_the_files_of_a_store_on_disk(tmp_path: Path) -> None:
     with Engine(":memory:", SMALL) as source:
         make_state(source.region(1))
@@ -440,6 +451,7 @@ def test_a_region_arrives_in_the_files_of_a_store_on_disk(tmp_path: Path) -> Non
                 assert content(target.region(1)) == again
 
 
+@pytest.mark.usefixtures("tables")
 def test_a_transfer_to_disk_goes_on_from_its_last_whole_file(tmp_path: Path) -> None:
     with Engine(":memory:", SMALL) as source:
         make_state(source.region(1))
@@ -478,7 +490,7 @@ def test_files_whose_note_is_damaged_are_not_believed(tmp_path: Path) -> None:
         export.close()
 
 
-def test_a_store_takes_files_in_where_a_range_was_deleted(tmp_path: Path) -> None:
+def test_a_store_takes_files_in_where_a_range_was_deleted(tmp_path: Path, *, tables: bool) -> None:
     """Remains of the deleted range have higher sequences than the files: they are merged away."""
     store = RocksStore(tmp_path / "db")
     for step in ("put", "delete"):
@@ -491,6 +503,7 @@ def test_a_store_takes_files_in_where_a_range_was_deleted(tmp_path: Path) -> Non
         store.write(batch)
         store.flush()
     staging = store.staging("5")
+    staging.is_dense = tables
     for number in range(3):
         staging.add(b"k%d" % number, b"new")
         staging.complete(b"%d" % number)
@@ -505,9 +518,10 @@ def test_a_store_takes_files_in_where_a_range_was_deleted(tmp_path: Path) -> Non
     store.close()
 
 
-def test_an_interrupted_file_is_not_taken_in(tmp_path: Path) -> None:
+def test_an_interrupted_file_is_not_taken_in(tmp_path: Path, *, tables: bool) -> None:
     store = RocksStore(tmp_path / "db")
     staging = store.staging("5")
+    staging.is_dense = tables
     staging.add(b"a", b"1")
     staging.complete(b"first")
     staging.add(b"b", b"2")
@@ -515,9 +529,56 @@ def test_an_interrupted_file_is_not_taken_in(tmp_path: Path) -> None:
     with pytest.raises(Closed):
         staging.add(b"c", b"3")
     again = store.staging("5")
+    again.is_dense = tables
     assert (again.note, again.size) == (b"first", 0)
     again.add(b"b", b"2 again")
     again.complete(b"second")
     again.ingest(b"", b"z")
     assert list(store.view().scan(b"", b"z")) == [(b"a", b"1"), (b"b", b"2 again")]
     store.close()
+
+
+def test_much_of_another_size_gets_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of large records are written here, those of small ones by RocksDB."""
+    opened = []
+    open_table = RocksStore._open_table
+
+    def noting(store: RocksStore, path: Path, is_dense: bool) -> object:
+        opened.append(is_dense)
+        return open_table(store, path, is_dense)
+
+    monkeypatch.setattr(RocksStore, "_open_table", noting)
+    rng = random.Random(8)
+    key = itertools.count(1)
+
+    def piece(*sizes_and_counts: tuple[int, int]) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"\x03%09d" % next(key), rng.randbytes(size))
+            for size, count in sizes_and_counts
+            for _ in range(count)
+        ]
+
+    small, large = (90, 4000), (90_000, 4)
+    pieces = [
+        (False, piece(small)),
+        (False, piece((90, 10), (5000, 2))),  # little of it
+        (True, piece((90, 200), large)),
+        (True, piece(large)),
+        (True, piece((90, 50))),
+        (False, piece(small)),
+        (True, piece(large)),
+    ]
+    with Engine(tmp_path / "data") as target:
+        transfer = target.begin_import(1, "s")
+        for is_dense, records in pieces:
+            transfer.write(records)
+            assert opened[-1] == is_dense
+        assert opened == [False, True, False, True]
+        region = target.finish_import(transfer, index=7, sequence=1, origin=b"")
+        picture = RegionPicture(region)
+        expected = [(found[1:], value) for _, records in pieces for found, value in records]
+        assert list(picture.key_values()) == expected
+        picture.close()
+        assert target.verify().intact
