@@ -28,6 +28,8 @@ from iotdb_client.types import DataType
 
 LAYOUT_KEY = "result_layout"
 LAYOUT = "columnar-1"
+PAGES_KEY = "result_pages"
+PAGES = "joined"
 
 _HEAD = struct.Struct("<BBHIQ")
 _COLUMN = struct.Struct("<BBBxI")
@@ -36,6 +38,8 @@ _NO_TIMES = 1
 _HAS_NULLS = 1
 _RAW = 0
 _BINARIES = 64
+_JOINED = 65
+_PAGE = struct.Struct("<BxxxII")
 _Stored = tuple[int, memoryview, int]
 _CODES = {kind.name: int(kind) for kind in DataType}
 
@@ -106,8 +110,8 @@ class BlockPart(ColumnPart):
     """One column of a block, decoded when it is asked for.
 
     Attributes:
-        stored: encoding, bytes and number of values that were not decoded yet, all of them there;
-            None: there is nothing to decode, or not like that.
+        stored: pages that were not decoded yet, no value of them null: encoding, bytes and number
+            of values of each; None: there is nothing to decode, or not like that.
     """
 
     __slots__ = ("_body", "_count", "_encoding", "stored")
@@ -126,9 +130,11 @@ class BlockPart(ColumnPart):
         self._encoding = encoding
         self._body = body
         self._count = count
-        self.stored: _Stored | None = None
-        if present is None and encoding != _RAW:
-            self.stored = encoding, body, count
+        self.stored: Sequence[_Stored] | None = None
+        if encoding == _JOINED:
+            self.stored = _pages_of(body, count)
+        elif present is None and encoding != _RAW:
+            self.stored = ((encoding, body, count),)
 
     @property
     def values(self) -> npt.NDArray[Any] | list[bytes]:
@@ -145,6 +151,8 @@ class BlockPart(ColumnPart):
         self.stored = None
 
     def _decoded(self) -> npt.NDArray[Any] | list[bytes]:
+        if self._encoding == _JOINED:
+            return self._decoded_pages()
         if self._encoding == _BINARIES:
             return unpack_binaries(bytes(self._body), self._count)
         if self._encoding == _RAW and self.kind in DTYPES:
@@ -164,6 +172,40 @@ class BlockPart(ColumnPart):
         decoded: npt.NDArray[Any] = values
         return decoded.tolist() if self.kind not in DTYPES else decoded
 
+    def _decoded_pages(self) -> npt.NDArray[Any] | list[bytes]:
+        pages = self.stored or ()
+        if self.kind not in DTYPES:
+            texts: list[bytes] = []
+            for encoding, body, count in pages:
+                texts += BlockPart(self.kind, encoding, body, count, None).values
+            return texts
+        out = np.empty(self._count, DTYPES[self.kind].newbyteorder("="))
+        _write_stored(self.kind, pages, 0, out)
+        return out
+
+
+def _pages_of(body: memoryview, rows: int) -> list[_Stored]:
+    """Return the pages that are joined in a column's body.
+
+    Raises:
+        InternalError: they are other than they say.
+    """
+    found: list[_Stored] = []
+    at = total = 0
+    while at < len(body):
+        if len(body) - at < _PAGE.size:
+            raise InternalError("a result block ends within a page's heading")
+        encoding, count, size = _PAGE.unpack_from(body, at)
+        start = at + _PAGE.size
+        at = start + size
+        if encoding >= _BINARIES:
+            raise InternalError(f"a result block has a page in encoding {encoding}")
+        found.append((encoding, body[start:at], count))
+        total += count
+    if at != len(body) or total != rows:
+        raise InternalError(f"a result block has pages of {total} rows and {at} bytes")
+    return found
+
 
 def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArray[Any]) -> None:
     """Write parts of one column one after another, those that are stored pages in few calls.
@@ -182,7 +224,7 @@ def write_parts(parts: Sequence[ColumnPart], rows: Sequence[int], out: npt.NDArr
     at = 0
     for part, count, stored in zip(parts, rows, found, strict=True):
         if stored is not None:
-            waiting.append(stored)
+            waiting += stored
             continue
         at = _write_stored(kind, waiting, at, out)
         waiting.clear()

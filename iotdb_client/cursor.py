@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from iotdb_client.answers import QueryHandle
 from iotdb_client.blocks import decode_pages
 from iotdb_client.columns import PageColumns, UnalignedPage
+from iotdb_client.decoders import Decoders
 from iotdb_client.errors import (
     Error,
     InterfaceError,
@@ -36,8 +36,8 @@ Times = Literal["datetime", "int"]
 _BATCH_STATEMENTS = 1000
 _BATCH_CHARACTERS = 4_000_000
 """At most four bytes each: well below the frame that a server takes by default."""
-_TABLE_PAGE_ROWS = 100_000
-_DECODERS = min(4, os.cpu_count() or 1)
+_TABLE_PAGE_ROWS = 1 << 17
+_DECODERS = max(1, min(4, os.cpu_count() or 1) - 1)
 """Threads that decode pages of a table, which NumPy and the codecs do without the GIL."""
 
 
@@ -262,7 +262,7 @@ class Cursor:
             try:
                 if self._query is None:
                     return self._collect(None)
-                with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as workers:
+                with Decoders(_DECODERS) as workers:
                     return self._collect(workers)
             except OperationalError as error:
                 if last_try or error.status is not None or not is_repeatable(self._sql):
@@ -270,7 +270,7 @@ class Cursor:
                 self._start(self._sql, self.connection.info.fetch_size)
         raise AssertionError("unreachable")
 
-    def _collect(self, workers: Executor | None) -> Table:
+    def _collect(self, workers: Decoders | None) -> Table:
         """Take the rest of the result; pages are decoded while the next ones are on their way."""
         builder = self._builder(workers)
         pages, self._pages = self._pages, []
@@ -279,7 +279,7 @@ class Cursor:
             pages = self._fetch_pages(_TABLE_PAGE_ROWS)
         return builder.finish()
 
-    def _builder(self, workers: Executor | None) -> TableBuilder:
+    def _builder(self, workers: Decoders | None) -> TableBuilder:
         assert self._shape is not None
         return TableBuilder(self._shape, self.connection.timestamp_precision, workers)
 

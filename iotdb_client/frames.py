@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from iotdb_client.blocks import write_parts
 from iotdb_client.columns import DTYPES, ColumnPart, PageColumns, decode_texts
+from iotdb_client.decoders import Decoders
 from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.kept_memory import KEPT
 from iotdb_client.rows import ResultShape
@@ -77,12 +77,15 @@ class Table(NamedTuple):
         pandas = need("pandas", "pandas")
         made: dict[int, Any] = {}
         series: list[Any] = []
+        distinct = len(set(self.names)) == len(self.names)
         if self.times is not None:
             series.append(self.times if times == "int" else self._moments())
         for column in self.columns:
             if id(column) not in made:
                 made[id(column)] = _pandas_column(pandas, column)
             series.append(made[id(column)])
+        if distinct:
+            return pandas.DataFrame(dict(zip(self.names, series, strict=True)), copy=False)
         frame = pandas.DataFrame(dict(enumerate(series)), copy=False)
         frame.columns = self.names
         return frame
@@ -108,7 +111,7 @@ class TableBuilder:
     """Puts the pages of a result together, each number written once, to where it stays.
 
     Where pages tell how many rows follow, memory for all is set aside when the first comes, and
-    pages are decoded as they come, by other threads; otherwise at the end.
+    pages are decoded as they come, by other threads; otherwise, and what is left then, at the end.
 
     Args:
         shape: of the result.
@@ -116,7 +119,7 @@ class TableBuilder:
         workers: decode pages; None: the calling thread does.
     """
 
-    def __init__(self, shape: ResultShape, precision: str, workers: Executor | None) -> None:
+    def __init__(self, shape: ResultShape, precision: str, workers: Decoders | None) -> None:
         self._shape = shape
         self._precision = precision
         self._workers = workers
@@ -127,7 +130,6 @@ class TableBuilder:
         self._times: npt.NDArray[np.int64] | None = None
         self._arrays: list[npt.NDArray[Any] | None] = []
         self._written = 0
-        self._jobs: list[Future[None]] = []
 
     def add(self, pages: Sequence[PageColumns]) -> None:
         """Take the next pages; the more at once, the fewer calls decode them."""
@@ -223,12 +225,11 @@ class TableBuilder:
         if self._workers is None:
             job(*arguments)
         else:
-            self._jobs.append(self._workers.submit(job, *arguments))
+            self._workers.submit(job, *arguments)
 
     def _settle(self) -> None:
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job.result()
+        if self._workers is not None:
+            self._workers.settle()
 
     def _column(self, number: int, rows: int) -> _Whole:
         kind = self._shape.types[number]

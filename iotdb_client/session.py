@@ -39,7 +39,7 @@ from cluster.rpc.gen.client.ttypes import (
     TSStatus,
 )
 from iotdb_client.answers import Answer, Fetched, QueryHandle, fetched, unaligned
-from iotdb_client.blocks import LAYOUT, LAYOUT_KEY
+from iotdb_client.blocks import LAYOUT, LAYOUT_KEY, PAGES, PAGES_KEY
 from iotdb_client.columns import UnalignedPage
 from iotdb_client.conninfo import ConnInfo
 from iotdb_client.embedded import EmbeddedTransport
@@ -489,7 +489,7 @@ class Session:
                     zoneId=self.info.zone,
                     username=self.info.user,
                     password=self.info.password,
-                    configuration={"version": "V_0_13", LAYOUT_KEY: LAYOUT},
+                    configuration={"version": "V_0_13", LAYOUT_KEY: LAYOUT, PAGES_KEY: PAGES},
                 ),
             )
             _check(answer.status)

@@ -24,7 +24,8 @@ from iotdb_client.conninfo import ConnInfo, Tls
 from iotdb_client.errors import InterfaceError
 
 _CONNECT_TIMEOUT_S = 10.0
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 4 << 20
+"""Received at once, straight to where it stays, if it is there."""
 _ANSWER_GRACE_S = 10.0
 """The socket waits that much longer than the server may take: its own time-out says more."""
 

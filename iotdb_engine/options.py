@@ -25,7 +25,7 @@ class EngineOptions:
         chunk_points: rows of a chunk, the unit of storing; a multiple of `page_points`.
         page_text_bytes: a page of rows with texts is cut shorter than `page_points` to stay near
             this many bytes.
-        read_batch_rows: most rows of one `ColumnBatch`.
+        read_batch_rows: most rows of one `ColumnBatch`, but of stored pages (`stored.StoredBatch`).
         read_cache_bytes: budget of decoded pages and columns kept for later reads, all regions.
         block_cache_bytes: RocksDB's own cache of blocks as they are on disk.
         batch_bytes: most bytes of one write to RocksDB, which holds the GIL meanwhile.

@@ -155,14 +155,22 @@ class Reader:
             whole = StoredPages.of(self, series, t_min, t_max)
             if whole is not None:
                 rows = 0  # a window of its own for each page
-        for low, high in self._windows(series, t_min, t_max, rows, descending=descending):
+        windows = self._windows(series, t_min, t_max, rows, descending=descending)
+        if whole is not None:
+            whole.cut(windows)
+        following = 0
+        while following < len(windows):
             self.check()
+            number = following
+            low, high = windows[number]
+            following += 1
             if bounded is not None and bounded.can_skip(low, high):
                 self._forget(*((low, T_MAX) if descending else (T_MIN, high)))
                 continue
-            batch = None if whole is None else whole.batch(low, high, batch_rows, left)
+            batch = None if whole is None else whole.batch(number, batch_rows, left)
             if batch is not None:
-                self._forget(T_MIN, high)
+                following = number + batch.pages
+                self._forget(T_MIN, windows[following - 1][1])
                 yield batch
                 left -= batch.rows
                 if left <= 0:

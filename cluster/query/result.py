@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from cluster.query.errors import query_error
+from iotdb_engine.stored import StoredBatch
 from iotdb_engine.types import BATCH_DTYPES, Column, ColumnBatch, DataType
 
 MAX_BATCH_ROWS = 8192
@@ -23,8 +25,8 @@ class ResultSet:
         types: parallel to `columns`.
         column_index: for each output column the number of its column in the batches, which carry
             each distinct column once.
-        batches: in time order, never empty, at most MAX_BATCH_ROWS rows each. Computing the next
-            one may raise ClusterError.
+        batches: in time order, never empty, at most MAX_BATCH_ROWS rows each, but a StoredBatch
+            may be of several pages. Computing the next one may raise ClusterError.
         ignore_time: whether `times` of the batches mean nothing (no Time column).
         kind: operation type text for the client, "QUERY" or "SHOW".
         column_streams: of an answer that is not aligned: for each distinct column its points, one
@@ -122,11 +124,12 @@ def limited(
 ) -> Iterator[ColumnBatch]:
     """Yield rows [offset, offset + limit) of a stream in batches of at most MAX_BATCH_ROWS.
 
-    Takes no more from the stream than it needs.
+    Takes no more from the stream than it needs. Stored pages stay together (see `ResultSet`).
     """
     if limit == 0:
         return
-    for batch in batches:
+    waiting = iter(batches)
+    while (batch := next(waiting, None)) is not None:
         count = batch.rows
         if limit is None and not offset and 0 < count <= MAX_BATCH_ROWS:  # mostly
             yield batch
@@ -134,6 +137,18 @@ def limited(
         if offset >= count:
             offset -= count
             continue
+        if isinstance(batch, StoredBatch):
+            if not offset and (limit is None or limit >= count):
+                yield batch
+                if limit is not None:
+                    limit -= count
+                    if limit <= 0:
+                        return
+                continue
+            if batch.pages > 1:
+                first, rest = batch.split(offset or limit or 0)
+                waiting = chain((first,) if rest is None else (first, rest), waiting)
+                continue
         stop = count if limit is None else min(count, offset + limit)
         for start in range(offset, stop, MAX_BATCH_ROWS):
             yield slice_batch(batch, start, min(start + MAX_BATCH_ROWS, stop))

@@ -6,6 +6,8 @@ go as they are. A session asks for this layout when it logs in; official clients
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from struct import Struct
 from typing import Any
 
@@ -24,15 +26,47 @@ LAYOUT = "columnar-1"
 BINARIES = 64
 """Encoding of texts beside those of the engine: each with its length before it, i32 big-endian."""
 
+PAGES_KEY = "result_pages"
+PAGES = "joined"
+"""The same for blocks of several pages."""
+
+JOINED = 65
+"""Encoding of a column in several pages."""
+
 _HEAD = Struct("<BBHIQ")
 _COLUMN = Struct("<BBBxI")
+_PAGE = Struct("<BxxxII")
 _VERSION = 1
 _NO_TIMES = 1
 _HAS_NULLS = 1
 
 
+def encode_blocks(
+    batches: Sequence[ColumnBatch], *, ignore_time: bool, join: bool
+) -> list[list[Buffer]]:
+    """Encode batches of a result, one after another; see `encode_block`.
+
+    Args:
+        batches: of the same columns.
+        ignore_time: their times mean nothing.
+        join: neighbours that are stored pages become one block.
+    """
+    found: list[list[Buffer]] = []
+    for _, some in groupby(batches, key=lambda batch: isinstance(batch, StoredBatch)):
+        group = list(some)
+        stored = [batch for batch in group if isinstance(batch, StoredBatch)]
+        if not stored:
+            found += [encode_block(batch, ignore_time=ignore_time) for batch in group]
+        elif join:
+            found.append(_joined_block(stored, ignore_time=ignore_time))
+        else:
+            pages = [page for batch in stored for page in batch.each_page()]
+            found += [_stored_block(page, ignore_time=ignore_time) for page in pages]
+    return found
+
+
 def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
-    """Encode the rows of a batch; pages that are stored are not copied.
+    """Encode the values of a batch.
 
     Args:
         batch: less than 2**16 - 1 columns.
@@ -41,8 +75,6 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
     Returns:
         The block in pieces.
     """
-    if isinstance(batch, StoredBatch):
-        return _stored_block(batch, ignore_time=ignore_time)
     entries: list[bytes] = []
     bodies: list[Buffer] = []
     if not ignore_time:
@@ -59,17 +91,39 @@ def encode_block(batch: ColumnBatch, *, ignore_time: bool) -> list[Buffer]:
 
 
 def _stored_block(batch: StoredBatch, *, ignore_time: bool) -> list[Buffer]:
-    kinds, stored = [*batch.kinds], [*batch.stored]
-    if not ignore_time:
-        kinds.insert(0, DataType.INT64)
-        stored.insert(0, batch.stored_times)
-    pack = _COLUMN.pack
-    entries = [
-        pack(kind, encoding, 0, len(data))
-        for kind, (encoding, data) in zip(kinds, stored, strict=True)
+    """Encode a single page of each column."""
+    pages = [
+        (kind, one.encoding, one.data)
+        for kind, (one,) in zip(batch.kinds, batch.stored, strict=True)
     ]
-    head = _head(batch.rows, len(stored), batch.rows_after, ignore_time=ignore_time)
-    return [b"".join((head, *entries)), *[data for _, data in stored]]
+    if not ignore_time:
+        (times,) = batch.stored_times
+        pages.insert(0, (DataType.INT64, times.encoding, times.data))
+    entries = [_COLUMN.pack(kind, encoding, 0, len(data)) for kind, encoding, data in pages]
+    head = _head(batch.rows, len(pages), batch.rows_after, ignore_time=ignore_time)
+    return [b"".join((head, *entries)), *[data for _, _, data in pages]]
+
+
+def _joined_block(batches: Sequence[StoredBatch], *, ignore_time: bool) -> list[Buffer]:
+    entries: list[bytes] = []
+    bodies: list[Buffer] = []
+
+    def add(kind: DataType, pages: Iterable[tuple[int, Buffer, int]]) -> None:
+        size = 0
+        for encoding, data, rows in pages:
+            bodies.append(_PAGE.pack(encoding, rows, len(data)))
+            bodies.append(data)
+            size += _PAGE.size + len(data)
+        entries.append(_COLUMN.pack(kind, JOINED, 0, size))
+
+    if not ignore_time:
+        add(DataType.INT64, [page for batch in batches for page in batch.stored_times])
+    for number, kind in enumerate(batches[0].kinds):
+        pages = [page for batch in batches for page in batch.stored[number]]
+        add(kind, [(page.encoding, page.data, sum(page.page_rows)) for page in pages])
+    rows = sum([batch.rows for batch in batches])
+    head = _head(rows, len(entries), batches[-1].rows_after, ignore_time=ignore_time)
+    return [b"".join((head, *entries)), *bodies]
 
 
 def _head(rows: int, columns: int, rows_after: int, *, ignore_time: bool) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from cluster.query.align import joined
 from cluster.query.result import ResultSet, slice_batch
@@ -64,6 +65,8 @@ class ResultPager:
         taken: list[ColumnBatch] = []
         rows = size = 0
         while (head := self._peek()) is not None:
+            if isinstance(head, StoredBatch) and not taken and head.rows > max_rows:
+                head = self._split(head, max_rows)
             count = head.rows
             if not taken:
                 count = _rows_within(head, min(count, max_rows), MAX_PAGE_BYTES, at_least_one=True)
@@ -75,6 +78,13 @@ class ResultPager:
             size += block_bytes(piece)
             self._head = slice_batch(head, count, head.rows) if count < head.rows else None
         return list(_gathered(taken))
+
+    def _split(self, head: StoredBatch, rows: int) -> StoredBatch:
+        """Leave of the batch at hand so many rows, by whole pages, one at least."""
+        self._head, rest = head.split(rows)
+        if rest is not None:
+            self._batches = chain((rest,), self._batches)
+        return self._head
 
     def first_rows(self, max_rows: int) -> int:
         """Return how many rows the first page of blocks is to have, where `max_rows` are allowed.

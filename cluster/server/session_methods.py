@@ -11,7 +11,7 @@ from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.node_view import NodeView
-from cluster.rpc.columnar import LAYOUT, LAYOUT_KEY
+from cluster.rpc.columnar import LAYOUT, LAYOUT_KEY, PAGES, PAGES_KEY
 from cluster.rpc.deadline import Deadline
 from cluster.rpc.gen.client.ttypes import (
     ServerProperties,
@@ -79,6 +79,7 @@ class SessionMethods(HandlerBase):
                     generation,
                     follows_batch_hints=configuration.get("version") == "V_1_0",
                     columnar=configuration.get(LAYOUT_KEY) == LAYOUT,
+                    joins_pages=configuration.get(PAGES_KEY) == PAGES,
                     login_ms=time.time_ns() // 1_000_000,
                     peer=connection.peer,
                 )

@@ -30,6 +30,7 @@ class OpenQuery:
         ticket: the query's entry in the list of running queries.
         ended: called once when the query is closed.
         columnar: pages go out as blocks (`cluster.rpc.columnar`).
+        joins_pages: blocks may have joined pages.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class OpenQuery:
         ended: Callable[[int], None],
         *,
         columnar: bool = False,
+        joins_pages: bool = False,
     ) -> None:
         self.columnar = columnar
+        self.joins_pages = joins_pages
         self.query_id = ticket.query_id
         self.statement_id = statement_id
         self.result = result
@@ -117,6 +120,7 @@ class Session:
     Attributes:
         follows_batch_hints: whether the client said at login what makes hints on batches safe.
         columnar: whether it asked for results as blocks (`cluster.rpc.columnar`).
+        joins_pages: whether it knows joined pages in them.
         login_ms: when it logged in, milliseconds since 1970.
         peer: (host, port) of the client.
     """
@@ -130,6 +134,7 @@ class Session:
         *,
         follows_batch_hints: bool = False,
         columnar: bool = False,
+        joins_pages: bool = False,
         login_ms: int = 0,
         peer: tuple[str, int] = ("", 0),
     ) -> None:
@@ -139,6 +144,7 @@ class Session:
         self.generation = generation
         self.follows_batch_hints = follows_batch_hints
         self.columnar = columnar
+        self.joins_pages = joins_pages
         self.login_ms = login_ms
         self.peer = peer
         self._queries: dict[int, OpenQuery] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.coordinator.early_reads import StaleReadError
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.query.result import ResultSet
-from cluster.rpc.columnar import encode_block
+from cluster.rpc.columnar import encode_blocks
 from cluster.rpc.convert import encode_non_aligned, encode_query_dataset, encode_tsblock
 from cluster.rpc.framing import PIECES, Buffer
 from cluster.rpc.gen.client.ttypes import (
@@ -321,7 +321,14 @@ class StatementMethods(HandlerBase):
             )
         columnar = session.columnar and not v2
         ended = self.executor.running.end
-        query = OpenQuery(req.statementId or 0, result, ticket, ended, columnar=columnar)
+        query = OpenQuery(
+            req.statementId or 0,
+            result,
+            ticket,
+            ended,
+            columnar=columnar,
+            joins_pages=session.joins_pages,
+        )
         try:
             try:
                 with query.in_use():
@@ -425,10 +432,8 @@ class StatementMethods(HandlerBase):
 
 def _blocks(query: OpenQuery, rows: int) -> list[list[Buffer]]:
     """Return the next page as blocks, none at the end."""
-    ignore_time = query.result.ignore_time
-    return [
-        encode_block(batch, ignore_time=ignore_time) for batch in query.pager.next_batches(rows)
-    ]
+    batches = query.pager.next_batches(rows)
+    return encode_blocks(batches, ignore_time=query.result.ignore_time, join=query.joins_pages)
 
 
 def _column_page(query: OpenQuery, rows: int) -> TSQueryNonAlignDataSet:

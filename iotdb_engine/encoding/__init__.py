@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from iotdb_engine.encoding import boolean, numeric, runs, text
 from iotdb_engine.encoding.numeric import Hints
+from iotdb_engine.encoding.runs import JoinedPage
 from iotdb_engine.types import BATCH_DTYPES, DataType
 
 
@@ -182,38 +183,61 @@ def decode_pages_into(
     run: runs.Run | None = None
     start = at = 0  # of what the run holds, and of the page at hand
     for encoding, data, rows in pages:
-        file = _file(encoding, data, rows, floats=floats)
-        if run is not None and (file is None or not run.takes(file[0], file[1])):
+        front = _front(encoding, data) if encoding != _DECIMAL or floats else None
+        alone = front is None or front.head.rows != rows
+        if run is not None and (front is None or alone or not run.takes(front)):
             run.decode(out[start:at])
             run = None
-        if file is None:
+        if front is None:
             decode_into(kind, encoding, data, out[at : at + rows])
+        elif alone:
+            runs.decode_file(front, bytes(data[front.file_at :]), out[at : at + rows])
         else:
             if run is None:
-                run, start = runs.Run(file[0], file[1]), at
-            run.add(file[0], file[2])
+                run, start = runs.Run(front), at
+            run.add(front, memoryview(data)[len(front.data) : -1])
         at += rows
     if run is not None:
         run.decode(out[start:at])
 
 
-def _file(
-    encoding: int, data: bytes | memoryview, rows: int, *, floats: bool
-) -> tuple[runs.Head, int | None, memoryview] | None:
-    """Return what a run takes of a page: heading, exponent, chunk; None: it takes it not."""
-    file = memoryview(data)
+def join_pages(pages: Sequence[EncodedPage]) -> tuple[JoinedPage, ...]:
+    """Return pages of a column one after another, those that are alike joined; copies them.
+
+    `decode_pages_into` takes what comes out, and what is cut from it.
+    """
+    found: list[JoinedPage] = []
+    last: runs.Front | None = None
+    chunks: list[memoryview] = []
+    rows: list[int] = []
+    for encoding, data, count in pages:
+        front = _front(encoding, data)
+        if front is not None and front.head.rows != count:
+            front = None
+        if last is not None and (front is None or not last.is_like(front)):
+            found.append(runs.joined(last, chunks, rows))
+            last, chunks, rows = None, [], []
+        if front is None:
+            found.append(JoinedPage(encoding, bytes(data), (count,), (len(data),), 0))
+        else:
+            last = last or front
+            chunks.append(memoryview(data)[len(front.data) : -1])
+            rows.append(count)
+    if last is not None:
+        found.append(runs.joined(last, chunks, rows))
+    return tuple(found)
+
+
+def _front(encoding: int, data: bytes | memoryview) -> runs.Front | None:
+    """Return how a page's pcodec file begins; None where it has none known here."""
     if encoding == _DECIMAL:
-        if not floats or not len(file):
-            return None
-        exponent, start = file[0], 1
+        exponent_bytes = 1
     elif encoding == _PCODEC:
-        exponent, start = None, 0
+        exponent_bytes = 0
     else:
         return None
-    head = runs.head_of(bytes(file[start : start + runs.HEAD_BYTES]))
-    if head is None or head.rows != rows or file[-1] != 0:
-        return None
-    return head, exponent, file[start + len(head.start) : -1]
+    front = runs.front_of(encoding, exponent_bytes, bytes(data[: runs.HEAD_BYTES + exponent_bytes]))
+    return front if front is not None and data[-1] == 0 else None
 
 
 __all__ = [
@@ -221,6 +245,7 @@ __all__ = [
     "EncodedPage",
     "Encoding",
     "Hints",
+    "JoinedPage",
     "decode_into",
     "decode_pages_into",
     "decode_values",
@@ -228,4 +253,5 @@ __all__ = [
     "encode_numbers",
     "encode_texts",
     "encode_times",
+    "join_pages",
 ]

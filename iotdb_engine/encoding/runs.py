@@ -6,13 +6,17 @@ standalone pcodec file is a heading, any number of chunks, and a zero; so the ch
 are encoded alike, put behind one heading, are a file that one call decodes. What is not encoded
 alike, or as no version known here, is decoded page by page.
 
+Who hands pages out joins them (`JoinedPage`); so does who reads pages that lie apart (`Run`).
+
 That a page is no longer or shorter than it was is taken for granted: its checksum was looked at.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,33 +91,99 @@ def head_of(start: bytes) -> Head | None:
     return Head(Like(start[at - _VERSION_BYTES : at], dtype), rows, start[:at])
 
 
-class Run:
-    """Pages of one column, one after another, as far as they are alike.
+class Front(NamedTuple):
+    """What goes before the chunks of a page.
 
-    Args:
-        head: of the first page.
+    Attributes:
+        head: of its file.
         exponent: a power of ten that the numbers are to be divided by; None: they are the values.
+        encoding: of the page.
+        data: all of it, the exponent, too.
     """
 
-    def __init__(self, head: Head, exponent: int | None) -> None:
-        self._like = head.like
-        self._exponent = exponent
-        self._parts: list[_Buffer] = [head.start]
-        self.rows = 0
+    head: Head
+    exponent: int | None
+    encoding: int
+    data: bytes
 
-    def takes(self, head: Head, exponent: int | None) -> bool:
-        """Tell whether a page may be added."""
-        like = head.like
-        return (
-            (like is self._like or like == self._like)
-            and exponent == self._exponent
-            and self.rows + head.rows <= MOST_ROWS
+    @property
+    def file_at(self) -> int:
+        """Where the file begins within the page."""
+        return 0 if self.exponent is None else 1
+
+    def is_like(self, other: Front) -> bool:
+        """Tell whether the chunks of two pages can be decoded together."""
+        return self is other or (
+            self.head.like == other.head.like
+            and self.exponent == other.exponent
+            and self.encoding == other.encoding
         )
 
-    def add(self, head: Head, chunk: memoryview) -> None:
+
+@lru_cache(maxsize=1024)
+def front_of(encoding: int, exponent_bytes: int, start: bytes) -> Front | None:
+    """Return what begins a page, of its first HEAD_BYTES and the exponent's; None: not known here.
+
+    Nearly all pages begin alike, so this is mostly remembered, and equal ones are one object.
+    """
+    head = head_of(start[exponent_bytes:])
+    if head is None:
+        return None
+    exponent = start[0] if exponent_bytes else None
+    return Front(head, exponent, encoding, start[:exponent_bytes] + head.start)
+
+
+class JoinedPage(NamedTuple):
+    """A page of the rows of one or more pages, in the same encoding.
+
+    Attributes:
+        encoding: of the page.
+        data: all of it.
+        page_rows: of each page that it was made of.
+        ends: where the chunks of each end; the first begins behind the front.
+        front: how many bytes go before the first.
+    """
+
+    encoding: int
+    data: bytes | memoryview
+    page_rows: tuple[int, ...]
+    ends: tuple[int, ...]
+    front: int
+
+    def part(self, first: int, stop: int) -> JoinedPage:
+        """Return some of its pages, at least one."""
+        if first == 0 and stop == len(self.ends):
+            return self
+        start = self.ends[first - 1] if first else self.front
+        end = self.ends[stop - 1]
+        data = b"".join((self.data[: self.front], self.data[start:end], _END))
+        ends = tuple([one - start + self.front for one in self.ends[first:stop]])
+        return JoinedPage(self.encoding, data, self.page_rows[first:stop], ends, self.front)
+
+
+def joined(front: Front, chunks: Sequence[memoryview], rows: Sequence[int]) -> JoinedPage:
+    """Return a page of all rows of pages that are alike, at least one, from their chunks."""
+    ends = tuple(accumulate(map(len, chunks), initial=len(front.data)))[1:]
+    data = b"".join((front.data, *chunks, _END))
+    return JoinedPage(front.encoding, data, tuple(rows), ends, len(front.data))
+
+
+class Run:
+    """Pages of one column, one after another, as far as they are alike; begins with the front."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._parts: list[_Buffer] = [front.head.start]
+        self.rows = 0
+
+    def takes(self, front: Front) -> bool:
+        """Tell whether a page may be added."""
+        return self._front.is_like(front) and self.rows + front.head.rows <= MOST_ROWS
+
+    def add(self, front: Front, chunk: memoryview) -> None:
         """Add a page that is a file of one chunk: what lies between heading and ending zero."""
         self._parts.append(chunk)
-        self.rows += head.rows
+        self.rows += front.head.rows
 
     def decode(self, out: npt.NDArray[Any]) -> None:
         """Decode all pages into a contiguous array of as many rows.
@@ -121,29 +191,44 @@ class Run:
         Raises:
             ValueError: they are damaged, or not of the type of `out`.
         """
-        dtype = self._like.dtype
-        if self._exponent is not None:
-            if dtype.kind != "i" or out.dtype.kind != "f":
-                raise ValueError(f"decimals: {dtype} for {out.dtype}")
-            integers = _scratch(len(out), dtype)
-            self._decompress(integers)
-            decimal.restore_into(integers, self._exponent, out)
-        elif dtype == out.dtype:
-            self._decompress(out)
-        elif dtype.kind == out.dtype.kind == "i" and dtype.itemsize < out.itemsize:
-            narrow = _scratch(len(out), dtype)
-            self._decompress(narrow)
-            out[:] = narrow
-        else:
-            raise ValueError(f"pcodec: {dtype}, not {out.dtype}")
+        decode_file(self._front, b"".join([*self._parts, _END]), out)
 
-    def _decompress(self, out: npt.NDArray[Any]) -> None:
-        try:
-            progress = pco.simple_decompress_into(b"".join([*self._parts, _END]), out)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"pcodec: {error}") from error
-        if progress.n_processed != len(out) or not progress.finished:
-            raise ValueError(f"pcodec: not {len(out)} values")
+
+def decode_file(front: Front, file: bytes, out: npt.NDArray[Any]) -> None:
+    """Decode a file of any number of chunks into a contiguous array.
+
+    Args:
+        front: of the page that it is, or of pages that were joined.
+        file: from its heading to its end, without the exponent.
+        out: of as many rows.
+
+    Raises:
+        ValueError: it is damaged, or not of the type of `out`.
+    """
+    dtype = front.head.like.dtype
+    if front.exponent is not None:
+        if dtype.kind != "i" or out.dtype.kind != "f":
+            raise ValueError(f"decimals: {dtype} for {out.dtype}")
+        integers = _scratch(len(out), dtype)
+        _decompress(file, integers)
+        decimal.restore_into(integers, front.exponent, out)
+    elif dtype == out.dtype:
+        _decompress(file, out)
+    elif dtype.kind == out.dtype.kind == "i" and dtype.itemsize < out.itemsize:
+        narrow = _scratch(len(out), dtype)
+        _decompress(file, narrow)
+        out[:] = narrow
+    else:
+        raise ValueError(f"pcodec: {dtype}, not {out.dtype}")
+
+
+def _decompress(file: bytes, out: npt.NDArray[Any]) -> None:
+    try:
+        progress = pco.simple_decompress_into(file, out)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"pcodec: {error}") from error
+    if progress.n_processed != len(out) or not progress.finished:
+        raise ValueError(f"pcodec: not {len(out)} values")
 
 
 _kept = threading.local()

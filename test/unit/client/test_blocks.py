@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,13 @@ import pandas as pd
 import pytest
 
 import iotdb_client
-from cluster.rpc.columnar import LAYOUT, LAYOUT_KEY, block_bytes, encode_block
+from cluster.rpc import columnar
+from cluster.rpc.columnar import block_bytes, encode_block, encode_blocks
 from harness.fragments import make_fragment, make_layout
 from iotdb_client import blocks
 from iotdb_client.blocks import Blocks, decode_block, decode_pages
 from iotdb_client.columns import PageColumns
+from iotdb_client.decoders import Decoders
 from iotdb_client.errors import DataError, InternalError
 from iotdb_client.frames import TableBuilder
 from iotdb_client.rows import result_shape, rows_of
@@ -107,7 +108,7 @@ def test_a_page_that_is_written_is_not_kept() -> None:
     some = ColumnBatch(with_null.times, tuple(with_null.columns[part] for part in numbers))
     pages.append(decode_block(whole_block(some, ignore_time=False), names))
     pages[0] = pages[0]._replace(rows_after=sum(page.rows for page in pages[1:]))
-    with ThreadPoolExecutor(2) as workers:
+    with Decoders(2) as workers:
         builder = TableBuilder(result_shape(names, names, None, ignore_time=False), "ms", workers)
         builder.add(pages)
         assert builder._pages == [None] * len(sent) + [pages[-1]]
@@ -136,11 +137,14 @@ def test_a_result_without_time() -> None:
     assert [len(row) for row in rows_of(page, shape)] == [6] * 4
 
 
-def test_stored_pages_come_back_as_rows_and_tables() -> None:
-    sent = stored_batches(5000)
+@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize("rows", [5000, 20_000, 150_000])
+def test_stored_pages_come_back_as_rows_and_tables(join: bool, rows: int) -> None:
+    sent = stored_batches(rows)
     assert isinstance(sent[0], StoredBatch)
-    encoded = [whole_block(one, ignore_time=False) for one in sent]
-    assert sum(map(len, encoded)) < 5000 * 20
+    encoded = [b"".join(block) for block in encode_blocks(sent, ignore_time=False, join=join)]
+    assert len(encoded) == (1 if join else -(-rows // 8192))
+    assert sum(map(len, encoded)) < rows * 20
     pages = decode_pages(Blocks(encoded), NAMES)
     expected = expected_rows(sent)
     assert repr([row for page in pages for row in rows_of(page, SHAPE)]) == repr(expected)
@@ -159,7 +163,7 @@ def test_a_table_is_right_whatever_the_server_thought(estimates: list[int], thre
         for one, estimate in zip(sent, estimates, strict=True)
     ]
     if threads:
-        with ThreadPoolExecutor(threads) as workers:
+        with Decoders(threads) as workers:
             table = table_of(pages, workers)
     else:
         table = table_of(pages)
@@ -176,7 +180,7 @@ def test_a_table_is_right_whatever_the_server_thought(estimates: list[int], thre
 
 def test_an_estimate_that_no_machine_has_room_for_is_let_go() -> None:
     page = decode_block(whole_block(batch(), ignore_time=False), NAMES)
-    with ThreadPoolExecutor(1) as workers:
+    with Decoders(1) as workers:
         table = table_of([page._replace(rows_after=1 << 60), page], workers)
     assert table.rows == 8
 
@@ -201,6 +205,32 @@ def test_damaged_blocks_are_refused(place: str) -> None:
         decode_block(bad, types)
 
 
+@pytest.mark.parametrize("place", ["cut", "longer", "rows", "nested", "unknown", "page"])
+def test_damaged_columns_of_several_pages_are_refused(place: str) -> None:
+    one = struct.pack("<3d", 1, 2, 3)
+    pages = [(0, 3, one), (0, 3, one)]
+    if place == "rows":
+        pages[1] = (0, 4, one)
+    elif place == "nested":
+        pages[1] = (65, 3, one)
+    elif place == "unknown":
+        pages[1] = (9, 3, one)
+    elif place == "page":
+        pages[1] = (5, 3, one)
+    body = b"".join(struct.pack("<BxxxII", kind, n, len(data)) + data for kind, n, data in pages)
+    body = {"cut": body[:-1], "longer": body + b"x"}.get(place, body)
+    head = struct.pack("<BBHIQ", 1, 1, 1, 6, 0)
+    block = head + struct.pack("<BBBxI", DataType.DOUBLE, 65, 0, len(body)) + body
+    shape = result_shape(["x"], ["DOUBLE"], None, ignore_time=True)
+    with pytest.raises(InternalError):
+        rows_of(decode_block(block, ["DOUBLE"]), shape)
+    if place == "page":
+        builder = TableBuilder(shape, "ms", None)
+        builder.add([decode_block(block, ["DOUBLE"])])
+        with pytest.raises(InternalError):
+            builder.finish()
+
+
 def test_damaged_columns_are_refused() -> None:
     def block(kind: DataType, encoding: int, body: bytes) -> bytes:
         head = struct.pack("<BBHIQ", 1, 1, 1, 3, 0)
@@ -221,7 +251,8 @@ def test_damaged_columns_are_refused() -> None:
 
 
 def test_both_sides_mean_the_same_layout() -> None:
-    assert (blocks.LAYOUT_KEY, blocks.LAYOUT) == (LAYOUT_KEY, LAYOUT)
+    for name in ("LAYOUT_KEY", "LAYOUT", "PAGES_KEY", "PAGES"):
+        assert getattr(blocks, name) == getattr(columnar, name)
 
 
 @pytest.mark.parametrize("fetch_size", [1, 7, 100, 10_000])

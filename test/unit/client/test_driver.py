@@ -33,7 +33,11 @@ def test_the_session_announces_itself(database, connection):
     (login,) = database.logins
     assert (login.username, login.password, login.zoneId) == ("root", "root", "UTC")
     assert login.client_protocol == 2
-    assert login.configuration == {"version": "V_0_13", "result_layout": "columnar-1"}
+    assert login.configuration == {
+        "version": "V_0_13",
+        "result_layout": "columnar-1",
+        "result_pages": "joined",
+    }
     connection.close()
     connection.close()
     assert database.closed_sessions == 1

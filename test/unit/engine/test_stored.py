@@ -12,7 +12,7 @@ import pytest
 
 from harness.fragments import make_fragment, make_layout, plain_rows
 from iotdb_engine import T_MAX, T_MIN, DataType, Engine, EngineOptions, Fragment, Region
-from iotdb_engine.encoding import decode_into, decode_values
+from iotdb_engine.encoding import decode_pages_into, decode_values
 from iotdb_engine.errors import Corruption
 from iotdb_engine.key_format import Kind, kind_prefix, prefix_end
 from iotdb_engine.page_source import PageSource
@@ -60,26 +60,102 @@ def test_pages_come_as_they_are_stored(region: Region) -> None:
     write(region, 0, 100, 1)
     region.flush()
     found = list(region.read(SERIES, T_MIN, T_MAX, stored=True))
-    assert [type(batch) for batch in found] == [StoredBatch] * 10
-    assert [batch.rows_after for batch in found] == list(range(90, -1, -10))
-    expected = plain_rows(region.read(SERIES, T_MIN, T_MAX))
+    assert [type(batch) for batch in found] == [StoredBatch] * 3  # one for each chunk
+    assert [batch.pages for batch in found] == [4, 4, 2]
+    assert [batch.rows_after for batch in found] == [60, 20, 0]
     assert not any("times" in batch.__dict__ for batch in found)
-    for number, batch in enumerate(found):
-        assert (batch.rows, batch.last_time) == (10, 10 * number + 9)
-        encoding, data = batch.stored_times
-        times = decode_values(DataType.INT64, encoding, data, 10)
-        assert times.tolist() == batch.times.tolist()
+    expected = plain_rows(region.read(SERIES, T_MIN, T_MAX))
+    check_pages(found, expected)
+    alone = [page for batch in found for page in batch.each_page()]
+    assert [batch.pages for batch in alone] == [1] * 10
+    assert [batch.last_time for batch in alone] == list(range(9, 100, 10))
+    assert [batch.rows_after for batch in alone] == list(range(90, -1, -10))
+    check_pages(alone, expected)
+
+
+def check_pages(found: list[Any], expected: list[Any]) -> None:
+    """What each batch has stored, and has decoded, are the next of some rows."""
+    at = 0
+    for batch in found:
+        times = np.empty(batch.rows, np.int64)
+        decode_pages_into(DataType.INT64, batch.stored_times, times)
+        assert (
+            times.tolist()
+            == batch.times.tolist()
+            == [time for time, _ in expected[at:]][: batch.rows]
+        )
+        assert batch.last_time == times[-1]
         for column in batch.columns:
             assert isinstance(column, StoredColumn)
             assert "values" not in column.__dict__
-            values = decode_values(column.type, *column.stored, 10)
-            if column.type is not DataType.TEXT:
-                out = np.empty(10, BATCH_DTYPES[column.type])
-                decode_into(column.type, *column.stored, out)
-                assert out.tolist() == values.tolist()
             place = KINDS.index(column.type)
-            assert values.tolist() == [row[place] for _, row in expected[10 * number :][:10]]
-            assert column.values.tolist() == values.tolist()
+            wanted = [row[place] for _, row in expected[at : at + batch.rows]]
+            values: list[Any] = []
+            for page in column.stored:
+                values += decode_values(
+                    column.type, page.encoding, page.data, sum(page.page_rows)
+                ).tolist()
+            assert values == wanted
+            if column.type is not DataType.TEXT:
+                out = np.empty(batch.rows, BATCH_DTYPES[column.type])
+                triples = [(one.encoding, one.data, sum(one.page_rows)) for one in column.stored]
+                decode_pages_into(column.type, triples, out)
+                assert out.tolist() == wanted
+            assert column.values.tolist() == wanted
+        at += batch.rows
+    assert at == len(expected)
+
+
+def test_a_batch_is_split_between_pages(region: Region) -> None:
+    write(region, 0, 40, 1)
+    region.flush()
+    (whole,) = region.read(SERIES, T_MIN, T_MAX, stored=True)
+    expected = plain_rows([whole])
+    for rows, count in ((1, 1), (10, 1), (19, 1), (20, 2), (39, 3)):
+        first, rest = whole.split(rows)
+        assert (first.pages, rest.pages) == (count, 4 - count)
+        assert (first.rows_after, rest.rows_after) == (rest.rows, 0)
+        assert first.stored_bytes + rest.stored_bytes >= whole.stored_bytes
+        check_pages([first, rest], expected)
+    assert whole.split(40) == (whole, None)
+    middle = whole.split(10)[1].split(20)[0]
+    check_pages([middle], expected[10:30])
+
+
+def test_pages_that_are_not_alike_are_not_joined() -> None:
+    options = replace(SMALL, page_points=8, chunk_points=64, read_batch_rows=8)
+    layout = make_layout({1: DataType.DOUBLE, 2: DataType.INT64})
+    with Engine(":memory:", options) as engine:
+        region = engine.region(1)
+        rng = np.random.default_rng(3)
+        floats = [
+            *np.round(rng.normal(0, 3, 24), 2),  # hundredths
+            *np.round(rng.normal(0, 3, 8), 1),  # tenths
+            *rng.normal(0, 3, 8),  # no decimals
+            *np.round(rng.normal(0, 3000, 24), 2),  # in wider integers
+        ]
+        whole = [*range(32), *range(1 << 20, (1 << 20) + 16), *range(16)]
+        rows = [(n, [floats[n], whole[n]]) for n in range(64)]
+        region.write([make_fragment(layout, rows)], 1)
+        region.flush()
+        series = list(zip(layout.series_ids, layout.types, strict=True))
+        (batch,) = region.read(series, T_MIN, T_MAX, stored=True)
+        counts = [[len(one.ends) for one in pages] for pages in batch.stored]
+        assert [sum(one) for one in counts] == [8, 8]
+        assert len(counts[0]) > 2
+        assert counts[1] == [4, 2, 2]
+        assert plain_rows([batch]) == plain_rows(region.read(series, T_MIN, T_MAX))
+        for rows_wanted in range(8, 64, 8):
+            first, rest = batch.split(rows_wanted)
+            assert first.rows == rows_wanted
+            assert plain_rows([first, rest]) == plain_rows([batch])
+
+
+def test_wide_batches_stay_short(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotdb_engine.stored.MOST_CELLS", 25 * len(SERIES))
+    write(region, 0, 100, 1)
+    region.flush()
+    assert [batch.rows for batch in batches(region)] == [20, 20, 20, 20, 20]
 
 
 def test_what_something_else_touches_comes_merged(region: Region) -> None:
@@ -110,7 +186,7 @@ def test_order_and_limits(region: Region) -> None:
     assert stored_rows(batches(region, descending=True)) == 0
     found = batches(region, max_rows=25)
     assert (stored_rows(found), sum(len(batch.times) for batch in found)) == (20, 25)
-    assert [batch.rows_after for batch in found[:2]] == [15, 5]
+    assert [(batch.rows, batch.rows_after) for batch in found[:1]] == [(20, 5)]
 
 
 def test_pages_with_nulls_and_series_cut_otherwise_come_merged(region: Region) -> None:
@@ -183,7 +259,7 @@ def test_pages_that_were_read_are_kept_without_their_chunks(
         assert [batch.stored for batch in again] == [batch.stored for batch in first]
         assert stored_rows(again) == 20_000
         for batch in again:
-            assert all(type(page.data) is bytes for page in batch.stored)
+            assert all(type(one.data) is bytes for pages in batch.stored for one in pages)
         plain = region.read(series, T_MIN, T_MAX)
         assert plain_rows(again) == plain_rows(plain)
     with Engine(":memory:", replace(SMALL, read_cache_bytes=0)) as engine:

@@ -5,10 +5,12 @@ import random
 import numpy as np
 import pytest
 
-from cluster.query.result import ResultSet
+from cluster.query.result import ResultSet, limited
 from cluster.server import result_pager
 from cluster.server.result_pager import ResultPager
-from iotdb_engine import Column, ColumnBatch, DataType
+from harness.fragments import make_fragment, make_layout
+from iotdb_engine import T_MAX, T_MIN, Column, ColumnBatch, DataType, Engine, EngineOptions
+from iotdb_engine.stored import StoredBatch
 
 
 def batches(sizes: list[int]) -> list[ColumnBatch]:
@@ -34,6 +36,71 @@ def result(sizes: list[int]) -> ResultSet:
         column_index=[0, 1],
         batches=iter(batches(sizes)),
     )
+
+
+def stored(rows: int) -> list[ColumnBatch]:
+    """Rows numbered through, as batches of stored pages: 10 rows each, up to 4 a batch."""
+    layout = make_layout({1: DataType.INT64})
+    options = EngineOptions(page_points=10, chunk_points=40, read_batch_rows=10, compaction=False)
+    with Engine(":memory:", options) as engine:
+        region = engine.region(1)
+        region.write([make_fragment(layout, [(n, [n]) for n in range(rows)])], 1)
+        region.flush()
+        return list(region.read([(1, DataType.INT64)], T_MIN, T_MAX, stored=True))
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iotdb_engine.stored._WORTH_ROWS", 1)
+    monkeypatch.setattr("cluster.query.result.MAX_BATCH_ROWS", 10)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(
+    ("page_rows", "expected"),
+    [
+        (40, [40, 40, 15]),
+        (100, [95]),
+        (50, [40, 40, 15]),
+        (79, [40, 55]),
+        (25, [20, 20, 20, 20, 15]),
+        (10, [10] * 9 + [5]),
+        (7, [7, 3] * 9 + [5]),
+    ],
+)
+def test_stored_pages_go_whole_where_they_fit(page_rows: int, expected: list[int]) -> None:
+    pager = ResultPager(ResultSet(["n"], [DataType.INT64], [0], iter(stored(95))))
+    found = []
+    while pager.has_more():
+        found.append(pager.next_batches(page_rows))
+    assert [sum(batch.rows for batch in page) for page in found] == expected
+    whole = [isinstance(batch, StoredBatch) for page in found for batch in page]
+    assert all(whole) or page_rows < 10
+    times = [time for page in found for batch in page for time in batch.times.tolist()]
+    assert times == list(range(95))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_first_page_of_stored_pages_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_pager, "_FIRST_ROWS", 20)
+    pager = ResultPager(ResultSet(["n"], [DataType.INT64], [0], iter(stored(95))))
+    assert pager.first_rows(60) == 20
+    rows = [sum(batch.rows for batch in pager.next_batches(size)) for size in (20, 60, 60)]
+    assert rows == [20, 60, 15]
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("offset", [0, 5, 10, 40, 44, 90, 95, 200])
+@pytest.mark.parametrize("limit", [None, 0, 1, 10, 15, 40, 50, 1000])
+def test_some_rows_of_stored_pages(offset: int, limit: int | None) -> None:
+    found = list(limited(iter(stored(95)), offset, limit))
+    end = None if limit is None else offset + limit
+    times = [time for batch in found for time in batch.times.tolist()]
+    assert times == list(range(95))[offset:end]
+    values = [value for batch in found for value in batch.columns[0].values.tolist()]
+    assert values == times
+    for batch in found:
+        assert isinstance(batch, StoredBatch) or batch.rows <= 10
 
 
 @pytest.mark.parametrize("seed", range(20))
