@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import iotdb_client
+from harness.joining import join_all
 from harness.process_cluster import process_cluster
 from iotdb_client.types import DataType
 
@@ -135,8 +136,7 @@ def test_clients_go_on_when_a_node_is_killed(tmp_path: Path) -> None:
         finally:
             for thread in threads:
                 thread.finish.set()
-            for thread in threads:
-                thread.join(120)
+            join_all(*threads)
         assert not [(t.name, t.error) for t in threads if t.error is not None]
 
         with iotdb_client.connect(url(0)) as connection:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cluster.rpc.gen.client import ttypes as t
+from harness.joining import join_all
 from harness.node_status import led_groups
 from harness.process_cluster import Node, ProcessCluster, process_cluster
 from harness.wire import StatusError, WireClient, check
@@ -207,7 +208,7 @@ def test_a_query_that_is_being_computed_ends_at_once(
     began = time.monotonic()
     with WireClient(node.rpc_port, timeout_s=60) as killer:
         killer.execute("kill query")
-    request.thread.join(60)
+    join_all(request.thread)
     found["kill"] = request.ended - began
     assert isinstance(request.error, StatusError)
     assert "killed" in request.error.message
@@ -216,7 +217,7 @@ def test_a_query_that_is_being_computed_ends_at_once(
 
     request = Request(node, SLOW[what], timeout_ms=700)
     began = time.monotonic() + 0.7
-    request.thread.join(60)
+    join_all(request.thread)
     found["time-out"] = request.ended - began
     assert isinstance(request.error, StatusError)
     assert request.error.code == 701
@@ -228,7 +229,7 @@ def test_a_query_that_is_being_computed_ends_at_once(
     time.sleep(0.5)
     request.client.cut()
     found["disconnect"] = ends_soon(node, cluster)
-    request.thread.join(60)
+    join_all(request.thread)
     request.client.close()
 
     print(what, place, {name: f"{seconds:.2f} s" for name, seconds in found.items()})

@@ -37,6 +37,7 @@ import psutil
 import pytest
 
 from harness.faults.serving import storage_groups
+from harness.joining import join_all
 from harness.machine_rates import disk_s, loopback_s
 from harness.node_status import node_status
 from harness.process_cluster import Node, ProcessCluster, process_cluster
@@ -82,7 +83,7 @@ class Memory:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        join_all(self._thread)
 
     def _run(self) -> None:
         while not self._stop.wait(0.02):

@@ -7,6 +7,7 @@ import pytest
 
 import iotdb_client
 from harness.fake_database import wait_until
+from harness.joining import join_all
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_waiting_thread_gets_what_is_given_back(pool):
     worker = threading.Thread(target=lambda: got.append(pool.take()))
     worker.start()
     pool.give_back(taken[0])
-    worker.join(10)
+    join_all(worker)
     assert got == [taken[0]]
     pool.give_back(taken[1])
     pool.give_back(got[0])

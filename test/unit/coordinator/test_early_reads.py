@@ -13,6 +13,7 @@ from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
 from harness.forwarders import forwarder
 from harness.group_cluster import GROUP, GroupCluster, insert
+from harness.joining import join_all
 
 
 def soon() -> Deadline:
@@ -118,8 +119,7 @@ def test_what_is_told_has_all_that_was_acknowledged_before(tmp_path: Path) -> No
                     assert found >= before
         finally:
             done.set()
-            writer.join(60)
-        assert not writer.is_alive()
+            join_all(writer)
         access._own._behind.clear()
         group.wait_applied(leader.member.applied_index, follower)
         early = access.reads(soon()).confirm([GROUP], early=True)

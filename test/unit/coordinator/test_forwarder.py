@@ -33,6 +33,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.scan.region_reads import last_points
 from harness.forwarders import forwarder, write
 from harness.group_cluster import GROUP, STEADY, WAIT_S, GroupCluster, insert, wait_until
+from harness.joining import join_all
 from iotdb_engine import DataType
 from iotdb_engine.errors import Closed
 from iotdb_engine.sources import no_check
@@ -54,8 +55,7 @@ def watching(group: GroupCluster, at: NodeId) -> Iterator[Forwarder]:
         yield sender
     finally:
         sender.watch.stop()
-        thread.join(10)
-        assert not thread.is_alive()
+        join_all(thread)
 
 
 def test_11_an_answer_that_was_lost_is_asked_for_again(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_11_a_leader_that_is_cut_off_is_replaced_and_the_write_applied_once(
         wait_until(lambda: not old.member.is_leader)
         assert not outcomes
         group.network.heal()
-        thread.join(20)
+        join_all(thread)
         assert outcomes == [StatusCode.SUCCESS]
         assert write(sender, "b") is StatusCode.PATH_ALREADY_EXISTS
         assert len({digest.root for digest in group.digests()}) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.joining import join_all
 from iotdb_engine import errors
 from iotdb_engine.wal import Record, WriteAheadLog, read_log, segment_paths, write_segment
 
@@ -191,8 +192,7 @@ def test_threads_share_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         threads.append(threading.Thread(target=log.wait, args=(position,)))
         threads[-1].start()
     come.set()
-    for thread in threads:
-        thread.join(30)
+    join_all(*threads)
     assert log.sync_count - before == 2
     log.close()
     assert len(steps(tmp_path)) == 10

@@ -10,6 +10,7 @@ import pytest
 
 import iotdb_client
 from cluster.log.errors import LogFailed
+from harness.joining import join_all
 from harness.raft_log import FaultyDisk, Waited
 from iotdb_client.embedded import EmbeddedTransport
 
@@ -34,7 +35,7 @@ def test_a_failed_sync_is_told_and_ends_the_log_at_its_own_next_one(open_log):
     disk.fail_sync = True
     with pytest.raises((OSError, LogFailed)):
         log.sync_written()
-    log._thread.join(20)
+    join_all(log._thread)
     with pytest.raises(LogFailed):
         log.sync_written()
 

@@ -18,6 +18,7 @@ from cluster.rpc.gen.client import ttypes as t
 from cluster.rpc.gen.cluster import MetaGroupService, RaftService
 from cluster.rpc.gen.cluster import ttypes as c
 from cluster.rpc.server import ServerLimits
+from harness.joining import join_all
 
 VOTE = c.VoteRequest(1, 2, 3, 4, 5, 6, False, False)
 
@@ -202,7 +203,7 @@ def test_time_out_while_the_answer_trickles(mute, channels):
     with pytest.raises(RpcError, match=r"time|deadline"):
         channel.call("queryNodeStatus", timeout_s=0.3)
     stop.set()
-    thread.join(5)
+    join_all(thread)
 
 
 def test_time_out_while_sending(mute, channels):
@@ -225,7 +226,7 @@ def test_lost_answer_is_not_certain(mute, channels):
     thread.start()
     with pytest.raises(RpcError) as caught:
         channel.call("startElection", VOTE, timeout_s=5)
-    thread.join(5)
+    join_all(thread)
     assert not caught.value.definitely_not_sent
 
 
@@ -245,7 +246,7 @@ def test_nonsense_for_an_answer(mute, channels, reply):
     thread.start()
     with pytest.raises(RpcError) as caught:
         channel.call("startElection", VOTE, timeout_s=5)
-    thread.join(5)
+    join_all(thread)
     assert not caught.value.definitely_not_sent
 
 
@@ -375,8 +376,7 @@ def test_close_cuts_a_call(serve, channels):
     thread.start()
     assert server.handler.entered.wait(5)
     channel.close()
-    thread.join(5)
-    assert not thread.is_alive()
+    join_all(thread)
     assert [error.definitely_not_sent for error in errors] == [False]
     server.handler.hold.set()
     with pytest.raises(RpcError, match="closed") as caught:
@@ -469,8 +469,7 @@ def test_pool_keeps_few_idle_channels(serve, pools):
     while server.server.connection_count() < 5:
         threading.Event().wait(0.001)
     server.handler.hold.set()
-    for thread in threads:
-        thread.join(9)
+    join_all(*threads)
     assert pool.idle_count(1) == 2
 
 
@@ -508,7 +507,7 @@ def test_closed_pool(serve, pools):
     thread.start()
     assert server.handler.entered.wait(5)
     pool.close()
-    thread.join(5)
+    join_all(thread)
     assert len(errors) == 1
     server.handler.hold.set()
     with pytest.raises(RpcError, match="stopping"):

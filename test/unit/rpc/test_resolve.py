@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.rpc.resolve import Resolver
+from harness.joining import join_all
 
 WHERE = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 7))]
 ELSEWHERE = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.2", 7))]
@@ -74,9 +75,7 @@ def test_while_no_name_server_answers_the_last_address_is_used(
         resolver.addresses("unknown", 7, 0.02)
     assert asked == ["node", "node", "unknown"]  # one question at a time
     silent.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("resolve-"):
-            thread.join(30)
+    join_all(*(t for t in threading.enumerate() if t.name.startswith("resolve-")))
     answer(socket.gaierror(socket.EAI_AGAIN, "try again"))
     assert resolver.addresses("node", 7, 60.0) == ELSEWHERE  # the late answer counts
 

@@ -21,6 +21,7 @@ from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client import ttypes as t
 from cluster.rpc.server import ServerLimits, ThriftServer, current_connection
 from cluster.threads import ThreadRegistry
+from harness.joining import join_all
 
 
 def h(text: str) -> bytes:
@@ -574,10 +575,8 @@ def test_stop_lets_a_request_be_answered(serve):
     stopper = threading.Thread(target=server.server.stop, kwargs={"timeout_s": 20})
     stopper.start()
     server.handler.release.set()
-    caller.join(10)
-    stopper.join(10)
+    join_all(caller, stopper)
     assert answers == [200]
-    assert not stopper.is_alive()
 
 
 def test_stop_names_a_handler_that_hangs(serve, caplog):

@@ -27,6 +27,7 @@ from cluster.rpc.framing import (
     with_binary_field,
 )
 from cluster.rpc.gen.cluster import DataGroupService, RaftService
+from harness.joining import join_all
 
 PART = SnapshotPart(
     group_id=GroupId(7),
@@ -91,7 +92,7 @@ def test_a_frame_of_many_parts_arrives_whole_where_the_socket_takes_little_at_a_
         thread = threading.Thread(target=send_frame, args=(ours, parts))
         thread.start()
         assert FrameReader(theirs, 1 << 30).read() == b"".join(parts)
-        thread.join(10)
+        join_all(thread)
 
 
 class Sparing:

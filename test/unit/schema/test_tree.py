@@ -12,6 +12,7 @@ from cluster.plan.plans import CreateSeriesPlan
 from cluster.schema.paths import PathPattern, split_path
 from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
 from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
+from harness.joining import join_all
 from iotdb_engine.types import DataType
 
 SG = 7
@@ -457,7 +458,7 @@ def test_paths_that_are_looked_up_together_see_one_moment(monkeypatch: pytest.Mo
     monkeypatch.setattr(tree, "_named", slow)
     patterns = [PathPattern(("root", "sg", "d", name)) for name in names]
     found = tree.match_all([(pattern, (SG,)) for pattern in patterns])
-    creator.join(10)
+    join_all(creator)
     assert [len(series) for series in found] == [0, 0, 0, 0]
     monkeypatch.undo()
     found = tree.match_all([(pattern, (SG,)) for pattern in patterns])
