@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from cluster.log.errors import LogCorrupt
 from cluster.member.order_builder import OrderBuilder
+from cluster.member.peer_threads import PeerThreads
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendRequest, AppendResponse
 from cluster.raft.types import GroupId, NodeId
@@ -83,8 +84,7 @@ class Courier:
         while True:
             with self._wake:
                 self._under_way = {}
-                while not self._waiting and not self._stopped:
-                    self._wake.wait()
+                self._wake.wait_for(lambda: self._waiting or self._stopped)
                 if self._stopped:
                     return
                 taken = list(self._waiting.items())[:_MAX_ORDERS_IN_A_CALL]
@@ -150,34 +150,16 @@ class Couriers:
         call_timeout_s: float,
         spawn: Callable[[str, Callable[[], None]], object],
     ) -> None:
-        self._make_channel = make_channel
-        self._call_timeout_s = call_timeout_s
-        self._spawn = spawn
-        self._lock = threading.Lock()
-        self._by_peer: dict[NodeId, Courier] = {}
-        self._stopped = False
+        self._threads = PeerThreads[NodeId, Courier](
+            lambda peer: Courier(peer, make_channel(peer), call_timeout_s),
+            lambda peer, run: spawn(str(peer), run),
+        )
 
     def offer(self, sender: Sender, order: SendAppend) -> bool:
         """Give an order to the courier of its follower; False: it does not take it."""
-        courier = self._by_peer.get(order.to)
-        if courier is None:
-            with self._lock:
-                if self._stopped:
-                    return False
-                courier = self._by_peer.get(order.to)
-                if courier is None:
-                    courier = Courier(order.to, self._make_channel(order.to), self._call_timeout_s)
-                    try:
-                        self._spawn(str(order.to), courier.run)
-                    except RuntimeError:  # no room for a thread; the next order tries again
-                        return False
-                    self._by_peer[order.to] = courier
-        return courier.offer(sender, order)
+        courier = self._threads.to(order.to)
+        return courier is not None and courier.offer(sender, order)
 
     def stop(self) -> None:
         """Stop every courier."""
-        with self._lock:
-            self._stopped = True
-            couriers = list(self._by_peer.values())
-        for courier in couriers:
-            courier.stop()
+        self._threads.stop()

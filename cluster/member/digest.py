@@ -136,13 +136,6 @@ class DigestBook:
                 self._changed.notify_all()
         return done
 
-    def close(self) -> None:
-        """Let go of everything."""
-        with self._changed:
-            picture, self._picture = self._picture, None
-        if picture is not None:
-            picture.close()
-
     def _at(self, index: int) -> bool:
         at = self._picture or self._done
         return self._computing or (at is not None and at.index >= index)

@@ -97,8 +97,7 @@ class Dispatcher:
             with self._wake:
                 if not self._queue:
                     self._idle_since = time.monotonic()
-                while not self._queue and not self._stopped:
-                    self._wake.wait()
+                self._wake.wait_for(lambda: self._queue or self._stopped)
                 if self._stopped:
                     return
                 order = self._merge_locked()

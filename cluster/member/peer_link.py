@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.peer_threads import PeerThreads
 from cluster.raft.messages import Heartbeat, Message, TimeoutNow, VoteRequest
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc import convert_raft
@@ -115,8 +116,7 @@ class PeerLink:
         """Thread body."""
         while True:
             with self._wake:
-                while not (self._heartbeats or self._others or self._ping_wanted or self._stopped):
-                    self._wake.wait()
+                self._wake.wait_for(self._has_work)
                 if self._stopped:
                     return
                 heartbeats = list(self._heartbeats.values())
@@ -135,6 +135,9 @@ class PeerLink:
                 self._lost(error, [member for member, _ in [*heartbeats, *others]])
             else:
                 self._reachable = True
+
+    def _has_work(self) -> object:
+        return self._heartbeats or self._others or self._ping_wanted or self._stopped
 
     def _send_heartbeats(self, heartbeats: list[tuple[LinkedMember, Heartbeat]]) -> None:
         wires = []
@@ -201,6 +204,13 @@ class PeerLink:
             member.unreachable(self.peer)
 
 
+class _Lane(NamedTuple):
+    """A link's peer, and the end of its thread's name."""
+
+    peer: NodeId
+    suffix: str
+
+
 class PeerLinks:
     """The links of one service (meta or data) of this node, made on first use; thread-safe.
 
@@ -214,44 +224,23 @@ class PeerLinks:
     def __init__(
         self, make: Callable[[NodeId], PeerLink], spawn: Callable[[str, Any], Any]
     ) -> None:
-        self._lock = threading.Lock()
-        self._make = make
-        self._spawn = spawn
-        self._links: dict[tuple[NodeId, str], PeerLink] = {}
-        self._stopped = False
+        self._threads = PeerThreads[_Lane, PeerLink](
+            lambda lane: make(lane.peer), lambda lane, run: spawn(f"{lane.peer}{lane.suffix}", run)
+        )
 
     def post(self, member: LinkedMember, message: Message) -> None:
         """Queue a control message for the node it is addressed to."""
-        link = self._to(message.to, _BEATS if isinstance(message, Heartbeat) else _VOTES)
+        suffix = _BEATS if isinstance(message, Heartbeat) else _VOTES
+        link = self._threads.to(_Lane(message.to, suffix))
         if link is not None:
             link.post(member, message)
 
     def ping(self, peer: NodeId) -> None:
         """Have a sign of life sent to a node; returns at once."""
-        link = self._to(peer, _BEATS)
+        link = self._threads.to(_Lane(peer, _BEATS))
         if link is not None:
             link.ping()
 
-    def _to(self, peer: NodeId, lane: str) -> PeerLink | None:
-        link = self._links.get((peer, lane))
-        if link is None:
-            with self._lock:
-                if self._stopped:
-                    return None
-                link = self._links.get((peer, lane))
-                if link is None:
-                    link = self._make(peer)
-                    try:
-                        self._spawn(f"{peer}{lane}", link.run)
-                    except RuntimeError:  # no room for a thread: a lost message, no lost sender
-                        return None
-                    self._links[peer, lane] = link
-        return link
-
     def stop(self) -> None:
         """Stop every link."""
-        with self._lock:
-            self._stopped = True
-            links = list(self._links.values())
-        for link in links:
-            link.stop()
+        self._threads.stop()

@@ -7,7 +7,6 @@ bytes lie between two indices" and "where does a batch of n bytes end" need no l
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
 
 from cluster.raft.types import LogIndex, Term
 
@@ -56,11 +55,6 @@ class LogView:
         self._ends.append(self._ends[-1] + size_bytes)
         self.last_index = index
         return index
-
-    def extend(self, term: Term, sizes_bytes: Iterable[int]) -> None:
-        """Add several entries of one term."""
-        for size_bytes in sizes_bytes:
-            self.append(term, size_bytes)
 
     def truncate_from(self, index: int) -> None:
         """Forget every entry >= `index`; the base can't go."""

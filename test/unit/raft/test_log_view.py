@@ -91,7 +91,8 @@ def test_like_a_list(operations, base_index):
 
 def test_what_is_committed_or_missing_cannot_be_truncated():
     log = LogView(3, 1)
-    log.extend(1, [5, 5])
+    log.append(1, 5)
+    log.append(1, 5)
     for index in (3, 6):
         with pytest.raises(AssertionError):
             log.truncate_from(index)
@@ -103,6 +104,6 @@ def test_what_is_committed_or_missing_cannot_be_truncated():
 )
 def test_the_later_term_wins_then_the_longer_log(last_index, last_term, expected):
     log = LogView(0, 0)
-    log.extend(1, [1, 1])
-    log.extend(2, [1, 1, 1])
+    for term in (1, 1, 2, 2, 2):
+        log.append(term, 1)
     assert log.is_up_to_date(last_index, last_term) is expected
