@@ -148,6 +148,8 @@ class PeerLink:
             wires.append(wire)
         batch = convert_raft.heartbeat_batch(self._address_book.own, wires, self._process)
         answer = self._channel.call("sendHeartbeat", batch, timeout_s=self._call_timeout_s)
+        if answer.responses is None:
+            raise ValueError("HeartbeatBatchResponse: the answers are missing")
         self._address_book.learn(convert_raft.node_info_from_wire(answer.receiver, NodeInfo))
         self._on_heard(self.peer, answer.process or 0)
         by_group = {wire.groupId: wire for wire in answer.responses}
