@@ -137,7 +137,7 @@ def test_a_leader_that_refuses_is_not_asked_without_pause(tmp_path: Path) -> Non
 def test_a_leader_out_of_reach_is_reached_by_way_of_others(
     tmp_path: Path, place: str, kind: str
 ) -> None:
-    with GroupCluster(tmp_path) as group:
+    with GroupCluster(tmp_path, **STEADY) as group:
         leader = group.leader()
         follower = next(n for n in group.ids if n != leader.node_id)
         at = follower if place == "at a follower" else NodeId(99)
@@ -146,14 +146,14 @@ def test_a_leader_out_of_reach_is_reached_by_way_of_others(
         group.network.isolate(at, [leader.node_id])
         with watching(group, at) as sender:
             if kind == "write":
-                assert write(sender, "a") is StatusCode.SUCCESS
+                assert write(sender, "a", 600) is StatusCode.SUCCESS
                 # whoever led meanwhile: it was applied once
-                assert write(sender, "a") is StatusCode.PATH_ALREADY_EXISTS
+                assert write(sender, "a", 600) is StatusCode.PATH_ALREADY_EXISTS
             else:
                 index = sender.read(
                     GROUP,
                     lambda: encode_read(AppliedIndexRead()),
-                    Deadline.after(20.0),
+                    Deadline.after(600),
                     lambda member: pytest.fail("this node does not lead"),
                     decode_result,
                 )
