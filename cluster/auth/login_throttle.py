@@ -15,6 +15,8 @@ from dataclasses import dataclass
 FREE_MISTAKES = 2
 _FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 4.0
+_MOST_DOUBLINGS = 16
+"""More than `MAX_WAIT_S` anyway; who goes on for hours gets beyond what a float can hold."""
 _FORGIVEN_AFTER_S = 300.0
 _MAX_KNOWN = 10_000
 _KEY_CHARS = 64
@@ -51,7 +53,8 @@ class LoginThrottle:
             if record is None or record.mistakes <= FREE_MISTAKES:
                 return 0.0
             now = self._clock()
-            pause = min(MAX_WAIT_S, _FIRST_WAIT_S * 2.0 ** (record.mistakes - FREE_MISTAKES - 1))
+            doublings = min(_MOST_DOUBLINGS, record.mistakes - FREE_MISTAKES - 1)
+            pause = min(MAX_WAIT_S, _FIRST_WAIT_S * 2**doublings)
             start = max(now, record.free_at_s)
             if start - now > MAX_WAIT_S:
                 return None

@@ -45,6 +45,17 @@ def test_waits_grow_and_end(throttle, clock):
     assert throttle.wait_s("host", "root") == 0
 
 
+def test_a_client_that_goes_on_for_hours_with_a_wrong_password_locks_nobody_out(throttle, clock):
+    """After an hour the waits were numbers that a float can't hold, and every login an error."""
+    for _ in range(2000):
+        wait = throttle.wait_s("host", "root")
+        clock.now += wait
+        throttle.wrong("host", "root")
+    assert throttle.wait_s("host", "root") == MAX_WAIT_S
+    throttle.right("host", "root")
+    assert throttle.wait_s("host", "root") == 0
+
+
 def test_a_right_password_ends_it(throttle):
     for _ in range(5):
         throttle.wrong("host", "root")
