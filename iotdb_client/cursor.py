@@ -37,7 +37,7 @@ _BATCH_STATEMENTS = 1000
 _BATCH_CHARACTERS = 4_000_000
 """At most four bytes each: well below the frame that a server takes by default."""
 _TABLE_PAGE_ROWS = 1 << 17
-_DECODERS = max(1, min(4, os.cpu_count() or 1) - 1)
+_DECODERS = min(4, os.cpu_count() or 1)
 """Threads that decode pages of a table, which NumPy and the codecs do without the GIL."""
 
 

@@ -1,10 +1,10 @@
 """Threads that decode what has come of a result while the rest is on its way.
 
-Problem: a job is a fraction of a millisecond, and a thread pool of the standard library spends as
-much on handing it over as the job saves; and where it has a thread for each core, these, the one
-that receives, and a server on the same machine are more than there are cores: the system may then
-leave two that decode on one core for milliseconds while another rests. Idea: one thread fewer than
-cores, one queue, and who has received everything helps until nothing is left.
+Problem: a job is a fraction of a millisecond, and with a thread pool of the standard library each
+costs some locks and a wake-up of who waits for it. And the system may leave the threads that are at
+work on one core for a whole read while another rests: it looks for a core when it wakes one, hardly
+ever while two run. Idea: one queue, and who has received everything helps until nothing is left, so
+that there is one thread more than cores, which it does not leave on one of two.
 """
 
 from __future__ import annotations
