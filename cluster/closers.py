@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from cluster.threads import ThreadRegistry
 
+from iotdb_engine import Engine
+from iotdb_engine.errors import EngineError
+
 logger = logging.getLogger(__name__)
 
 _THREADS_S = 5.0
@@ -43,3 +46,20 @@ class Closers:
         left = threads.join_all(_THREADS_S)
         if left:
             logger.warning("threads that did not end: %s", ", ".join(left))
+
+
+def close_engine(engine: Engine, *, flush: bool = True) -> None:
+    """Close an engine whose entries come from a log, so that nothing is lost if it can't store.
+
+    Args:
+        engine: to be closed.
+        flush: store what is in memory first.
+    """
+    try:
+        engine.close(flush=flush)
+    except EngineError as error:
+        logger.warning(
+            "what was in memory could not be stored, and is taken from the log at the next "
+            "start: %s",
+            error,
+        )

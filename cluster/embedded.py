@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cluster.auth.users import hash_password
-from cluster.closers import Closers
+from cluster.closers import Closers, close_engine
 from cluster.config.identity import (
     Identity,
     check_time_unit,
@@ -207,7 +207,7 @@ class EmbeddedNode:
                 unit_ns=unit_ns,
             ),
         )
-        self._closers.add(lambda: self.engine.close(flush=not in_memory))
+        self._closers.add(lambda: close_engine(self.engine, flush=not in_memory))
         deps = self._deps()
         self._meta = MetaMember(
             seeds=(identity.node_id,),

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.auth.users import hash_password
 from cluster.awake_cores import awake_cores
-from cluster.closers import Closers
+from cluster.closers import Closers, close_engine
 from cluster.config.identity import (
     Identity,
     check_time_unit,
@@ -264,7 +264,7 @@ class ClusterMain:
                 unit_ns=unit_ns,
             ),
         )
-        self._closers.add(self.engine.close)
+        self._closers.add(lambda: close_engine(self.engine))
         self.log = NodeLog(
             node.data_dir / "raft-log",
             self.threads,

@@ -501,13 +501,21 @@ class RocksStore:
                 self._db.ingest_external_file(files, options)
 
     def close(self) -> None:
-        """Close; releases the views, since one of them would keep the folder locked."""
+        """Close; releases the views, since one of them would keep the folder locked.
+
+        Raises:
+            EngineError: RocksDB could not store what it had in memory; it is closed all the same.
+        """
         if not self._views.close():
             return
         self._open = False
         self._rings.close()
-        self._db.close()
-        _disclaim(self._claim)
+        try:
+            self._db.close()
+        except Exception as error:
+            raise _translate(error, self.path) from error
+        finally:
+            _disclaim(self._claim)
 
     def stats(self) -> dict[str, int]:
         """Return sizes as RocksDB knows them."""

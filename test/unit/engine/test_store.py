@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from iotdb_engine.errors import Closed, Locked
+from iotdb_engine.errors import Closed, Locked, OutOfSpace
 from iotdb_engine.store import Batch, MemoryStore, RocksStore, Store
 
 
@@ -181,6 +182,34 @@ def test_rocks_keeps_what_was_flushed_and_its_folder_locked(tmp_path: Path) -> N
     again.close()
     with pytest.raises(Closed):
         view.get(b"a")
+
+
+class _FullDisk:
+    """RocksDB on a full disk: it is closed, and what was in its memory could not be written."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def close(self) -> None:
+        self._db.close()
+        raise Exception("IO error: No space left on device: While appending to file: 8.sst")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_a_store_that_was_closed_on_a_full_disk_can_be_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RocksStore(tmp_path / "db")
+    store.write(put((b"a", b"1")))
+    monkeypatch.setattr(store, "_db", _FullDisk(store._db))
+    with pytest.raises(OutOfSpace, match="No space left"):
+        store.close()
+    store.close()
+    again = RocksStore(tmp_path / "db")
+    assert again.get(b"a") == b"1"
+    again.close()
 
 
 def test_a_store_that_is_opened_again_has_the_cache_it_is_given(tmp_path: Path) -> None:
