@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 
 from cluster.threads import ThreadRegistry
-
 from iotdb_engine import Engine
 from iotdb_engine.errors import EngineError
 

@@ -44,6 +44,7 @@ from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged
 from cluster.raft.types import GroupId, NodeId, Role
 from cluster.rpc.deadline import Deadline
+from cluster.rpc.server import check_can_listen
 from cluster.server.announcer import announce
 from cluster.server.client_server import ClientServer
 from cluster.server.data_cluster_server import DataClusterServer
@@ -227,6 +228,9 @@ class ClusterMain:
         )
         port = self.meta_server.start()
         self._closers.add(self.meta_server.stop)
+        # These are opened last, once enough other nodes are up: too late to hear that one is taken.
+        check_can_listen(node.internal_ip, node.internal_data_port)
+        check_can_listen(node.rpc_address, node.rpc_port)
         self._set_own(meta_port=port)
         self._log_step(2, f"MetaClusterServer listens on {node.internal_ip}:{port}")
 

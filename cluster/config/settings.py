@@ -9,6 +9,7 @@ test proves that they agree.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
@@ -457,9 +458,9 @@ class Settings:
             name: getattr(node, name)
             for name in ("rpc_port", "internal_meta_port", "internal_data_port")
         }
-        taken = [port for port in ports.values() if port]
-        if len(set(taken)) != len(taken):
-            raise ConfigError(f"ports must differ: {ports}")
+        for one, other in itertools.combinations(ports, 2):
+            if ports[one] and ports[one] == ports[other]:
+                raise ConfigError(f"{one} ({ports[one]}) and {other} ({ports[other]}) must differ")
         if node.raft_log_keep_absent_bytes > node.raft_log_keep_bytes:
             raise ConfigError(
                 f"raft_log_keep_absent_bytes ({node.raft_log_keep_absent_bytes}) must not be more "

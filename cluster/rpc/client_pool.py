@@ -306,7 +306,10 @@ class RpcChannel:
             sock = self._connect(host, port, deadline.earlier(self._connect_timeout_s))
         except OSError as error:
             self._drop()
-            raise self._error(method, error, not_sent=True) from error
+            reason = error.strerror or str(error) or type(error).__name__
+            raise RpcError(
+                f"no connection to {self._where}: {reason}", definitely_not_sent=True
+            ) from error
         if self._greet is not None:
             self._meet(self._greet, sock, deadline.earlier(self._connect_timeout_s))
         return sock

@@ -529,12 +529,30 @@ def _drop_missing_methods(processor: Any) -> None:  # noqa: ANN401
         del methods[name]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def check_can_listen(host: str, port: int) -> None:
+    """Find out now whether a server that is started later will get its address; no sure thing.
+
+    Raises:
+        ListenError: another process has it, or this machine can't have it.
+    """
+    _bound(host, port).close()  # not listening: nobody is let in and sent away
+
+
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ListenError(error, host, port) from error
+    return listener
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = _bound(host, port)
+    try:
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:

@@ -310,4 +310,7 @@ def stop(folder: Path, timeout: float) -> None:
 
 
 if __name__ == "__main__":
+    wanted = main.commands.get("".join(sys.argv[1:2]))
+    if wanted is not None:  # as the scripts call it, whose usage this is
+        wanted.main(sys.argv[2:], prog_name=f"{wanted.name}-cluster.sh")
     main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -38,7 +39,9 @@ class AlreadyRunning(Exception):
     """Another process runs a node with this data folder."""
 
     def __init__(self, data_dir: Path, pid: int) -> None:
-        super().__init__(f"a node with data folder {data_dir} is running already (pid {pid})")
+        super().__init__(
+            f"a node with data folder {data_dir.absolute()} is running already (pid {pid})"
+        )
         self.pid = pid
 
 
@@ -46,9 +49,15 @@ class FolderError(Exception):
     """The data folder can't be used."""
 
     def __init__(self, data_dir: Path, error: OSError) -> None:
+        what_to_do = {
+            errno.ENOSPC: "make room there, or set another data_dir",
+            errno.EDQUOT: "make room there, or set another data_dir",
+            errno.EEXIST: "set a data_dir that is a folder",
+            errno.ENOTDIR: "set a data_dir that is a folder",
+        }.get(error.errno or 0, "set a data_dir that this user may write")
         super().__init__(
-            f"data_dir {data_dir.absolute()} can't be written: {error.strerror or error}; set a "
-            "data_dir that this user may write"
+            f"data_dir {data_dir.absolute()} can't be written: {error.strerror or error}; "
+            f"{what_to_do}"
         )
 
 
@@ -70,8 +79,12 @@ def write_pid_file(data_dir: Path, pid: int | None = None) -> None:
             if other is not None and other != pid:
                 raise AlreadyRunning(data_dir, other)
             made = data_dir / f"{PID_FILE}.{os.getpid()}"
-            made.write_text(f"{pid}\n{_process_start(pid) or ''}\n", encoding="ascii")
-            made.replace(data_dir / PID_FILE)
+            try:
+                made.write_text(f"{pid}\n{_process_start(pid) or ''}\n", encoding="ascii")
+                made.replace(data_dir / PID_FILE)
+            except OSError:
+                made.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise FolderError(data_dir, error) from error
 
@@ -426,7 +439,8 @@ def stop_node(data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> int:
     try:
         stopping = request_stop(data_dir)
     except PermissionError:
-        click.echo(f"error: the node with data folder {data_dir} is another user's", err=True)
+        whole = data_dir.absolute()
+        click.echo(f"error: the node with data folder {whole} is another user's", err=True)
         return 1
     if stopping is None:
         click.echo(f"error: no node with data folder {data_dir.absolute()} is running", err=True)
@@ -438,7 +452,7 @@ def stop_node(data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> int:
             err=True,
         )
         return 1
-    click.echo(f"node with data folder {data_dir} stopped (pid {stopping.pid})")
+    click.echo(f"node with data folder {data_dir.absolute()} stopped (pid {stopping.pid})")
     return 0
 
 
@@ -468,4 +482,6 @@ def stop(conf_dir: Path | None, pairs: tuple[str, ...], timeout: float) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["stop"]:  # as the script calls it, whose usage this is
+        stop.main(sys.argv[2:], prog_name="stop-node.sh")
     main()

@@ -38,6 +38,7 @@ from iotdb_engine.errors import EngineError, Locked
 REFUSED = 1
 UNREACHABLE = 2
 _META_GROUP_ID = 0
+_META_PORT_HINT = " -p is a node's meta port (internal_meta_port, 9003 by default)"
 _VERIFY_S = 24 * 3600.0
 """Long: a node reads all that it has stored."""
 
@@ -492,12 +493,15 @@ def _ask(asked: _Asked) -> View:
 def _end_without_answer(error: RpcError) -> NoReturn:
     """Say why a node gave no answer, and leave: it is out of reach, or it refused."""
     cause = error.__cause__
+    if isinstance(cause, ConnectionRefusedError):
+        click.echo(f"error: {error}. Is a node running there?{_META_PORT_HINT}", err=True)
+        sys.exit(UNREACHABLE)
     if not isinstance(cause, TApplicationException):
         click.echo(f"error: {error}", err=True)
         sys.exit(UNREACHABLE)
     hint = ""
     if cause.type == TApplicationException.UNKNOWN_METHOD:
-        hint = "; -p is a node's meta port (internal_meta_port, 9003 by default)"
+        hint = f";{_META_PORT_HINT}"
     click.echo(f"error: {error}{hint}", err=True)
     sys.exit(REFUSED)
 

@@ -7,11 +7,17 @@ another order, and a node that disagrees) of the cluster's design are here.
 from __future__ import annotations
 
 import re
+import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from cluster.config.settings import Settings
+from cluster.errors import ListenError
+from cluster.main import ClusterMain
+from harness.ports import free_ports
 from harness.process_cluster import Node, ProcessCluster, process_cluster
 from harness.wire import WireClient
 
@@ -70,6 +76,31 @@ def test_one_node_founds_a_cluster_of_its_own(tmp_path: Path) -> None:
         cluster.nodes[0].start()
         cluster.nodes[0].wait_ready()
         assert matches(cluster.nodes[0], COMMON_HEAD + RESTART + LEADER_AGAIN + COMMON_TAIL)
+
+
+@pytest.mark.parametrize("key", ["rpc_port", "internal_data_port"])
+def test_a_port_that_is_taken_is_told_before_other_nodes_are_waited_for(
+    tmp_path: Path, key: str
+) -> None:
+    """It is opened last, when a quorum is there: until then nobody would know."""
+    ports = free_ports(3)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        keys = ["internal_meta_port", "internal_data_port", "rpc_port"]
+        values = dict(zip(keys, map(str, ports), strict=True))
+        values[key] = str(taken.getsockname()[1])
+        own, alone = values["internal_meta_port"], "127.0.0.1:1,127.0.0.1:2"
+        node = ClusterMain(
+            Settings.load(
+                None,
+                {**values, "data_dir": str(tmp_path), "seed_nodes": f"127.0.0.1:{own},{alone}"},
+            )
+        )
+        give_up = threading.Timer(20, node.request_stop)
+        give_up.start()
+        with pytest.raises(ListenError, match=values[key]):
+            node.start()
+        give_up.cancel()
+    assert not (tmp_path / "raft-log").exists()
 
 
 def test_three_nodes_found_a_cluster_restart_one_and_restart_all(tmp_path: Path) -> None:

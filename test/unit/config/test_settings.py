@@ -59,7 +59,7 @@ def test_overrides_win_over_the_file(tmp_path: Path) -> None:
         ({"election_timeout_ms": "300"}, "heartbeat_interval_ms"),
         ({"election_timeout_ms": "599"}, "heartbeat_interval_ms"),
         ({"election_timeout_ms": "400", "lease_reads": "false"}, "heartbeat_interval_ms"),
-        ({"rpc_port": "9003"}, "ports must differ"),
+        ({"rpc_port": "9003"}, r"rpc_port \(9003\) and internal_meta_port \(9003\) must differ"),
         ({"default_replica_num": "3"}, "seed_nodes"),
         ({"enable_partition": "maybe"}, "true or false"),
     ],

@@ -159,3 +159,23 @@ def test_folders_without_a_cluster(tmp_path):
     with pytest.raises(PlanError, match="can't be read"):
         local_cluster.stop_cluster(tmp_path, 1)
     (tmp_path / "cluster.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["start", "0", "x"], "Usage: start-cluster.sh [OPTIONS] COUNT FOLDER\n"),
+        (["stop"], "Usage: stop-cluster.sh [OPTIONS] FOLDER\n"),
+    ],
+)
+def test_usage_names_the_script(arguments, usage):
+    answer = subprocess.run(
+        [sys.executable, "-m", "cluster.server.local_cluster", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(usage)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -181,6 +182,53 @@ def test_a_folder_that_can_not_be_used_is_named(node, tmp_path):
     started = run(START)
     assert started.returncode == 1
     assert started.stderr.startswith(f"error: data_dir {data_dir} can't be written: File exists;")
+    assert "that is a folder" in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "what_to_do"),
+    [
+        (errno.ENOSPC, "make room there, or set another data_dir"),
+        (errno.EDQUOT, "make room there, or set another data_dir"),
+        (errno.EACCES, "set a data_dir that this user may write"),
+        (errno.EEXIST, "set a data_dir that is a folder"),
+        (errno.ENOTDIR, "set a data_dir that is a folder"),
+    ],
+)
+def test_what_to_do_about_a_folder_that_can_not_be_used(tmp_path, number, what_to_do):
+    error = node_control.FolderError(tmp_path, OSError(number, os.strerror(number)))
+    assert str(error).endswith(f"can't be written: {os.strerror(number)}; {what_to_do}")
+
+
+def test_a_pid_that_can_not_be_written_leaves_no_file(tmp_path, monkeypatch):
+    def full(path, *_, **__):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(node_control.FolderError, match="No space left"):
+        node_control.write_pid_file(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_told_by_its_whole_path(tmp_path, monkeypatch):
+    """`data` alone says nothing to who starts two nodes from two folders."""
+    monkeypatch.chdir(tmp_path)
+    error = node_control.AlreadyRunning(Path("data"), 17)
+    assert f"data folder {tmp_path}/data is running already (pid 17)" in str(error)
+
+
+def test_usage_names_the_script():
+    answer = subprocess.run(
+        [sys.executable, "-m", "cluster.server.node_control", "stop", "now"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("Usage: stop-node.sh [OPTIONS]\n")
 
 
 def test_a_node_whose_pid_can_not_be_noted_does_not_stay(node):

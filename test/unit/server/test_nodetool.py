@@ -166,7 +166,8 @@ def test_unreachable(cluster, capsys):
     _, ports = cluster
     code, _, err = run(capsys, "-p", str(ports[2]), "status")
     assert code == 2
-    assert str(ports[2]) in err
+    assert f"no connection to 127.0.0.1:{ports[2]}: Connection refused. Is a node running" in err
+    assert "internal_meta_port" in err
 
 
 def test_wrong_usage_is_not_unreachable(monkeypatch, capsys):
