@@ -26,6 +26,12 @@ class SeriesSchema:
 
     def types(self, device: str, measurements: Sequence[str]) -> list[DataType] | None:
         """Return types of series, or None when one does not exist, or has another kind of type."""
+        known = self.known(device, measurements)
+        found = [known.get(name) for name in measurements]
+        return None if None in found else found  # type: ignore[return-value]
+
+    def known(self, device: str, measurements: Sequence[str]) -> dict[str, DataType]:
+        """Return types of those series that exist, by name, if they are some of `DataType`'s."""
         with self._lock:
             known = dict(self._types.get(device, {}))
         missing = [name for name in measurements if name not in known]
@@ -35,8 +41,7 @@ class SeriesSchema:
                 if len(self._types) >= _MAX_DEVICES:
                     self._types.clear()
                 self._types[device] = known
-        found = [known.get(name) for name in measurements]
-        return None if None in found else found  # type: ignore[return-value]
+        return {name: known[name] for name in measurements if name in known}
 
     def is_aligned(self, device: str, *, assumed: bool) -> bool:
         """Return whether a device is aligned."""

@@ -22,6 +22,7 @@ from iotdb_client.cli.csv_types import ColumnGuess, TimeParser, cell_parser, par
 from iotdb_client.cli.transfer import Place
 from iotdb_client.errors import DataError, Error
 from iotdb_client.paths import split_series
+from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
 from iotdb_client.types import DataType
 
@@ -51,7 +52,8 @@ class ImportOptions:
         time_column: name in the header; None: one called time, timestamp, … or else the first.
         measurements: names to store the other columns under, in order; an empty one leaves its
             column out. None: the header's, of a full path of a series the last node.
-        types: of the columns that are stored, in order; None: found from the file.
+        types: of the columns that are stored, in order; None: those of the series that exist, or
+            found from the file.
         batch_rows: rows of a tablet.
         aligned: whether the device is (to be) aligned.
         delimiter: between cells.
@@ -118,7 +120,7 @@ class CsvImport:
         """
         header = self._header()
         time_position = self._time_position(header)
-        targets = self._targets(header, time_position)
+        targets = self._fitted(session, self._targets(header, time_position))
         times: list[int] = []
         rows: list[list[Any]] = []
         skip = place.rows()
@@ -196,6 +198,28 @@ class CsvImport:
             for (number, name), kind in zip(chosen, kinds, strict=True)
             if kind is not None
         ]
+
+    def _fitted(self, session: Session, targets: list[_Target]) -> list[_Target]:
+        """Give columns the types of series that exist: a tablet may be written without a column.
+
+        Raises:
+            ImportProblem: the user says another type.
+        """
+        device = self._options.device
+        try:
+            known = SeriesSchema(session).known(device, [target.name for target in targets])
+        except Error:
+            return targets  # what the server says of writing there is more to the point
+        fitted = []
+        for target in targets:
+            kind = known.get(target.name, target.kind)
+            if kind is not target.kind and self._options.types is not None:
+                raise ImportProblem(
+                    f"{device}.{target.name} is there already, as {kind.name}, not as "
+                    f"{target.kind.name}"
+                )
+            fitted.append(target._replace(kind=kind, parse=cell_parser(kind)))
+        return fitted
 
     def _types(self, positions: list[int]) -> list[DataType | None]:
         given = self._options.types
@@ -283,12 +307,15 @@ class CsvImport:
 
     @contextmanager
     def _reader(self) -> Iterator[_Records]:
+        records: _Records | None = None
         try:
             with self._path.open("rb") as raw:
                 text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-                yield _Records(text, raw.tell, self._options.delimiter)
+                records = _Records(text, raw.tell, self._options.delimiter)
+                yield records
         except csv.Error as error:
-            raise ImportProblem(f"after row {self.rows}: {error}") from error
+            first = 1 if records is None else records.first_line
+            raise ImportProblem(f"line {first}: {error} in the row that begins here") from error
         except UnicodeDecodeError as error:
             raise ImportProblem(f"{self._path} is not UTF-8: {error}") from error
         except OSError as error:
@@ -297,6 +324,9 @@ class CsvImport:
 
 class _Records:
     """The records of a file, each as its cells.
+
+    Attributes:
+        first_line: the number of the line at which the record begins, from 1.
 
     Args:
         lines: of the file.
@@ -309,6 +339,7 @@ class _Records:
         self._delimiter = delimiter
         self._lines = iter(lines)
         self._record: list[str] = []
+        self.first_line = 1
         self._reader = csv.reader(self._read(), delimiter=delimiter, strict=True)
 
     def _read(self) -> Iterator[str]:
@@ -321,6 +352,7 @@ class _Records:
 
     def __next__(self) -> list[str]:
         self._record.clear()
+        self.first_line = self._reader.line_num + 1
         return next(self._reader)
 
     @property

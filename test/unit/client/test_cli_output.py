@@ -388,6 +388,46 @@ def test_an_import_goes_on_where_it_was_ended(folder, tmp_path, monkeypatch):
     assert "100" in folder("-e", "select count(v) from root.i.d").stdout
 
 
+def test_an_import_takes_the_types_of_series_that_exist(folder, tmp_path):
+    """An INSERT makes FLOAT of 1.5; a column of decimals would be DOUBLE, and refused."""
+    folder("-e", "insert into root.k.d(time, f, t, b) values (0, 1.5, '2', true)")
+    path = tmp_path / "in.csv"
+    path.write_text("time,f,t,b,n\n1,2.25,3,false,4\n")
+    done = folder("import-csv", str(path), "--device", "root.k.d")
+    assert done.exit_code == 0, done.stderr
+    assert "f FLOAT, t TEXT, b BOOLEAN, n INT64" in done.stdout
+    rows = folder("--format", "csv", "-disableISO8601", "-e", "select f, t, b, n from root.k.d")
+    assert rows.stdout.splitlines()[1:] == ["0,1.5,2,true,", "1,2.25,3,false,4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "line 3, column i: '1.5' is not a whole number"),
+        (["--types", "DOUBLE,DOUBLE"], "root.k.d.i is there already, as INT32, not as DOUBLE"),
+    ],
+)
+def test_an_import_that_does_not_fit_a_series_writes_no_other_column(
+    folder, tmp_path, options, told
+):
+    folder("-e", "create timeseries root.k.d.i INT32")
+    path = tmp_path / "in.csv"
+    path.write_text("time,i,v\n1,1,2.5\n2,1.5,2.5\n")
+    failed = folder("import-csv", str(path), "--device", "root.k.d", *options)
+    assert failed.exit_code == 1
+    assert told in failed.stderr
+    assert "0 rows were written" in failed.stderr
+    assert "root.k.d.v" not in folder("-e", "show timeseries root.k.**").stdout
+
+
+def test_a_quote_that_is_never_closed_is_told_with_its_line(folder, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text('time,t\n1,a\n2,"b\n3,c\n4,d\n')
+    failed = folder("import-csv", str(path), "--device", "root.k.d")
+    assert failed.exit_code == 1
+    assert "line 3: " in failed.stderr
+
+
 def test_a_place_of_another_import_is_not_taken(folder, tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("time,v\n1,1\n")
