@@ -8,7 +8,7 @@ the first that differs is found.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -69,11 +69,18 @@ class DigestAsker:
     Args:
         nodes: by id.
         timeout_s: for a replica to have applied the marking entry and read its whole state.
+        silent: nodes that did not answer just now: not waited for again, that long for each group.
     """
 
-    def __init__(self, nodes: Mapping[int, NodeInfo], timeout_s: float) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[int, NodeInfo],
+        timeout_s: float,
+        silent: Collection[int] = (),
+    ) -> None:
         self._nodes = nodes
         self._timeout_s = timeout_s
+        self._silent = silent
 
     def compare(self, group: int, members: list[int], leader: int) -> GroupDigest:
         """Compare the replicas of one group."""
@@ -166,6 +173,10 @@ class DigestAsker:
         port = 0 if info is None else info.metaPort if group == _META_GROUP_ID else info.dataPort
         if info is None or not port:
             raise ClusterError(StatusCode.NO_CONNECTION, f"the address of node {node} is unknown")
+        if node in self._silent:
+            raise ClusterError(
+                StatusCode.NO_CONNECTION, f"{info.internalIp}:{info.metaPort} does not answer"
+            )
         service = MetaGroupService if group == _META_GROUP_ID else DataGroupService
         channel = RpcChannel(lambda: (info.internalIp, port), service.Client, 3.0)
         try:

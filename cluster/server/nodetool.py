@@ -361,7 +361,7 @@ def digest(asked: _Asked, /, *, groups: tuple[int, ...], wait: float, as_json: b
     Exit code 1: replicas differ, or could not be compared.
     """
     view = _ask(asked)
-    asker = DigestAsker(view.nodes, wait)
+    asker = DigestAsker(view.nodes, wait, view.nodes.keys() - view.answers.keys())
     found = []
     for group in status_report(view)["groups"]:
         if groups and group["group"] not in groups:

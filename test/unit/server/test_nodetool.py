@@ -5,10 +5,18 @@ import socket
 
 import pytest
 
+from cluster.errors import StatusCode
 from cluster.partition.slot_partition_table import SlotPartitionTable
+from cluster.plan.codec import encode_result
 from cluster.raft.types import NodeId
 from cluster.rpc.gen.cluster import MetaGroupService
-from cluster.rpc.gen.cluster.ttypes import MemberStatus, NodeInfo, NodeStatus
+from cluster.rpc.gen.cluster.ttypes import (
+    DigestAnswer,
+    ExecuteResponse,
+    MemberStatus,
+    NodeInfo,
+    NodeStatus,
+)
 from cluster.rpc.server import ServerLimits, ThriftServer
 from cluster.server import nodetool
 from cluster.server.meta_cluster_server import MetaHandler
@@ -168,6 +176,32 @@ def test_unreachable(cluster, capsys):
     assert code == 2
     assert f"no connection to 127.0.0.1:{ports[2]}: Connection refused. Is a node running" in err
     assert "internal_meta_port" in err
+
+
+def test_digest_does_not_wait_for_nodes_that_gave_no_status(cluster, capsys, monkeypatch):
+    """A node that hangs takes connections: it was waited for a minute and a half a group."""
+    _, ports = cluster
+    asked = []
+
+    class Channel:
+        def __init__(self, address, _client, _timeout_s):
+            self.port = address()[1]
+
+        def call(self, method, *_, **__):
+            asked.append(self.port)
+            if method == "queryDigest":
+                return DigestAnswer(known=True, applied=7, root=b"\x01", leafCount=1)
+            return ExecuteResponse(StatusCode.SUCCESS, "", encode_result(7))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("cluster.server.digest_report.RpcChannel", Channel)
+    _, out, _ = run(capsys, "-p", str(ports[0]), "digest", "--group", "0")
+    assert set(asked) == set(ports[:2])
+    [silent] = [line for line in out.splitlines() if f"127.0.0.1:{ports[2]}" in line]
+    assert "does not answer" in silent
+    assert "incomplete" in silent
 
 
 def test_wrong_usage_is_not_unreachable(monkeypatch, capsys):
