@@ -191,7 +191,7 @@ def test_digest_does_not_wait_for_nodes_that_gave_no_status(cluster, capsys, mon
             asked.append(self.port)
             if method == "queryDigest":
                 return DigestAnswer(known=True, applied=7, root=b"\x01", leafCount=1)
-            return ExecuteResponse(StatusCode.SUCCESS, "", encode_result(7))
+            return ExecuteResponse(StatusCode.SUCCESS, result=encode_result(7))
 
         def close(self):
             pass
