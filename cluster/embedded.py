@@ -38,7 +38,6 @@ from cluster.coordinator.groups_access import GroupsAccess
 from cluster.errors import ClusterError, StatusCode, Unavailable
 from cluster.log.errors import LogLocked
 from cluster.log.node_log import LogOptions, NodeLog
-from cluster.member.address_book import NodeInfo
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
@@ -46,6 +45,7 @@ from cluster.member.member_deps import MemberDeps
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.peer_link import PeerLinks
 from cluster.member.raft_member import RaftMember
+from cluster.partition.node_info import NodeInfo
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.events import Tick

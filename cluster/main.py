@@ -30,7 +30,7 @@ from cluster.errors import ClusterError
 from cluster.fail_stop import FailStop
 from cluster.heartbeat.meta_heartbeat_thread import MetaHeartbeatThread
 from cluster.log.node_log import LogOptions, NodeLog
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.data_groups import DataGroups
 from cluster.member.known_nodes import KnownNodesFile
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
@@ -39,6 +39,7 @@ from cluster.member.node_watch import NodeWatch
 from cluster.member.operations import hand_over
 from cluster.member.raft_member import RaftMember
 from cluster.member.services import MemberServices
+from cluster.partition.node_info import NodeInfo
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import SetPartitionTablePlan, SetUserPlan
 from cluster.raft.effects import RoleChanged

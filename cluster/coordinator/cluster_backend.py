@@ -83,11 +83,15 @@ class ClusterBackend:
     acknowledged before the query began (consistency level strong).
 
     Args:
+        reads: of the groups, until the query's deadline.
+        deadline: of the query; looked at while something is computed here.
+        now: what time to live goes by, in units of the precision.
         check: called with the path of each series that is found, to refuse the query; where
             nothing is, with what the patterns begin with, so that who may read nothing there is
             refused as well.
         stored: rows may come as `iotdb_engine.stored.StoredBatch`: they go to a client that decodes
             pages.
+        early: replicas may be read before their leaders have answered; `settle` must follow.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""The thread shell around a Raft core: RaftMember, MetaMember, DataMember.
+"""The thread shell around a Raft core: this node's members of its groups, and what they replicate.
 
-Start at `raft_member.py`.
+Owns the member's lock, the threads and connections that carry its messages, the state machines
+(MetaMember, DataMember), and the snapshots. Knows nothing of clients or SQL. Start at
+`raft_member.py`; where effects go says `effect_router.py`.
 """

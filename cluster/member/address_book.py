@@ -10,24 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 
 logger = logging.getLogger(__name__)
-
-
-class NodeInfo(NamedTuple):
-    """A node as others see it; 0 and "" stand for what is not known yet."""
-
-    node_id: NodeId
-    internal_ip: str
-    meta_port: int
-    data_port: int = 0
-    rpc_address: str = ""
-    rpc_port: int = 0
-    incarnation: str = ""
 
 
 class AddressBook:

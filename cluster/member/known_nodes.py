@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from cluster.member.address_book import NodeInfo
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 
 _FILE = "known_nodes.json"

@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.peer_threads import PeerThreads
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.messages import Heartbeat, Message, TimeoutNow, VoteRequest
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc import convert_raft

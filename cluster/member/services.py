@@ -12,7 +12,7 @@ from cluster.closers import Closers
 from cluster.config.settings import Settings
 from cluster.errors import ClusterError, StatusCode
 from cluster.log.node_log import NodeLog
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.courier import Couriers
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.member_deps import LogKeep, MemberDeps
@@ -22,6 +22,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.member.shipment import SnapshotOptions
 from cluster.member.snapshot_turns import SnapshotTurns
 from cluster.member.stream import PeerStream, PeerStreams
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import GroupId, NodeId, RaftConfig
 from cluster.rpc.client_pool import Ask, ClientPool, Greet, RpcChannel
 from cluster.rpc.convert_raft import heartbeat_batch, node_info_from_wire

@@ -1,1 +1,4 @@
-"""Slots, the ring, PartitionGroup and SlotPartitionTable: values only, no I/O."""
+"""Slots, the ring, its nodes, PartitionGroup and SlotPartitionTable: values only, no I/O.
+
+Start at `slot_partition_table.py`.
+"""

@@ -1,1 +1,4 @@
-"""Physical plans: what a statement becomes, and its byte form in the Raft log."""
+"""Physical plans and read requests: what a statement becomes, and the byte forms.
+
+Those of plans are in the Raft log: frozen. Start at `plans.py` and `reads.py`, then `codec.py`.
+"""

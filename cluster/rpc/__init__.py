@@ -1,4 +1,5 @@
-"""Thrift transport: generated code, servers with limits, channels, deadlines, wire conversion.
+"""Thrift transport: generated code (`gen/`), servers with limits, channels, deadlines, the loop.
 
-`convert.py` and `status.py` are the only places that know both wire structs and domain types.
+What turns wire structs into values of the domain, and back, is in `convert*.py`; what makes codes
+of statuses in `status.py`. Knows no plan, query or SQL. Start at `server.py` and `client_pool.py`.
 """

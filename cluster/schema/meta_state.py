@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from cluster.auth.auth_state import AuthState
 from cluster.errors import ClusterError, StatusCode
-from cluster.member.address_book import NodeInfo
+from cluster.partition.node_info import NodeInfo
 from cluster.partition.slot_partition_table import SlotPartitionTable
 from cluster.plan.plans import (
     AuthorAction,

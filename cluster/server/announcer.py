@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import ClusterError
-from cluster.member.address_book import NodeInfo
+from cluster.partition.node_info import NodeInfo
 from cluster.plan.plans import RegisterNodePlan
 from cluster.rpc.deadline import Deadline
 

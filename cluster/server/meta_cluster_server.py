@@ -10,9 +10,10 @@ from typing import Any
 
 from cluster.config.agreement import compare
 from cluster.config.settings import Settings
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.meta_member import META_GROUP_ID, MetaMember
 from cluster.member.raft_member import RaftMember
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import GroupId
 from cluster.rpc import convert_raft
 from cluster.rpc.gen.cluster import MetaGroupService

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, cast
 
 from cluster.errors import ClusterError, NotLeader, StatusCode, Unavailable
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.raft_member import Begun, RaftMember
 from cluster.member.read_service import serve_read
+from cluster.partition.node_info import NodeInfo
 from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.reads import AppliedIndexesRead, Consistency, decode_read
 from cluster.raft import messages

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from cluster.config.agreement import Mismatch, Verdict, describe_mismatch, verdict
 from cluster.config.settings import Settings
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 from cluster.rpc import convert_raft
 from cluster.rpc.client_pool import RpcChannel, RpcError

@@ -1,1 +1,4 @@
-"""Grammar, parser and statements of the SQL dialect. Knows nothing of execution."""
+"""Grammar, parser and statements of the SQL dialect. Knows nothing of execution.
+
+Start at `parser.py`; a tree becomes statements (`statements/`) in `builder.py` and its families.
+"""

@@ -18,13 +18,14 @@ from thrift.transport.TTransport import TMemoryBuffer
 
 from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
 from cluster.log.node_log import LogOptions, NodeLog
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.data_member import DataMember
 from cluster.member.digest import ReplicaDigest
 from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
 from cluster.member.shipment import SnapshotOptions
+from cluster.partition.node_info import NodeInfo
 from cluster.partition.partition_group import PartitionGroup
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import DigestPlan, InsertPlan, Plan

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from cluster.config.settings import Settings
 from cluster.log.node_log import LogOptions, NodeLog
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.data_groups import DataGroups
 from cluster.member.services import MemberServices
+from cluster.partition.node_info import NodeInfo
 from cluster.partition.partition_group import PartitionGroup
 from cluster.raft.types import GroupId, NodeId
 from cluster.server.data_cluster_server import DataClusterServer

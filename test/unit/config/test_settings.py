@@ -7,8 +7,9 @@ import pytest
 from cluster.config import render
 from cluster.config.properties import PropertiesError, parse_properties
 from cluster.config.settings import ConfigError, Endpoint, Settings, declared_keys, shown_default
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.services import MemberServices
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.state import check_config
 from cluster.raft.types import NodeId
 from cluster.threads import ThreadRegistry

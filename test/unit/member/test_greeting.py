@@ -9,8 +9,9 @@ import logging
 import pytest
 
 from cluster.config.settings import Settings
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.services import MemberServices
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 from cluster.rpc import convert_raft
 from cluster.rpc.client_pool import RpcError

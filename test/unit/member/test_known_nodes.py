@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.known_nodes import KnownNodesFile
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 
 OWN = NodeInfo(NodeId(1), "h1", 9003, incarnation="a")

@@ -6,8 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.peer_link import PeerLink, PeerLinks
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.messages import Heartbeat, HeartbeatResponse, Message, VoteRequest
 from cluster.raft.types import GroupId, LogIndex, NodeId, Term
 from cluster.rpc.convert_raft import heartbeat_response_to_wire, node_info_to_wire

@@ -12,8 +12,9 @@ from cluster.config.settings import Settings
 from cluster.embedded import EmbeddedNode
 from cluster.errors import ClusterError, StatusCode
 from cluster.main import ClusterMain
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
 from cluster.member.services import MemberServices
+from cluster.partition.node_info import NodeInfo
 from cluster.plan.reads import Consistency
 from cluster.raft.types import NodeId
 from cluster.rpc.deadline import Deadline

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cluster.config.settings import Settings
-from cluster.member.address_book import AddressBook, NodeInfo
+from cluster.member.address_book import AddressBook
+from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 from cluster.rpc.convert_raft import node_info_to_wire
 from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse
