@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _STORED = "stored"
 """In the cache: pages as they are stored, whose checksums were looked at."""
 _ENTRY_BYTES = 200
+_PAGE_BYTES = 80
+"""Of what is known of each page that was joined."""
 _FEW_SERIES = 32
 """Whose chunks a scan may keep for itself: they have at most 512 KiB each."""
 _WORTH_ROWS = 1024
@@ -328,7 +330,7 @@ class StoredPages:
             pages = [self._cut(column, page) for page in range(first, stop)]
             found[column] = made = join_pages(pages)
             if not self._large:
-                size = sum([len(page.data) + _ENTRY_BYTES for page in made])
+                size = sum([len(page.data) + _ENTRY_BYTES for page in made]) + count * _PAGE_BYTES
                 cache.put(keys[column], made, size)
         return found
 

@@ -65,7 +65,7 @@ class ResultPager:
         taken: list[ColumnBatch] = []
         rows = size = 0
         while (head := self._peek()) is not None:
-            if isinstance(head, StoredBatch) and not taken and head.rows > max_rows:
+            if isinstance(head, StoredBatch) and not taken:
                 head = self._split(head, max_rows)
             count = head.rows
             if not taken:
@@ -80,7 +80,11 @@ class ResultPager:
         return list(_gathered(taken))
 
     def _split(self, head: StoredBatch, rows: int) -> StoredBatch:
-        """Leave of the batch at hand so many rows, by whole pages, one at least."""
+        """Leave of the batch at hand what a page may have, by whole pages, one at least."""
+        within = head.rows * MAX_PAGE_BYTES // max(1, head.stored_bytes)
+        rows = min(rows, within)
+        if head.rows <= rows:
+            return head
         self._head, rest = head.split(rows)
         if rest is not None:
             self._batches = chain((rest,), self._batches)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def result(sizes: list[int]) -> ResultSet:
     )
 
 
-def stored(rows: int) -> list[ColumnBatch]:
+def stored(rows: int) -> list[Any]:
     """Rows numbered through, as batches of stored pages: 10 rows each, up to 4 a batch."""
     layout = make_layout({1: DataType.INT64})
     options = EngineOptions(page_points=10, chunk_points=40, read_batch_rows=10, compaction=False)
@@ -76,6 +77,22 @@ def test_stored_pages_go_whole_where_they_fit(page_rows: int, expected: list[int
     assert [sum(batch.rows for batch in page) for page in found] == expected
     whole = [isinstance(batch, StoredBatch) for page in found for batch in page]
     assert all(whole) or page_rows < 10
+    times = [time for page in found for batch in page for time in batch.times.tolist()]
+    assert times == list(range(95))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_stored_pages_that_are_too_large_together_are_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = stored(95)
+    monkeypatch.setattr(result_pager, "MAX_PAGE_BYTES", whole[0].stored_bytes * 3 // 5)
+    pager = ResultPager(ResultSet(["n"], [DataType.INT64], [0], iter(whole)))
+    found = []
+    while pager.has_more():
+        found.append(pager.next_batches(1000))
+    assert [sum(batch.rows for batch in page) for page in found[:4]] == [20, 20, 20, 20]
+    assert all(isinstance(batch, StoredBatch) for page in found for batch in page)
     times = [time for page in found for batch in page for time in batch.times.tolist()]
     assert times == list(range(95))
 
