@@ -90,6 +90,7 @@ class Coordinator:
             cache=cache,
             backend=self.backend,
             triggers=lambda: meta_state().registry.triggers(),
+            templates=lambda: meta_state().templates,
             units_per_ms=self._units_per_s // 1000,
         )
         self.templates = TemplateOperations(

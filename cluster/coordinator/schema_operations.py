@@ -35,6 +35,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.registry import Trigger
 from cluster.schema.series import SeriesInfo, SeriesSpec
+from cluster.schema.templates import TemplateState
 from iotdb_engine.types import T_MAX
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class SchemaOperations:
         cache: SchemaCache,
         backend: Callable[[Deadline], ClusterBackend],
         triggers: Callable[[], Sequence[Trigger]],
+        templates: Callable[[], TemplateState],
         units_per_ms: int,
     ) -> None:
         self._access = access
@@ -62,6 +64,7 @@ class SchemaOperations:
         self._cache = cache
         self._backend = backend
         self._triggers = triggers
+        self._templates = templates
         self._units_per_ms = units_per_ms
 
     def set_storage_group(self, path: str, deadline: Deadline, *, ttl_ms: int = 0) -> Status:
@@ -137,6 +140,9 @@ class SchemaOperations:
         """Create series of one device; a status for each."""
         device = join_path(split_path(device))
         storage_group = self._storage_groups.of_device(device, deadline)
+        refusal = self._template_refusal(device, specs, deadline)
+        if refusal is not None:
+            return [refusal] * len(specs)
         plan = CreateSeriesPlan(
             sg_id=storage_group.sg_id,
             sg_path=storage_group.path,
@@ -150,6 +156,30 @@ class SchemaOperations:
         )
         self._cache.forget_device(device)
         return [Status(outcome.status, outcome.message) for outcome in outcomes]
+
+    def _template_refusal(
+        self, device: str, specs: Sequence[SeriesSpec], deadline: Deadline
+    ) -> Status | None:
+        """Refuse what a template that is set here or above will make; None: there is no such thing.
+
+        Source: 0.13, MTree.createTimeseries and createAlignedTimeseries: after the look for what
+        exists, whether or not the template is activated.
+        """
+        holding = self._templates().of_device(split_path(device))
+        if holding is None:
+            return None
+        template = holding[1]
+        taken = {item.path.partition(".")[0] for item in template.series}
+        for spec in specs:
+            if spec.measurement in taken or spec.alias in taken:
+                path = f"{device}.{spec.measurement}"
+                if self._backend(deadline).match_series(PathPattern.parse(path)):
+                    return None  # the group tells that it exists
+                return Status(
+                    StatusCode.TEMPLATE_INCOMPATIBLE,
+                    f"Path [{path}] already exists in [{template.name}]",
+                )
+        return None
 
     def alter_series(
         self,

@@ -443,8 +443,14 @@ class SchemaTree:
             node = node.children.get(nodes[number])
             if node is None:
                 return None
-        device = node.device if node is not None else None
+        assert node is not None
+        device = node.device
         if device is not None and device.aligned != plan.aligned:
+            if not plan.if_absent:
+                # 0.13 (MTree.createTimeseries) tells first of what exists
+                for spec in plan.specs:
+                    if spec.measurement in device.names or spec.measurement in node.children:
+                        return _exists(f"{plan.device}.{spec.measurement}")
             kind, method = (
                 ("aligned", "createAlignedTimeseries")
                 if device.aligned

@@ -300,7 +300,7 @@ class CsvImport:
             raise ImportProblem(f"rows from {self.rows + 1} on: {error}") from error
         except Error as error:
             doubt = "" if error.definite else "; the last batch may have been written all the same"
-            raise ImportProblem(f"the server refuses: {error}{doubt}") from error
+            raise ImportProblem(f"rows from {self.rows + 1} on: {error}{doubt}") from error
         self._times.append(moments)
         self.rows += len(times)
         self.points += sum(cell is not None for column in columns for cell in column)

@@ -169,8 +169,14 @@ def test_aligned_and_other_series_do_not_mix() -> None:
     refused = only(stored.create("root.sg.d", "t", if_absent=True))
     assert refused.status is StatusCode.ALIGNED_TIMESERIES_ERROR
     assert refused.message.endswith("(Path: root.sg.d)")
+    refused = only(stored.create("root.sg.d", "s"))
+    assert refused.status is StatusCode.PATH_ALREADY_EXISTS, "0.13 looks for that first"
     stored.create("root.sg.e", "s")
     refused = only(stored.create("root.sg.e", "t", aligned=True))
+    assert refused.status is StatusCode.ALIGNED_TIMESERIES_ERROR
+    refused = only(stored.create("root.sg.e", "s", aligned=True))
+    assert refused.message == "Path [root.sg.e.s] already exist"
+    refused = only(stored.create("root.sg.e", "s", aligned=True, if_absent=True))
     assert refused.status is StatusCode.ALIGNED_TIMESERIES_ERROR
     assert stored.tree.resolve(SG, "root.sg.d", [])[0] is True
 
