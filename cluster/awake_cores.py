@@ -3,7 +3,7 @@
 Problem: between a request and its answer threads sleep and wake one another many times: the row
 loop, the kernel's workers that end a write of the log, the clients. On a virtual machine a core
 that has nothing to do is halted at once, and to wake it takes a trip to the host and back, 20 to
-100 µs each time. That was a third of the time of a row (docs/notes/ingestion.md).
+100 µs each time: a fifth of the time of a row (docs/notes/ingestion.md).
 
 Idea: Linux takes requests for the longest time that waking a core may take: whoever holds
 /dev/cpu_dma_latency open with a zero written to it has idle cores look for work instead of halting
