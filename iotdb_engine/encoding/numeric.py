@@ -4,7 +4,10 @@ Columns are encoded in blocks, [k, n]: what NumPy does (decimals, ranges, sample
 at once, which matters when pages are short; pcodec takes them one by one.
 
 A level below `SEARCH_LEVEL` is for speed: the delta order comes from a sample, and integers lie in
-the narrowest type, which pcodec encodes several times faster. From there on pcodec searches.
+the narrowest type, which pcodec encodes several times faster. From there on pcodec searches, and
+gives frequent numbers fewer bits (bins, and ANS codes for them). Those take twice as long to decode
+as bits of one width, and gain little where the numbers are noise; they stay where they save an
+eighth, which is also what RocksDB wants of a compressed block.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ RAW_BELOW = 5
 RAW_BELOW_TIMES = 5
 SEARCH_LEVEL = 4
 
+_PLAIN_LEVEL = 1
+"""pcodec makes a single bin up to here: differences as bits of one width."""
+_WORTH = 8
+"""Codes of more bins save one part of so many at least, or bits of one width are taken."""
 _FLOAT_LEVEL = 2
 """Least level for floats that are no decimals: below, they would hardly shrink."""
 _FEW = 1024
@@ -100,10 +107,32 @@ def encode_integers(
         _orders(columns, orders, level),
         strict=True,
     ):
+        narrow = _narrowed(column, low, high)
         config = _config(level, order, classic=level < SEARCH_LEVEL)
-        data: bytes = pco.simple_compress(_narrowed(column, low, high), config)
-        found.append(data)
+        data: bytes = pco.simple_compress(narrow, config)
+        found.append(_plain_if_as_good(narrow, data) if level >= SEARCH_LEVEL else data)
     return found
+
+
+def _plain_if_as_good(column: npt.NDArray[Any], data: bytes) -> bytes:
+    """Return a column of integers as bits of one width if `data`, its codes, gain little over it.
+
+    What it would take is worked out first (1 to 3 ns a number; encoding takes 10).
+    """
+    if len(column) < _FEW:
+        return data
+    order = int(_sampled_orders(column[np.newaxis])[0])
+    wide = np.int32 if column.dtype == np.int16 else np.int64
+    differences = np.diff(column.astype(wide, copy=False), order)
+    width = (int(differences.max()) - int(differences.min())).bit_length()
+    if not _is_as_good(len(column) * width // 8, data):
+        return data
+    plain: bytes = pco.simple_compress(column, _config(_PLAIN_LEVEL, order, classic=True))
+    return plain if _is_as_good(len(plain), data) else data
+
+
+def _is_as_good(plain: int, data: bytes) -> bool:
+    return len(data) > plain - plain // _WORTH
 
 
 def _narrowed(column: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:

@@ -90,6 +90,45 @@ def entropy_bytes(values: npt.NDArray[np.int64]) -> float:
     return float(-(shares * np.log2(shares)).sum() / 8)
 
 
+@pytest.mark.parametrize(
+    ("shape", "codes"), [("noise", False), ("quiet", True), ("steps", True), ("few", True)]
+)
+def test_codes_that_save_less_than_an_eighth_are_bits_of_one_width(shape: str, codes: bool) -> None:
+    rng = np.random.default_rng(5)
+    numbers = {
+        "noise": np.cumsum(np.rint(rng.normal(0, 100, 8192))),  # codes would save 12 %
+        "quiet": np.cumsum(np.rint(rng.normal(0, 10, 8192))),  # 22 %
+        "steps": np.cumsum(rng.random(8192) < 0.05),  # two thirds
+        "few": np.cumsum(np.rint(rng.normal(0, 100, 500))),  # not looked at
+    }[shape].astype(np.int64)
+    block = numbers[np.newaxis]
+    lowest, highest = block.min(axis=1), block.max(axis=1)
+
+    ((_, plain),) = encode_numbers(block, lowest, highest, Hints.unknown(1), level=1)
+    ((encoding, data),) = encode_numbers(block, lowest, highest, Hints.unknown(1), level=6)
+
+    assert (data != plain) == codes
+    assert len(data) <= len(plain)
+    np.testing.assert_array_equal(
+        decode_values(DataType.INT64, encoding, data, len(numbers)), numbers
+    )
+
+
+def test_codes_are_kept_where_the_widest_difference_alone_is_wide() -> None:
+    numbers = np.tile(np.arange(64, dtype=np.int64), 128)
+    numbers[4000] = np.iinfo(np.int64).max
+    numbers[5000] = np.iinfo(np.int64).min
+    block = numbers[np.newaxis]
+    ends = block.min(axis=1), block.max(axis=1)
+
+    ((encoding, data),) = encode_numbers(block, *ends, Hints.unknown(1), level=6)
+
+    assert len(data) < len(numbers)
+    np.testing.assert_array_equal(
+        decode_values(DataType.INT64, encoding, data, len(numbers)), numbers
+    )
+
+
 @pytest.mark.parametrize("shape", ["of their own", "adding up", "with gaps"])
 @pytest.mark.parametrize("draw", ["bell", "uniform"])
 def test_times_with_jitter_take_little_more_than_the_jitter_says(shape: str, draw: str) -> None:
