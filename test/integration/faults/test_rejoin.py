@@ -52,6 +52,8 @@ ROUNDS = 7 if 1_000_000 <= POINTS <= 10_000_000 else 1
 """So many more transfers, of the same and a little more: one alone is too few calls to tell."""
 MISSED_AGAIN = 50_000
 QUIET_S = 3.0 if POINTS >= 1_000_000 else 1.0
+PATIENCE_S = 60.0
+NO_ANSWER = "does not answer"
 ALWAYS = 0.0, float("inf")
 COLUMNS = [f"v{number}" for number in range(10)]
 ROWS = 1000
@@ -119,7 +121,7 @@ def write(node: Node, device: str, points: int) -> None:
 def applied(node: Node, group_id: int) -> int:
     """-1 while the node, or its member, is not there yet."""
     try:
-        members = node_status(node.meta_port, node.host).members
+        members = node_status(node.meta_port, node.host, PATIENCE_S).members
     except OSError:
         return -1
     return next((m.appliedIndex for m in members if m.groupId == group_id), -1)
@@ -163,12 +165,16 @@ def shipped(leader: Node, follower: Node, group_id: int) -> list[Shipped]:
     return found
 
 
-def wait_until_applied(node: Node, group_id: int, index: int) -> None:
-    # seldom: each look takes a node and this process some milliseconds of the cores
+def wait_until(is_so: Callable[[], bool], otherwise: str) -> None:
+    # seldom: a look may take a node and this process some milliseconds of the cores
     end = time.monotonic() + 300
-    while applied(node, group_id) < index:
-        assert time.monotonic() < end
+    while not is_so():
+        assert time.monotonic() < end, otherwise
         time.sleep(0.1)
+
+
+def wait_until_applied(node: Node, group_id: int, index: int) -> None:
+    wait_until(lambda: applied(node, group_id) >= index, "it does not catch up")
 
 
 class Rejoin:
@@ -258,9 +264,17 @@ class Rejoin:
     def _miss(self, device: str, points: int) -> None:
         """Have the follower miss so much that it needs a snapshot."""
         missed_from = applied(self.leader, self.group_id)
+        known = self._unanswered()
         self._leave(self.follower)
+        # or it would find in its sockets what was sent to it while it stood still
+        wait_until(lambda: self._unanswered() > known, "nobody missed it")
         write(self.leader, device, points)
         flush_and_compact(self.leader, self.group_id, missed_from)
+
+    def _unanswered(self) -> int:
+        """How often the others found it not to answer."""
+        others = [node for node in self.cluster.nodes if node is not self.follower]
+        return sum(node.log().count(NO_ANSWER) for node in others)
 
     def _again(self, device: str) -> None:
         self._miss(device, MISSED_AGAIN)
@@ -301,10 +315,9 @@ def flush_and_compact(leader: Node, group_id: int, index: int) -> None:
 
 def wait_until_compacted(leader: Node, group_id: int, index: int) -> None:
     """Until the leader's log no longer has the entry behind `index`."""
-    end = time.monotonic() + 300
-    while True:
-        members = node_status(leader.meta_port, leader.host).members
-        if any(m.groupId == group_id and m.firstIndex > index + 1 for m in members):
-            return
-        assert time.monotonic() < end, "the log was not compacted"
-        time.sleep(0.1)
+
+    def is_compacted() -> bool:
+        members = node_status(leader.meta_port, leader.host, PATIENCE_S).members
+        return any(m.groupId == group_id and m.firstIndex > index + 1 for m in members)
+
+    wait_until(is_compacted, "the log was not compacted")
