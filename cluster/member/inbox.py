@@ -60,8 +60,9 @@ class Inbox:
         self._waiting: list[Proposal] = []
         self._bytes = 0
         self._goal = 0
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        # Of who waits for the goal; released by whoever takes it from here, so once. Each has its
+        # own: one that is called may still be on its way when the next begins to wait.
+        self._gate: threading.Lock | None = None
 
     def add(
         self, payload: bytes, plan: object | None = None, waiter: Waiter | None = None
@@ -80,22 +81,28 @@ class Inbox:
             self._bytes += size
             count = len(self._waiting)
             if count == self._goal:
-                self._goal = 0
-                self._gate.release()
+                self._call()
         return waiter, count == 1
+
+    def _call(self) -> None:
+        """Let go on who gathers, if somebody does; with the lock held."""
+        gate, self._gate = self._gate, None
+        self._goal = 0
+        if gate is not None:
+            gate.release()
 
     def gather(self, goal: int, most_s: float) -> None:
         """Wait until so many plans wait, or for so long; by who added the first of them."""
+        gate = threading.Lock()
+        gate.acquire()
         with self._lock:
             if self._goal or not 0 < len(self._waiting) < goal:
                 return
-            self._goal = goal
-        if not self._gate.acquire(timeout=most_s):
+            self._goal, self._gate = goal, gate
+        if not gate.acquire(timeout=most_s):
             with self._lock:
-                if self._goal:
-                    self._goal = 0
-                    return
-            self._gate.acquire()  # it was reached, or taken, just now
+                if self._gate is gate:
+                    self._goal, self._gate = 0, None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -105,9 +112,7 @@ class Inbox:
         with self._lock:
             taken, self._waiting = self._waiting, []
             self._bytes = 0
-            if self._goal:
-                self._goal = 0
-                self._gate.release()
+            self._call()
         return taken
 
     def withdraw(self, waiter: Waiter) -> bool:

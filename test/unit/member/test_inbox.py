@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -15,6 +16,7 @@ from cluster.raft.events import Propose
 from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from harness.group_cluster import STEADY, WAIT_S, GroupCluster, insert, wait_until
+from harness.joining import join_all
 
 
 def test_what_gathers_is_taken_in_order():
@@ -84,6 +86,33 @@ def test_who_gathers_is_called_when_all_is_taken_and_when_the_time_is_up():
     inbox.add(b"c")
     assert done.wait(WAIT_S)
     thread.join()
+
+
+def test_who_is_called_and_the_next_who_gathers_are_not_mixed_up():
+    inbox = Inbox(GroupId(1), 1 << 20)
+    problems = []
+
+    def write():
+        try:
+            for _ in range(300):
+                if inbox.add(b"x")[1]:
+                    inbox.gather(2, 0.0005)
+                inbox.take()
+        except Exception as error:  # noqa: BLE001 it is what is looked for
+            problems.append(error)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change between any two steps
+    try:
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        join_all(*threads)
+    finally:
+        sys.setswitchinterval(usual)
+
+    assert not problems
+    assert len(inbox) == 0
 
 
 def test_in_a_replicated_group_plans_of_clients_that_write_at_once_go_together(
