@@ -7,7 +7,7 @@ and dumb on purpose. Their one piece of state is the group's history, as nodes r
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -52,6 +52,8 @@ class Checkers:
         self.written = 0
         self.snapshots = 0
         self._entries: dict[tuple[int, int], tuple[int, EntryKind, bytes]] = {}
+        # in which term the entry was committed, by the first node that said so; they never fall
+        self._commit_terms: list[int] = []
         self._leaders: dict[int, tuple[NodeId, int]] = {}
         self._votes: dict[tuple[NodeId, int], NodeId] = {}
         # the reference state machine: by key, at which index it took which value; by request, where
@@ -78,9 +80,8 @@ class Checkers:
         known = self._leaders.setdefault(term, mine)
         if known != mine:
             self._fail("one leader a term", f"term {term}: {known} and {mine}")
-        at = len(self.committed)
-        while at and self.committed[at - 1].term >= term:
-            at -= 1
+        # Not by the terms of the entries: those of an old leader may be committed by a newer one.
+        at = bisect_left(self._commit_terms, term)
         if at:
             last = self.committed[at - 1]
             if last.index > node.base_index and node.term_at(last.index) != last.term:
@@ -146,6 +147,8 @@ class Checkers:
             else:
                 self._check_durable(entry)
                 self._commit(entry)
+                assert node.core is not None
+                self._commit_terms.append(max([*self._commit_terms[-1:], int(node.core.term)]))
 
     def _check_durable(self, entry: Entry) -> None:
         """A majority has it, of the voters of the newest membership or of the one before it.
