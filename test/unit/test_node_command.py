@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ import pytest
 from cluster.config.settings import Settings
 from cluster.errors import ListenError
 from cluster.node_command import explained
-
-ROOT = Path(__file__).resolve().parents[2]
+from harness.modules import run_module
 
 
 @pytest.mark.parametrize(
@@ -41,15 +38,8 @@ def test_other_errors_speak_for_themselves() -> None:
 
 def test_keys_of_the_java_original_are_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way, so that nothing starts")
-    command = [sys.executable, "-m", "cluster.node_command", "-D", f"data_dir={tmp_path}/data"]
-    answer = subprocess.run(
-        [*command, "-D", "multi_raft_factor=1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    settings = ("-D", f"data_dir={tmp_path}/data", "-D", "multi_raft_factor=1")
+    answer = run_module("cluster.node_command", *settings)
     assert answer.returncode == 1
     assert "ignored: multi_raft_factor" in answer.stderr
     assert "data can't be written" in answer.stderr

@@ -11,6 +11,7 @@ import pytest
 from cluster.config.settings import ConfigError, Settings
 from cluster.server import local_cluster, node_control
 from cluster.server.local_cluster import ClusterPlan, PlanError, planned_nodes
+from harness.modules import run_module
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -169,13 +170,6 @@ def test_folders_without_a_cluster(tmp_path):
     ],
 )
 def test_usage_names_the_script(arguments, usage):
-    answer = subprocess.run(
-        [sys.executable, "-m", "cluster.server.local_cluster", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    answer = run_module("cluster.server.local_cluster", *arguments)
     assert answer.returncode == 2
     assert answer.stderr.startswith(usage)

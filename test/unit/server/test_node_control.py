@@ -13,6 +13,7 @@ import pytest
 from cluster.config.settings import ConfigError
 from cluster.server import node_control
 from harness.fake_database import wait_until
+from harness.modules import run_module
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -219,14 +220,7 @@ def test_the_folder_is_told_by_its_whole_path(tmp_path, monkeypatch):
 
 
 def test_usage_names_the_script():
-    answer = subprocess.run(
-        [sys.executable, "-m", "cluster.server.node_control", "stop", "now"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    answer = run_module("cluster.server.node_control", "stop", "now")
     assert answer.returncode == 2
     assert answer.stderr.startswith("Usage: stop-node.sh [OPTIONS]\n")
 
