@@ -27,9 +27,10 @@ from cluster.auth.users import hash_password
 from cluster.closers import Closers, close_engine
 from cluster.config.identity import (
     Identity,
-    check_time_unit,
+    check_layout,
     load_or_create_identity,
-    stored_time_unit,
+    note_layout,
+    stored_layout,
 )
 from cluster.config.settings import Settings
 from cluster.coordinator.coordinator import Coordinator
@@ -125,10 +126,8 @@ class EmbeddedNode:
         self._numbers = 0
         self._lock = threading.Lock()
         try:
-            chosen = {**self.properties, "data_dir": str(self.folder)}
-            unit = stored_time_unit(self.folder)
-            if unit is not None:
-                chosen.setdefault("timestamp_precision", unit)
+            chosen = {**stored_layout(self.folder), **self.properties}
+            chosen["data_dir"] = str(self.folder)
             self.settings = Settings.load(None, chosen)
             self._open(in_memory=in_memory)
         except BaseException:
@@ -196,7 +195,8 @@ class EmbeddedNode:
         known = KnownNodesFile(self.folder)
         known.load()
         identity = load_or_create_identity(self.folder, self.settings.own_endpoint)
-        check_time_unit(self.folder, self.settings.cluster.timestamp_precision)
+        check_layout(self.folder, self.settings.cluster)
+        note_layout(self.folder, self.settings.cluster)
         unit_ns = self.settings.cluster.timestamp_unit_ns
         self.engine = Engine(
             MEMORY_PATH if in_memory else self.folder / "engine",

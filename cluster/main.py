@@ -18,8 +18,9 @@ from cluster.awake_cores import awake_cores
 from cluster.closers import Closers, close_engine
 from cluster.config.identity import (
     Identity,
-    check_time_unit,
+    check_layout,
     load_or_create_identity,
+    note_layout,
     seed_node_ids,
 )
 from cluster.config.settings import Settings
@@ -176,7 +177,7 @@ class ClusterMain:
                 f"({','.join(map(str, seeds))}): name it there as the other nodes do"
             )
         self.identity = load_or_create_identity(node.data_dir, own)
-        check_time_unit(node.data_dir, self.settings.cluster.timestamp_precision)
+        check_layout(node.data_dir, self.settings.cluster)
         self.address_book = AddressBook(
             NodeInfo(
                 node_id=self.identity.node_id,
@@ -258,6 +259,7 @@ class ClusterMain:
     def step_04_open_engine(self) -> None:
         """Open the storage engine and the Raft log."""
         node = self.settings.node
+        note_layout(node.data_dir, self.settings.cluster)
         unit_ns = self.settings.cluster.timestamp_unit_ns
         self.engine = Engine(
             node.data_dir / "engine",

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.config.settings import ConfigError, Endpoint
+from cluster.config.settings import ClusterWide, ConfigError, Endpoint
 from cluster.raft.types import NodeId
 
 _FILE = "node_identity"
-_UNIT_FILE = "time_unit"
+_LAYOUT_FILE = "time_unit"  # at first it told the unit only
+_LAYOUT_KEYS = ("timestamp_precision", "enable_partition", "partition_interval")
 _FORMAT = 1
 _ID_BITS = 48
 
@@ -68,43 +69,72 @@ def load_or_create_identity(data_dir: Path, own_endpoint: Endpoint) -> Identity:
     return identity
 
 
-def stored_time_unit(data_dir: Path) -> str | None:
-    """Return what the times in a data folder count ("ms", "us" or "ns"), if it was noted.
+def stored_layout(data_dir: Path) -> dict[str, str]:
+    """Return the settings that say how the points of a data folder are laid out: key → text.
+
+    Those of them that were noted; none of a folder that is new.
 
     Raises:
         ConfigError: the file is damaged.
     """
-    path = data_dir / "system" / _UNIT_FILE
+    path = data_dir / "system" / _LAYOUT_FILE
     if not path.exists():
-        return None
+        return {}
     try:
-        return str(json.loads(path.read_text())["timestamp_precision"])
+        content = json.loads(path.read_text())
+        found = {key: str(content[key]) for key in _LAYOUT_KEYS if key in content}
+        if "timestamp_precision" not in found:
+            raise ValueError("no timestamp_precision")
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path} is damaged ({error}); restore it: it says what the times here count"
+            f"{path} is damaged ({error}); restore it: it says how the times here are stored"
         ) from error
+    return found
 
 
-def check_time_unit(data_dir: Path, precision: str) -> None:
-    """Note in the data folder what its times count; at later starts, compare.
+def check_layout(data_dir: Path, cluster: ClusterWide) -> None:
+    """Compare the settings with how the points of a data folder are laid out.
 
-    The same numbers mean other moments in another unit, and lie in other partitions. A folder from
-    before this was noted is taken for what the settings say.
+    The same numbers mean other moments in another unit; and points are looked for in the slots
+    that the partitions of the settings have, so with others they would be there and not be found.
+    What was not noted (a folder is new, or older than the note) is taken for what the settings say.
 
     Raises:
-        ConfigError: the folder's times are of another unit, the file is damaged, or it can't be
-            written.
+        ConfigError: they differ, or the file is damaged.
     """
-    stored = stored_time_unit(data_dir)
-    if stored is None:
-        content = {"format": _FORMAT, "timestamp_precision": precision}
-        _store(data_dir, data_dir / "system" / _UNIT_FILE, content)
-        return
-    if stored != precision:
+    stored, wanted = stored_layout(data_dir), _layout_of(cluster)
+    odd = [key for key, value in stored.items() if wanted.get(key, value) != value]
+    if odd:
         raise ConfigError(
-            f"timestamp_precision={precision}, but the times in {data_dir} are in {stored}; "
-            f"set timestamp_precision={stored}"
+            f"{', '.join(f'{key}={wanted[key]}' for key in odd)}, but the points in {data_dir} "
+            f"are stored with {', '.join(f'{key}={value}' for key, value in stored.items())}: set "
+            "that, or take another data_dir"
         )
+
+
+def note_layout(data_dir: Path, cluster: ClusterWide) -> None:
+    """Note in the data folder how its points are laid out, for `check_layout` at later starts.
+
+    Not before the other nodes agree with the settings: a folder without points could else be used
+    with the wrong ones only.
+
+    Raises:
+        ConfigError: it can't be written.
+    """
+    wanted = _layout_of(cluster)
+    if stored_layout(data_dir) != wanted:
+        _store(data_dir, data_dir / "system" / _LAYOUT_FILE, {"format": _FORMAT, **wanted})
+
+
+def _layout_of(cluster: ClusterWide) -> dict[str, str]:
+    """Return what settings say of the layout; how long partitions are only if there are any."""
+    found = {
+        "timestamp_precision": cluster.timestamp_precision,
+        "enable_partition": str(cluster.enable_partition).lower(),
+    }
+    if cluster.enable_partition:
+        found["partition_interval"] = str(cluster.partition_interval)
+    return found
 
 
 def _store(data_dir: Path, path: Path, content: Mapping[str, object]) -> None:

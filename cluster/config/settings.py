@@ -144,10 +144,17 @@ class ClusterWide:
         shown="",
     )
     enable_partition: bool = _key(
-        False, _bool, "bool", "Spread a storage group's points over data groups by time."
+        False,
+        _bool,
+        "bool",
+        "Spread a storage group's points over data groups by time. Can't be changed later: points "
+        "would be looked for elsewhere, so a data folder with another value is refused.",
     )
     partition_interval: int = _key(
-        604800, _int(1, 1 << 40), "s", "Length of a time partition when enable_partition is true."
+        604800,
+        _int(1, 1 << 40),
+        "s",
+        "Length of a time partition when enable_partition is true. Can't be changed later, either.",
     )
     lease_reads: bool = _key(
         True,

@@ -191,7 +191,11 @@ def test_09_all_addresses_may_change_at_once_when_the_seeds_name_the_new_ones(
 
 @pytest.mark.parametrize(
     ("key", "value", "theirs"),
-    [("default_replica_num", "2", "3"), ("cluster_name", "other", "default")],
+    [
+        ("default_replica_num", "2", "3"),
+        ("cluster_name", "other", "default"),
+        ("timestamp_precision", "us", "ms"),
+    ],
 )
 def test_10_a_node_with_another_setting_is_refused_with_key_and_values(
     tmp_path: Path, key: str, value: str, theirs: str
@@ -212,6 +216,9 @@ def test_10_a_node_with_another_setting_is_refused_with_key_and_values(
         assert "ready: rpc" not in log
         with WireClient(cluster.nodes[0].rpc_port) as client:
             client.execute("insert into root.sg.d(timestamp, s) values(1, 1.5)")
+        # nothing of the wrong setting stays in the folder
+        odd.start()
+        odd.wait_ready()
     finally:
         cluster.kill_all()
 

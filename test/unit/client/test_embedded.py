@@ -340,5 +340,20 @@ def test_a_folder_keeps_its_unit_of_time(tmp_path):
     EmbeddedNode(tmp_path / "db", {"timestamp_precision": "us"}).close()
     with iotdb_client.connect(tmp_path / "db") as connection:
         assert connection.timestamp_precision == "us"
-    with pytest.raises(ConfigError, match=r"timestamp_precision=ms, but the times in .* are in us"):
+    with pytest.raises(ConfigError, match=r"timestamp_precision=ms, but .*timestamp_precision=us"):
         EmbeddedNode(tmp_path / "db", {"timestamp_precision": "ms"})
+
+
+def test_a_folder_keeps_its_partitions(tmp_path):
+    parted = {"enable_partition": "true", "partition_interval": "10"}
+    EmbeddedNode(tmp_path / "db", parted).close()
+    with iotdb_client.connect(tmp_path / "db") as connection:
+        connection.execute("insert into root.a.d(time, s) values (1, 1), (20000, 2), (40000, 3)")
+    with iotdb_client.connect(tmp_path / "db") as connection:
+        rows = connection.execute("select s from root.a.d").fetchall()
+        assert [time for time, _ in rows] == [1, 20000, 40000]
+    node = EmbeddedNode(tmp_path / "db")
+    assert node.settings.cluster.partition_interval == 10
+    node.close()
+    with pytest.raises(ConfigError, match=r"partition_interval=11, but .*=10: set that"):
+        EmbeddedNode(tmp_path / "db", {**parted, "partition_interval": "11"})
