@@ -56,16 +56,21 @@ class Outcome(NamedTuple):
     processor_s: float
 
 
-# Every test is in one of these four, whatever its marks.
+# Every test is in one of these five, whatever its marks.
 MARKS = {
-    "unit": "not (integration or compat or quiet)",
+    "unit": "not (integration or compat or quiet or mutants)",
+    "mutants": "mutants and not (integration or compat or quiet)",
     "integration": "integration and not (compat or quiet)",
     "compat": "compat and not quiet",
     "quiet": "quiet",
 }
 
 # Where all tests of a part are, if not anywhere; test/conftest.py sees to it.
-FOLDERS = {"compat": ("test/compat", "test/integration"), "quiet": ("test/integration",)}
+FOLDERS = {
+    "compat": ("test/compat", "test/integration"),
+    "quiet": ("test/integration",),
+    "mutants": ("test/sim", "test/engine_model"),
+}
 
 
 def _pytest(*arguments: str) -> list[str]:
@@ -96,13 +101,16 @@ CHECKS = (
 )
 
 LANES = (
-    # mostly waits: elections, time-outs, processes that start
-    (Part("integration", _tests("integration")),),
+    # mostly waits: elections, time-outs, processes that start; with it what lets both end together
+    (
+        Part("integration", _tests("integration")),
+        Part("compat", _tests("compat")),
+        Part("mutants", _tests("mutants"), COMPUTING),
+    ),
     # mostly computes
     (
         *CHECKS,
         Part("unit", _tests("unit"), COMPUTING),
-        Part("compat", _tests("compat")),
     ),
 )
 LAST = Part("quiet", _tests("quiet"))

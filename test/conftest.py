@@ -21,7 +21,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # sbin/run_tests.py looks for tests with these marks there only.
-FOLDERS = {"compat": ("compat", "integration"), "quiet": ("integration",)}
+FOLDERS = {
+    "compat": ("compat", "integration"),
+    "quiet": ("integration",),
+    "mutants": ("sim", "engine_model"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -64,6 +64,7 @@ def chosen_mutants() -> list[str]:
     return sorted(MUTANTS) if wanted == "all" else wanted.split(",")
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", chosen_mutants())
 def test_the_model_notices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[name](monkeypatch)
@@ -134,6 +135,7 @@ def test_a_crash_between_any_two_batches_of_a_flush(seed: int) -> None:
     crash_everywhere(seed)
 
 
+@pytest.mark.mutants
 def test_ghosts_of_an_unfinished_flush_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iotdb_engine.region_state.decode_intent", lambda data: (0, frozenset()))
     for seed in range(6):

@@ -77,6 +77,7 @@ def test_02_power_is_cut_at_each_write_point(how: str) -> None:
                 raise AssertionError(f"node {node}, write {at}, {how}: {error!r}") from error
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize(
     "name",
     [

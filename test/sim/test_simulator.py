@@ -108,6 +108,7 @@ def test_what_once_went_wrong_goes_well(path):
     assert result.flips == text.count(" flip ")
 
 
+@pytest.mark.mutants
 def test_a_failing_plan_is_shrunk_to_a_short_script_that_fails_alike():
     mutation = MUTATIONS["requests applied twice"]
     with mutation.apply():
@@ -119,6 +120,7 @@ def test_a_failing_plan_is_shrunk_to_a_short_script_that_fails_alike():
     assert failure(short) is None
 
 
+@pytest.mark.mutants
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_broken_rule_is_noticed(name):
     caught = first_catch(MUTATIONS[name])

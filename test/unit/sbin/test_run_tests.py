@@ -31,9 +31,9 @@ def shell(name, script, **more):
     return run_tests.Part(name, ["sh", "-c", script], **more)
 
 
-@pytest.mark.parametrize("marked", list(itertools.product([False, True], repeat=3)), ids=str)
+@pytest.mark.parametrize("marked", list(itertools.product([False, True], repeat=4)), ids=str)
 def test_a_test_is_in_one_part_whatever_its_marks(marked):
-    marks = dict(zip(("integration", "compat", "quiet"), marked, strict=True))
+    marks = dict(zip(("integration", "compat", "quiet", "mutants"), marked, strict=True))
     chosen = [name for name, wanted in run_tests.MARKS.items() if eval(wanted, {}, marks)]
     assert len(chosen) == 1
 
