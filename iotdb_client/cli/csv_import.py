@@ -317,9 +317,9 @@ class CsvImport:
             first = 1 if records is None else records.first_line
             raise ImportProblem(f"line {first}: {error} in the row that begins here") from error
         except UnicodeDecodeError as error:
-            raise ImportProblem(f"{self._path} is not UTF-8: {error}") from error
+            raise ImportProblem(f"it is not UTF-8: {error}") from error
         except OSError as error:
-            raise ImportProblem(f"{self._path}: {error.strerror}") from error
+            raise ImportProblem(error.strerror or str(error)) from error
 
 
 class _Records:

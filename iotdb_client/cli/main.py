@@ -20,7 +20,13 @@ from iotdb_client.cli.formats import FORMATS
 from iotdb_client.cli.progress import ProgressBar
 from iotdb_client.cli.settings import ShellOptions
 from iotdb_client.cli.shell import Cancelled, Shell, print_error, stdin_is_terminal
-from iotdb_client.cli.transfer import Place, TransferProblem, export_result, import_parquet
+from iotdb_client.cli.transfer import (
+    Place,
+    TransferProblem,
+    export_result,
+    import_parquet,
+    whole_file,
+)
 from iotdb_client.connection import Connection, connect
 from iotdb_client.conninfo import parse_zone
 from iotdb_client.errors import Error, ProgrammingError
@@ -197,10 +203,14 @@ def import_csv(
         delimiter=delimiter,
     )
     try:
-        with _connector(context, given)() as connection:
+        with (
+            _connector(context, given)() as connection,
+            whole_file(file, resume=resume) as source,
+        ):
             succeeded = _import(
                 connection,
                 file,
+                source,
                 options,
                 time_format=time_format,
                 time_zone=time_zone,
@@ -209,6 +219,9 @@ def import_csv(
             )
     except Error as error:
         print_error(error)
+        succeeded = False
+    except TransferProblem as problem:
+        click.echo(f"Msg: {file}: {problem}", err=True)
         succeeded = False
     except KeyboardInterrupt:
         _interrupted(context, "--resume goes on from here" if resume else "")
@@ -224,6 +237,7 @@ def _interrupted(context: click.Context, hint: str) -> None:
 def _import(
     connection: Connection,
     file: Path,
+    source: Path,
     options: ImportOptions,
     *,
     time_format: str,
@@ -236,12 +250,12 @@ def _import(
         parse_time = time_parser(time_format, zone, connection.timestamp_precision)
     except ValueError as error:
         raise ProgrammingError(str(error)) from error
-    job = CsvImport(file, options, parse_time)
-    bar = ProgressBar(file.stat().st_size, sys.stderr)
+    job = CsvImport(source, options, parse_time)
+    bar = ProgressBar(source.stat().st_size, sys.stderr)
     shown = show_progress or sys.stderr.isatty()
     start = time.perf_counter()
     try:
-        place = Place(file, options.device, keep=resume)
+        place = Place(source, options.device, keep=resume)
         done = job.run(connection.session, bar.update if shown else lambda *_: None, place)
     except (ImportProblem, TransferProblem) as problem:
         bar.end()
@@ -292,14 +306,17 @@ def import_parquet_command(
     bar = ProgressBar(100, sys.stderr)
     start = time.perf_counter()
     try:
-        with _connector(context, given)() as connection:
+        with (
+            _connector(context, given)() as connection,
+            whole_file(file, resume=resume) as source,
+        ):
             rows = import_parquet(
                 connection,
-                file,
+                source,
                 device,
                 time_column=time_column,
                 aligned=aligned,
-                place=Place(file, device, keep=resume),
+                place=Place(source, device, keep=resume),
                 progress=lambda done, of: bar.update(100 * done // of, done) if shown else None,
             )
     except (Error, TransferProblem) as problem:
@@ -351,7 +368,10 @@ def export_command(
         _interrupted(context, "--resume goes on from here")
     if shown:
         click.echo(err=True)
-    click.echo(f"{rows} rows written to {file} in {time.perf_counter() - start:.2f}s")
+    click.echo(
+        f"{rows} rows written to {file} in {time.perf_counter() - start:.2f}s",
+        err=file.exists() and not file.is_file(),  # stdout may be the file
+    )
 
 
 if __name__ == "__main__":

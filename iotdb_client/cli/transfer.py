@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,30 @@ _BLOCK_ROWS = 10_000
 
 class TransferProblem(Exception):
     """The export or import can't go on; the message says why."""
+
+
+@contextmanager
+def whole_file(path: Path, *, resume: bool) -> Iterator[Path]:
+    """Give a file that can be read more than once: `path`, or a copy of what a pipe gives.
+
+    A pipe gives everything once. Who read it twice would miss what the first reading took.
+
+    Raises:
+        TransferProblem: it can't be read or copied, or is to be resumed but is a pipe.
+    """
+    if path.is_file():
+        yield path
+        return
+    if resume:
+        raise TransferProblem("it is no file, so there is no place in it for --resume to keep")
+    with tempfile.NamedTemporaryFile(prefix="iotdb-import-") as copy:
+        try:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, copy)
+            copy.flush()
+        except OSError as error:
+            raise TransferProblem(error.strerror or str(error)) from error
+        yield Path(copy.name)
 
 
 # ---- places ----
@@ -91,12 +118,13 @@ def export_result(
 ) -> int:
     """Write a result to a file, `.parquet` or CSV by its name; return its rows.
 
-    The file appears when it is complete; until then the rows are in `FILE.part`.
+    The file appears when it is complete; until then the rows are in `FILE.part`. A pipe or device
+    is no file that could be replaced: it gets the rows as they come.
 
     Args:
         connection: to the server.
         sql: a query.
-        path: of the file.
+        path: of the file; of a link the file that it leads to.
         resume: go on with a CSV's part, where the query gives the same rows again.
         numbers: times as numbers in CSV.
         progress: told of the rows written.
@@ -106,10 +134,16 @@ def export_result(
             not fit.
         Error: of the query; what was written stays in the part.
     """
-    part = path.with_name(f"{path.name}.part")
+    in_place = path.exists() and not path.is_file()
+    if in_place and resume:
+        raise TransferProblem(f"{path} is no file that --resume could go on with")
+    if path.is_symlink() and not in_place:
+        path = path.resolve()
+    part = path if in_place else path.with_name(f"{path.name}.part")
     try:
         rows = _export(connection, sql, path, part, resume=resume, numbers=numbers, tell=progress)
-        part.replace(path)
+        if not in_place:
+            part.replace(path)
     except OSError as error:
         raise TransferProblem(f"{path}: {error.strerror or error}") from error
     return rows
@@ -177,7 +211,8 @@ def _export_csv(
             rows += len(block)
             progress(rows)
         out.flush()
-        os.fsync(out.fileno())
+        if part.is_file():
+            os.fsync(out.fileno())
     return rows
 
 
@@ -264,7 +299,7 @@ def import_parquet(
     try:
         source = parquet.ParquetFile(path)
     except (OSError, arrow.ArrowException) as error:
-        raise TransferProblem(f"{path}: {error}") from error
+        raise TransferProblem(str(error)) from error
     total = source.metadata.num_rows
     done = skipped = place.rows()
     try:
@@ -277,7 +312,7 @@ def import_parquet(
             place.note(done)
             progress(done, total)
     except (OSError, arrow.ArrowException) as error:
-        raise TransferProblem(f"{path}, rows from {done + 1} on: {error}") from error
+        raise TransferProblem(f"rows from {done + 1} on: {error}") from error
     place.done()
     return done - skipped
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import signal
 import threading
@@ -507,6 +508,66 @@ def test_long_texts_are_imported(folder, tmp_path):
     path.write_text(f"time,t\n1,{'x' * 200_000}\n")
     done = folder("import-csv", str(path), "--device", "root.n.d")
     assert done.exit_code == 0, done.output
+
+
+def piped(path, data):
+    """Make a pipe, and give it so many bytes once somebody reads it."""
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    return writer
+
+
+@pytest.mark.parametrize("options", [[], ["--types", "INT64,TEXT"]])
+def test_what_comes_through_a_pipe_is_imported_whole(folder, tmp_path, options):
+    """It was read twice, so what the first reading took was lost."""
+    rows = "".join(f"{n},{n},{'x' * 100}\n" for n in range(3000))
+    writer = piped(tmp_path / "pipe", f"time,v,t\n{rows}".encode())
+    done = folder("import-csv", str(tmp_path / "pipe"), "--device", "root.p.d", *options)
+    writer.join()
+    assert done.exit_code == 0, done.output
+    assert "3000 rows (6000 points) written to root.p.d" in done.stdout
+    answer = folder("--format", "csv", "-e", "select count(v), count(t) from root.p.d")
+    assert answer.stdout.splitlines()[1] == "3000,3000"
+
+
+def test_a_place_in_a_pipe_is_not_kept(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = folder("import-csv", str(tmp_path / "pipe"), "--device", "root.p.d", "--resume")
+    assert done.exit_code == 1
+    assert "no file" in done.stderr
+
+
+def test_parquet_comes_through_a_pipe(folder, tmp_path):
+    pq.write_table(pa.table({"Time": [1, 2], "s": [0.5, 0.7]}), tmp_path / "in.parquet")
+    writer = piped(tmp_path / "pipe", (tmp_path / "in.parquet").read_bytes())
+    done = folder("import-parquet", str(tmp_path / "pipe"), "--device", "root.p.d")
+    writer.join()
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("2 rows written")
+
+
+def test_an_export_leaves_pipes_and_links_what_they_are(folder, tmp_path):
+    """A device, /dev/null say, was replaced by a file."""
+    out, pipe, link = (tmp_path / name for name in ("out.csv", "pipe", "link"))
+    query = "select s, t from root.a.d"
+    folder("export", query, str(out))
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    done = folder("export", query, str(pipe))
+    reader.join()
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert "1000 rows" in done.stderr
+    assert read == [out.read_bytes()]
+    assert pipe.is_fifo()
+    assert folder("export", query, str(pipe), "--resume").exit_code == 1
+    link.symlink_to(out)
+    assert folder("export", f"{query} limit 1", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert out.read_bytes() == b"".join(read[0].splitlines(keepends=True)[:2])
 
 
 def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
