@@ -15,7 +15,7 @@ from cluster.raft.types import NodeId
 from cluster.rpc import convert_raft
 from cluster.rpc.client_pool import RpcChannel, RpcError
 from cluster.rpc.gen.cluster import MetaGroupService
-from cluster.rpc.gen.cluster.ttypes import StartUpStatus
+from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse, StartUpStatus
 from cluster.server.meta_cluster_server import PROTOCOL_VERSION
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class StartUpCheck:
         return sorted(found - {(own.host, own.port)})
 
     def _ask(self, endpoint: tuple[str, int]) -> _Answer | None:
-        """Return what the node at `endpoint` says, or None when there is no answer."""
+        """Return what the node at `endpoint` says, or None when there is no usable answer."""
         timeout_s = self._settings.node.connection_timeout_ms / 1000
         channel = RpcChannel(lambda: endpoint, MetaGroupService.Client, timeout_s)
         status = StartUpStatus(
@@ -117,24 +117,14 @@ class StartUpCheck:
         finally:
             channel.close()
         try:
-            responder = convert_raft.node_info_from_wire(response.responder, NodeInfo)
-            known = [
-                convert_raft.node_info_from_wire(info, NodeInfo) for info in response.knownNodes
-            ]
+            responder, known, mismatches = _read(response)
         except ValueError as error:  # whatever listens there, it is no node of this release
             self._say_once(f"{endpoint[0]}:{endpoint[1]} gives a senseless answer: {error}")
             return None
         self._book.learn(responder)
         for info in known:
             self._book.recall(info)
-        return _Answer(
-            responder.node_id,
-            [
-                Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
-                for item in response.mismatches
-            ],
-            response.refusal,
-        )
+        return _Answer(responder.node_id, mismatches, response.refusal)
 
     def _dissent_text(self, answers: dict[NodeId, list[Mismatch] | None]) -> str:
         lines: list[str] = []
@@ -155,3 +145,26 @@ class StartUpCheck:
         if text not in self._said:
             self._said.add(text)
             logger.warning("%s", text)
+
+
+def _read(
+    response: CheckStatusResponse,
+) -> tuple[NodeInfo, list[NodeInfo], list[Mismatch]]:
+    """Return who answered, the nodes it knows, and what it has set otherwise.
+
+    Raises:
+        ValueError: a field is missing, which the generated code lets pass, or is out of range.
+    """
+    if response.knownNodes is None or response.mismatches is None:
+        raise ValueError("a list is missing")
+    responder, *known = (
+        convert_raft.node_info_from_wire(info, NodeInfo)
+        for info in (response.responder, *response.knownNodes)
+    )
+    mismatches = [
+        Mismatch(item.key, mine=item.askerValue, theirs=item.responderValue)
+        for item in response.mismatches
+    ]
+    if any(None in item for item in mismatches):
+        raise ValueError("a mismatch without a key or a value")
+    return responder, known, mismatches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from cluster.member.address_book import AddressBook
 from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 from cluster.rpc.convert_raft import node_info_to_wire
-from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse
+from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse, ConfigMismatch
 from cluster.server import start_up_check
 from cluster.server.start_up_check import StartUpCheck
 
@@ -73,11 +74,40 @@ def test_a_majority_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert book.get(NodeId(3)) == NODES[2]
 
 
-def test_a_senseless_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_port(answer: CheckStatusResponse) -> None:
+    answer.responder.metaPort = 70_000
+
+
+def no_responder(answer: CheckStatusResponse) -> None:
+    answer.responder = None
+
+
+def no_known_nodes(answer: CheckStatusResponse) -> None:
+    answer.knownNodes = None
+
+
+def no_mismatches(answer: CheckStatusResponse) -> None:
+    answer.mismatches = None
+
+
+def half_a_mismatch(answer: CheckStatusResponse) -> None:
+    answer.mismatches = [ConfigMismatch(key="replication_factor", askerValue="3")]
+
+
+@pytest.mark.parametrize(
+    "spoil", [no_port, no_responder, no_known_nodes, no_mismatches, half_a_mismatch]
+)
+def test_a_senseless_answer_is_none(
+    spoil: Callable[[CheckStatusResponse], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     senseless = answer_of(NODES[1])
-    senseless.responder.metaPort = 70_000
+    spoil(senseless)
     check, book = check_with({2: senseless, 3: answer_of(NODES[2])}, monkeypatch)
     assert check.run()[:2] == (2, 3)
     info = book.get(NodeId(2))
     assert info is not None
     assert info.incarnation == ""
+    [line] = caplog.messages
+    assert line.startswith("127.0.0.1:2 gives a senseless answer: ")
