@@ -8,6 +8,15 @@ soon as they hear it, a snapshot above all, should not wait for the interpreter'
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import os
+    import signal
+
+    # Ctrl-C while the rest is loaded: nothing was begun, so there is nothing to undo or to say.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # start-node.sh held it back
+
 import errno
 import gc
 import logging
@@ -88,7 +97,12 @@ def main(
     if daemon:
         argv = [argument for argument in sys.argv[1:] if argument != "-d"]
         sys.exit(node_control.start_daemon(argv))
-    sys.exit(run_node(conf_dir, pairs, ready_fd, log_level, sys.stdout))
+    try:
+        node_control.raise_interrupts()
+        code = run_node(conf_dir, pairs, ready_fd, log_level, sys.stdout)
+    except KeyboardInterrupt:
+        code = node_control.INTERRUPTED
+    sys.exit(code)
 
 
 def run_node(

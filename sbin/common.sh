@@ -3,6 +3,16 @@
 # IOTDB_PY_VENV   the virtual environment to use or make (default: .venv in the checkout)
 
 set -eu
+# once what is running has ended, which the terminal has told as well
+trap 'exit 130' INT
+
+# Holds Ctrl-C back from a Python that lets it in as soon as it can end in order: one that is
+# interrupted while it starts prints a traceback. Empty where this system's `env` can't do that.
+HOLD=()
+if env --block-signal=INT true >/dev/null 2>&1; then
+    HOLD=(env --block-signal=INT)
+fi
+
 IOTDB_HOME=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Print the path of a Python >= 3.10.
@@ -12,7 +22,7 @@ find_python() {
         candidates=("$IOTDB_PYTHON")
     fi
     for candidate in "${candidates[@]}"; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
+        if ${HOLD[@]+"${HOLD[@]}"} "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
             command -v "$candidate"
             return
         fi
@@ -27,7 +37,7 @@ find_python() {
 use_environment() {
     local base
     base=$(find_python)
-    PYTHON=$("$base" "$IOTDB_HOME/sbin/environment.py" "$@" </dev/null)
+    PYTHON=$(${HOLD[@]+"${HOLD[@]}"} "$base" "$IOTDB_HOME/sbin/environment.py" "$@" </dev/null)
     export PYTHONPATH="$IOTDB_HOME${PYTHONPATH:+:$PYTHONPATH}"
     # a folder called cluster where the user stands must not be taken for ours
     export PYTHONSAFEPATH=1
@@ -41,6 +51,12 @@ use_environment() {
 run_module() {
     use_environment
     exec "$PYTHON" -m "$@"
+}
+
+# The same for one that lets Ctrl-C in.
+run_held_module() {
+    use_environment
+    exec ${HOLD[@]+"${HOLD[@]}"} "$PYTHON" -m "$@"
 }
 
 # The options that name the configuration of this checkout; a later -c wins.

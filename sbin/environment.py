@@ -15,12 +15,22 @@ Uses nothing but the standard library.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import os
+    import signal
+
+    # Ctrl-C while the rest is loaded: nothing was begun, so there is nothing to undo or to say.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # common.sh held it back
+
 import configparser
 import contextlib
 import fcntl
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -191,6 +201,9 @@ def _run(command: list[str], problem: str) -> None:
 def main(extras: Sequence[str]) -> int:
     """Print the Python to use; return the exit code."""
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            # from here on it has to wait for what was begun
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         wanted = requirements(ROOT / "setup.cfg", extras)
         named = os.environ.get("IOTDB_PY_VENV", "")
         if not named and all(map(is_installed, wanted)):
@@ -203,6 +216,8 @@ def main(extras: Sequence[str]) -> int:
     except (SetUpError, OSError) as error:
         say(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(python)  # noqa: T201
     return 0
 

@@ -27,6 +27,8 @@ from cluster.config.settings import ConfigError, Settings
 PID_FILE = "node.pid"
 LOG_FILE = "node.log"
 STOP_TIMEOUT_S = 30.0
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
@@ -305,24 +307,39 @@ def start_daemon(argv: Sequence[str], command: Sequence[str] = _NODE_COMMAND) ->
         command: what runs a node.
 
     Returns:
-        Exit code: 0 once it is ready (the `ready: …` line is printed), 1 with the reason on stderr.
+        Exit code: 0 once it is ready (the `ready: …` line is printed), 1 with the reason on stderr,
+        130 after Ctrl-C. Called once in a process, by its main thread.
     """
     try:
         settings = _settings_of(argv)
+        # between its launch and `started` nobody could stop the node again
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        raise_interrupts()
         started = launch(argv, settings.node.data_dir, command)
-        report = wait_ready(started, on_waiting=lambda: _tell_waiting(started, settings))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # the node does so, too
+            report = wait_ready(started, on_waiting=lambda: _tell_waiting(started, settings))
+        except KeyboardInterrupt:
+            abandon(started)  # wait_ready did, unless it had not come so far
+            raise
     except (AlreadyRunning, ConfigError, FolderError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         return 1
     except KeyboardInterrupt:
         click.echo("interrupted; the node was stopped again", err=True)
-        return 130
+        return INTERRUPTED
     if not report.ready:
         click.echo(f"error: {report.text}", err=True)
         return 1
     click.echo(report.text)
     click.echo(f"in the background: pid {started.process.pid}, log {started.log_path}", err=True)
     return 0
+
+
+def raise_interrupts() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt from now on, unless this process is not to heed it."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _tell_waiting(started: Launch, settings: Settings) -> None:

@@ -247,6 +247,27 @@ print(code, [process.returncode for process in made])
     assert answer.stdout == "1 [-9]\n"
 
 
+def test_a_node_that_is_launched_when_ctrl_c_comes_does_not_stay(node):
+    data_dir, run = node
+    code = """
+import os, signal
+from cluster.server import node_control
+made = []
+class Popen(node_control.subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        made.append(self)
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+node_control.subprocess.Popen = Popen
+code = node_control.start_daemon(["-D", "data_dir={data}"], command={command!r})
+print(code, [process.returncode is not None for process in made])
+"""
+    answer = run(code)
+    assert answer.stdout == "130 [True]\n"
+    assert answer.stderr == "interrupted; the node was stopped again\n"
+    assert not (data_dir / "node.pid").exists()
+
+
 def test_a_daemon_that_waits_for_others_says_so(node):
     data_dir, run = node
     code = START.replace(
