@@ -5,6 +5,7 @@ Exit codes: 0 all succeeded, 1 a statement or transfer failed, 2 wrong usage, 13
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import time
@@ -142,6 +143,10 @@ def main(
     except (Cancelled, KeyboardInterrupt):
         click.echo("Msg: cancelled", err=True)
         code = _INTERRUPTED
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # who reads has seen enough: click ends the process without a word
+        click.echo(f"Msg: the output can't be written: {error.strerror}", err=True)
     finally:
         shell.close()
     if code:

@@ -184,7 +184,9 @@ class Shell:
             Whether all succeeded.
         """
         held = ""
-        for line in lines:
+        for number, line in enumerate(lines):
+            if not number:
+                line = line.removeprefix("\ufeff")  # some editors begin a file with it
             if held.strip() and begins_statement(line) and not wants_more(held):
                 if not self.run_all(split_statements(held)):
                     return False

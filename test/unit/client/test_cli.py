@@ -114,6 +114,11 @@ def test_lines_from_a_pipe(database, run):
     assert database.statements == ["one", "two", "three"]
 
 
+def test_a_file_of_statements_may_begin_with_a_byte_order_mark(database, run):
+    assert run(stdin="\ufeffone\n").exit_code == 0
+    assert database.statements == ["one"]
+
+
 def test_a_pipe_stops_at_the_first_error(database, run):
     database.results["show bad"] = TSStatus(code=500, message="oh")
     result = run(stdin="show bad\nshow later\n")

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ from cluster.query.function_names import BUILT_IN, NATIVE
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import keywords, parse
 from harness.fake_database import Table
+from harness.process_cluster import ROOT
 from iotdb_client.cli.csv_cells import csv_line, quoted_empties
 from iotdb_client.cli.editing import SqlCompleter, SqlLexer, begins_statement, is_complete
 from iotdb_client.cli.keywords import FUNCTIONS, KEYWORDS
@@ -579,6 +582,25 @@ def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
     assert not out.exists()
     result = folder("--format", "csv", "-e", "select count(s) from root.a.d")
     assert result.stdout.splitlines()[1] == "1000"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_an_output_that_cannot_be_written_is_told(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "iotdb_client.cli.main"),
+                *("--url", f"{tmp_path}/db", "-e", "show version"),
+            ],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Msg: the output can't be written: No space left on device\n"
 
 
 def test_files_that_cannot_be_written_or_read_are_told(folder, tmp_path):
