@@ -111,19 +111,69 @@ class Worker:
         count = len(times.values)
         valid = _valid(columns, count)
         found = self._instance.compute(times.values, [column.values for column in columns], valid)
-        values, mask = found if isinstance(found, tuple) else (found, None)
-        values = np.asarray(values, None if self._type == "TEXT" else wire.DTYPES[self._type])
-        if values.shape != (count,):
-            raise _Refused(f"compute returned {values.shape} values for {count} rows")
-        if self._type == "TEXT":
-            texts = np.empty(count, dtype=object)
-            texts[:] = [v.encode() if isinstance(v, str) else bytes(v) for v in values.tolist()]
-            values = texts
-        if mask is not None:
-            mask = np.asarray(mask, "?")
-            if mask.shape != (count,):
-                raise _Refused(f"compute returned a mask of {mask.shape} for {count} rows")
-        return wire.encode({}, [wire.WireColumn(self._type, values, mask)])
+        return wire.encode({}, [result_column(found, self._type, count)])
+
+
+def result_column(found: Any, kind: str, count: int) -> wire.WireColumn:  # noqa: ANN401
+    """Return what a function gave as a column of its type.
+
+    Args:
+        found: an array, or an array and which of its values are valid; lists will do.
+        kind: name of the type.
+        count: rows.
+
+    Raises:
+        _Refused: there are more or fewer values than rows, or a valid one that the type has not.
+    """
+    given, mask = found if isinstance(found, tuple) else (found, None)
+    # NumPy would make one type of a list's values, and take the zeros from the ends of bytes
+    values = given if isinstance(given, np.ndarray) else np.asarray(given, dtype=object)
+    if values.shape != (count,):
+        raise _Refused(f"compute returned {values.shape} values for {count} rows")
+    if mask is not None:
+        mask = np.asarray(mask, "?")
+        if mask.shape != (count,):
+            raise _Refused(f"compute returned a mask of {mask.shape} for {count} rows")
+    there = np.ones(count, "?") if mask is None else mask
+    if kind == "TEXT":
+        texts = np.empty(count, dtype=object)
+        # bytes(5) would be five bytes of zero
+        texts[:] = [
+            _text(one) if valid else b""
+            for one, valid in zip(values.tolist(), there.tolist(), strict=True)
+        ]
+        return wire.WireColumn(kind, texts, mask)
+    if values.dtype == object:
+        values = np.where(there, values, 0)  # where it has no value it may say so by None
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            cast = values.astype(wire.DTYPES[kind])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _Refused(f"compute returned a value that is no {kind}: {error}") from error
+    wrong = there & _is_another(values, cast)
+    if wrong.any():
+        raise _Refused(f"compute returned {values[wrong].tolist()[0]}, which is no {kind}")
+    return wire.WireColumn(kind, cast, mask)
+
+
+def _text(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise _Refused(f"compute returned {value!r}, which is no TEXT: return str or bytes")
+
+
+def _is_another(values: npt.NDArray[Any], cast: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell which values are others in their new type; digits that a float has no room for may go.
+
+    NumPy cuts off fractions and high bits without a word.
+    """
+    if cast.dtype.kind == "i" and values.dtype.kind in "iufO":
+        return np.asarray(values != cast, "?")
+    if cast.dtype.kind == "f" and values.dtype.kind in "fO":
+        return np.asarray(np.isinf(cast) & np.isfinite(values.astype("f8")), "?")
+    return np.zeros(len(values), "?")
 
 
 def _valid(columns: Sequence[wire.WireColumn], count: int) -> list[npt.NDArray[np.bool_]]:

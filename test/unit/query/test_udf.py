@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.query.udf import wire
+from cluster.query.udf import wire, worker
 from harness.local_database import LocalDatabase
 
 MODULES = Path(__file__).parent / "udf_modules"
@@ -90,6 +90,52 @@ def test_a_bad_function_fails_its_query_only(database, name, told):
     assert caught.value.status == 411
     assert re.search(told, caught.value.message), caught.value.message
     assert database.execute("SELECT running(s) FROM root.sg.d")[1][-1] == [3, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "told"),
+    [
+        ("INT32", np.array([1, 2**40]), "compute returned 1099511627776, which is no INT32"),
+        ("INT32", np.array([1.0, 1.5]), "compute returned 1.5, which is no INT32"),
+        ("INT64", np.array([1.0, np.nan]), "compute returned nan, which is no INT64"),
+        ("INT64", np.array([1, 2**63], "u8"), "which is no INT64"),
+        ("INT64", [1, 2.5], "compute returned 2.5, which is no INT64"),
+        ("FLOAT", np.array([1.0, 1e300]), r"compute returned 1e\+300, which is no FLOAT"),
+        ("INT32", [1, 2**40], "compute returned .* no INT32"),
+        ("INT32", [1, None], "compute returned a value that is no INT32: int"),
+        ("FLOAT", [1, 1e300], r"compute returned 1e\+300, which is no FLOAT"),
+        ("TEXT", [b"x", 5], "compute returned 5, which is no TEXT"),
+        ("TEXT", [None, "x"], "compute returned None, which is no TEXT"),
+        ("INT32", np.zeros((2, 2)), r"compute returned \(2, 2\) values for 2 rows"),
+        ("INT32", ([1, 2], [True]), r"compute returned a mask of \(1,\) for 2 rows"),
+    ],
+)
+def test_values_that_a_result_s_type_has_not_are_refused(kind, found, told):
+    """They were cut to size: 2**40 came as 0."""
+    with pytest.raises(Exception, match=told):
+        worker.result_column(found, kind, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "values"),
+    [
+        ("INT32", np.array([1.0, -2.0]), [1, -2]),
+        ("INT64", [2**62 + 1, True], [2**62 + 1, 1]),
+        ("INT64", ([None, 7], [False, True]), [0, 7]),
+        ("INT32", (np.array([np.nan, 7.0]), [False, True]), [..., 7]),
+        ("FLOAT", np.array([0.1, np.inf]), [np.float32(0.1), np.inf]),
+        ("DOUBLE", np.array([2**53 + 1, 1]), [2.0**53, 1.0]),
+        ("BOOLEAN", np.array([0, 2]), [False, True]),
+        ("INT64", [2**62 + 1, 2.0], [2**62 + 1, 2]),
+        ("TEXT", [b"a\0", "b"], [b"a\0", b"b"]),
+        ("TEXT", (["x", None], [True, False]), [b"x", b""]),
+        ("TEXT", np.array(["ä", "b"]), ["ä".encode(), b"b"]),
+    ],
+)
+def test_values_that_a_result_s_type_has_are_taken(kind, found, values):
+    column = worker.result_column(found, kind, 2)
+    wanted = [column.values[0] if one is ... else one for one in values]
+    assert column.values.tolist() == wanted
 
 
 def test_one_that_takes_too_long_fails_its_query_only(database, monkeypatch):
