@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 import random
+import struct
 import threading
 from pathlib import Path
 
@@ -183,4 +184,42 @@ def test_where_the_system_refuses_each_write_is_waited_for(
     file.put(bytes(UNIT_BYTES * 2 + 3))
     file.finish(sync=True)
     assert (tmp_path / "x").read_bytes() == bytes(UNIT_BYTES * 2 + 3)
+    rings.close()
+
+
+@pytest.mark.parametrize("refused", [None, errno.EINVAL, errno.EOPNOTSUPP])
+def test_each_write_is_durable_where_the_system_can_do_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int | None
+) -> None:
+    """So that somebody else's sync need not wait for all that a disk's cache has of this file."""
+    try:
+        direct_file._KernelWrites().close()
+    except OSError as error:
+        pytest.skip(f"this system has no asynchronous writes: {error}")
+    asked: list[int] = []
+    begin = direct_file._KernelWrites.begin
+
+    def watch(writes: direct_file._KernelWrites, unit: int, *what: int) -> None:
+        call = writes._call
+
+        def submit(number: ctypes.c_long, *arguments: object) -> int:
+            [flags] = struct.unpack_from("<I", writes._blocks[unit], 12)  # aio_rw_flags
+            asked.append(flags)
+            if flags and refused is not None:
+                ctypes.set_errno(refused)
+                return -1
+            return int(call(number, *arguments))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writes, "_call", submit)
+            begin(writes, unit, *what)
+
+    monkeypatch.setattr(direct_file._KernelWrites, "begin", watch)
+    rings = Rings()
+    file = DirectFile(tmp_path / "x", rings)
+    content = random.Random(4).randbytes(UNIT_BYTES * 3 + 5)
+    file.put(content)
+    file.finish(sync=True)
+    assert (tmp_path / "x").read_bytes() == content
+    assert asked == ([os.RWF_DSYNC] * 4 if refused is None else [os.RWF_DSYNC, 0, 0, 0, 0])
     rings.close()
