@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import threading
+from collections.abc import Generator
 from itertools import pairwise
 from typing import Any
 
@@ -124,8 +125,9 @@ class _Marker:
         self.flushing = self
         self.came = threading.Event()
 
-    def store(self) -> bool:
+    def store(self) -> Generator[None, None, bool]:
         self.came.set()
+        yield from ()
         return False
 
 
