@@ -165,6 +165,11 @@ def shipped(leader: Node, follower: Node, group_id: int) -> list[Shipped]:
     return found
 
 
+def retries(leader: Node, group_id: int) -> list[str]:
+    """Return why transfers were begun again: each costs a quarter of a second, or more."""
+    return re.findall(rf"group {group_id}: snapshot to node \d+: (try .*)", leader.log())
+
+
 def wait_until(is_so: Callable[[], bool], otherwise: str) -> None:
     # seldom: a look may take a node and this process some milliseconds of the cores
     end = time.monotonic() + 300
@@ -244,7 +249,8 @@ class Rejoin:
             f"after it came back; {used:.2f} s of the leader's processor time\n"
             f"  {len(found)} transfers of the same, ms: "
             f"{' '.join(f'{item.took_s * 1e3:.1f}' for item in found)}; their median rate "
-            f"{rate / 1e6:.1f} MB/s, {rate / min(disk, loopback):.2f} of the slower of the two\n"
+            f"{rate / 1e6:.1f} MB/s, {rate / min(disk, loopback):.2f} of the slower of the two; "
+            f"begun again: {retries(leader, group_id)}\n"
             f"  rows at the leader: three nodes, before: {before.within([ALWAYS])}\n"
             f"    the follower away: {pulse.within([away])}\n"
             f"    from its return to the snapshot: {pulse.within([(began_at, first.sent_at)])}\n"
