@@ -13,7 +13,7 @@ for. When the last one has ended, a sync has little left to do: 0.2 ms.
 Other files of the disk get their turn: each write is durable when it has ended (RWF_DSYNC), and
 few are under way at a time. A disk that keeps what it is given in a cache, as that of a virtual
 machine, has somebody else's sync wait until all of the cache is stored: a row of another group,
-10 ms for 7 MB, where this makes it 3, and the file no later (docs/notes/snapshots.md).
+10 ms for 7 MB, where this makes it 3, and the file no later (docs/notes/slow-disks.md).
 
 The buffers are in huge pages: each write then is a few stretches of the machine's memory, and not
 some hundred pages, which a virtual disk takes one by one (a quarter of its rate). They stay, since
