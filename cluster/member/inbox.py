@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.log.node_log import GroupLog
 from cluster.member.proposals import Proposals, Waiter
-from cluster.raft.effects import Effects, RejectReason
+from cluster.member.stepper import Stepper
+from cluster.raft.effects import RejectReason
 from cluster.raft.events import Propose
-from cluster.raft.types import GroupId, LogIndex
+from cluster.raft.types import NO_NODE, GroupId, LogIndex, Role
 from cluster.rpc.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -130,13 +131,8 @@ class Appender:
     """Takes clients' plans, and appends what has gathered when the log writes.
 
     Args:
-        lock: the member's.
-        proposals: the waiters of what is appended; the lock guards them.
+        proposals: the waiters of what is appended; the member's lock guards them.
         max_bytes: see `Inbox`.
-        is_stopped: whether the member has stopped, or its core has failed.
-        replicates: whether the group has other voters.
-        step: steps the core; with the lock held.
-        route: carries effects out, without waking the log writer; with the lock held.
         expect: told the index, byte form and plan of what is appended, where the plan is at hand.
     """
 
@@ -145,25 +141,17 @@ class Appender:
         *,
         group_id: GroupId,
         log: GroupLog,
-        lock: threading.Lock,
+        stepper: Stepper,
         proposals: Proposals,
         max_bytes: int,
-        is_stopped: Callable[[], bool],
-        replicates: Callable[[], bool],
-        step: Callable[[Propose], Effects],
-        route: Callable[[Effects], object],
         expect: Callable[[int, bytes, object], None],
     ) -> None:
         self._group_id = group_id
         self._log = log
-        self._lock = lock
+        self._stepper = stepper
         self._proposals = proposals
-        self._step = step
-        self._route = route
         self._expect = expect
-        self._is_stopped = is_stopped
         self.inbox = Inbox(group_id, max_bytes)
-        self._replicates = replicates
         self._peak = 0.0
         self._gathered_at = 0.0
         self._gathers_until = 0.0
@@ -173,8 +161,10 @@ class Appender:
         """Have a plan appended with the next write of the log, which is now where the disk is idle.
 
         Raises:
+            NotLeader: the member does not lead; nothing was taken.
             Overloaded: see `Inbox`.
         """
+        self._check_leads()
         waiter, is_first = self.inbox.add(payload, plan)
         if self._replicates():
             goal = self._goal(time.monotonic())
@@ -202,8 +192,9 @@ class Appender:
             so already.
 
         Raises:
-            Overloaded: see `Inbox`.
+            NotLeader, Overloaded: as by `put`; the notice is not told.
         """
+        self._check_leads()
         is_first = self.inbox.add(payload, plan, notice)[1]
         if self._replicates() and len(self.inbox) < self._goal(now):
             if not is_first:
@@ -227,6 +218,14 @@ class Appender:
             self._doubts_until = now + _DOUBT_S
         self._log.feed(self._append)
         return True
+
+    def _check_leads(self) -> None:
+        stepper = self._stepper
+        if stepper.is_stopped or stepper.core.role is not Role.LEADER:
+            raise NotLeader(self._group_id, NO_NODE if stepper.is_stopped else stepper.core.leader)
+
+    def _replicates(self) -> bool:
+        return len(self._stepper.core.membership.voters) > 1
 
     def _goal(self, now: float) -> int:
         """Return how many plans were under way at a time of late: so many may come together.
@@ -269,7 +268,7 @@ class Appender:
         taken = self.inbox.take()
         if not taken:
             return
-        with self._lock:
+        with self._stepper.lock:
             try:
                 if self._append_locked(taken) or len(taken) == 1:
                     return
@@ -284,10 +283,11 @@ class Appender:
 
     def _append_locked(self, batch: list[Proposal]) -> bool:
         """Append plans in one step; False: refused, and told so if there was but one."""
-        if self._is_stopped():
+        stepper = self._stepper
+        if stepper.is_stopped:
             self._refuse(batch, NotLeader(self._group_id, 0))
             return True
-        effects = self._step(Propose(tuple([item.payload for item in batch])))
+        effects = stepper.core_step_locked(Propose(tuple([item.payload for item in batch])))
         proposed, rejected = effects.proposed, effects.rejected
         if proposed is not None:
             # registered before routing: a group of one may commit inside the log's callback
@@ -295,7 +295,7 @@ class Appender:
                 self._proposals.add(LogIndex(index), proposed.term, item.waiter)
                 if item.plan is not None:
                     self._expect(index, item.payload, item.plan)
-        self._route(effects)
+        stepper.router.route(effects, wake=False)
         if rejected is None:
             return True
         if rejected.reason not in _OVERLOADS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from cluster.errors import ClusterError
 from cluster.member.applier import Applier
@@ -17,7 +16,6 @@ class LoopSide:
 
     Args:
         lock: the member's.
-        check_leads: raises NotLeader unless the member leads.
     """
 
     def __init__(
@@ -27,13 +25,11 @@ class LoopSide:
         replies: Replies,
         appender: Appender,
         applier: Applier,
-        check_leads: Callable[[], None],
     ) -> None:
         self._lock = lock
         self._replies = replies
         self._appender = appender
         self._applier = applier
-        self._check_leads = check_leads
 
     def propose(
         self, notice: Waiter, payload: bytes, plan: object | None, now: float
@@ -43,7 +39,6 @@ class LoopSide:
         Raises:
             NotLeader, Overloaded: as by `RaftMember.propose`; the notice is not told.
         """
-        self._check_leads()
         return self._appender.put_for(notice, payload, plan, now)
 
     def append_soon(self, now: float) -> bool:

@@ -1,13 +1,14 @@
 """RaftMember: the thread shell around one RaftCore.
 
-One lock per member. Whoever has an event takes the lock, steps the core, and routes the effects
-(`effect_router.py`) to queues that never block: the log writer, the dispatchers, the control links,
-the applier. Nothing waits, and nothing calls out to clients, while the lock is held. Lock order:
-member lock, then the locks inside log, links, dispatchers and applier; never the other way round.
+One lock per member. Whoever has an event takes the lock, steps the core (`stepper.py`), and routes
+the effects (`effect_router.py`) to queues that never block: the log writer, the dispatchers, the
+control links, the applier. Nothing waits, and nothing calls out to clients, while the lock is held.
+Lock order: member lock, then the locks inside log, links, dispatchers and applier; never the other
+way round.
 
-This module is the member's life and its stepping. What clients wait for is beside it: proposals in
-`inbox.py`, reads in `read_barrier.py`, the row loop's share in `loop_side.py`; snapshots in
-`snapshots.py`.
+This module is the member's life, what it is composed of, and what others ask of it. What they wait
+for is beside it: proposals in `inbox.py`, reads in `read_barrier.py`, the row loop's share in
+`loop_side.py`; snapshots in `snapshots.py`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from cluster.member.proposals import Proposals, Waiter
 from cluster.member.read_barrier import ReadBarrier
 from cluster.member.snapshot_receiver import decode_origin
 from cluster.member.snapshots import MemberSnapshots
+from cluster.member.stepper import Stepper
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.plan.reads import Consistency
@@ -46,10 +48,8 @@ from cluster.raft.effects import Effects, Persist, RoleChanged
 from cluster.raft.events import (
     Applied,
     Event,
-    Persisted,
     Received,
     SnapshotInstalled,
-    Tick,
     Unreachable,
 )
 from cluster.raft.messages import Message
@@ -106,11 +106,8 @@ class RaftMember:
         self._log = log
         self.group_machine = machine
         self._deps = deps
-        self._lock = threading.Lock()
         base = SnapshotMeta(*log.base, log.base_membership or membership)
         self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
-        self._ticks = TickClock(deps.tick_s)
-        self._ticks_ahead = 1
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
         self._role_news = News()
         self._applied_news = News()
@@ -118,12 +115,11 @@ class RaftMember:
         self.awake = threading.Event()
         """Cleared while the group sleeps: then it needs no ticks."""
         self.awake.set()
-        self._stopped = False
         self._ended = False
-        self._proposals = Proposals(group_id)
+        lock = threading.Lock()
+        # what carries effects out
         self._reads = Reads(group_id)
         self._replies = Replies()
-        self._appender = self._make_appender(config.max_uncommitted_bytes)
         self._dispatchers = self._make_dispatchers()
         self._applier = Applier(
             log,
@@ -132,36 +128,56 @@ class RaftMember:
             self._fail,
             lambda run: deps.threads.spawn(f"applier-{name}", run),
         )
-        self.loop_side = LoopSide(
-            lock=self._lock,
-            replies=self._replies,
-            appender=self._appender,
-            applier=self._applier,
-            check_leads=self._check_leads,
-        )
         self.snapshots = MemberSnapshots(
             name=name,
             group_id=group_id,
             node_id=config.node_id,
-            lock=self._lock,
+            lock=lock,
             core=self._core,
             applier=self._applier,
             machine=machine,
             step=self.step,
             deps=deps,
         )
-        self._router = self._make_router()
-        self._barrier = self._make_barrier()
-        log.batch_listener = self._batch_durable
+        self._stepper = Stepper(
+            core=self._core,
+            lock=lock,
+            router=self._make_router(),
+            applier=self._applier,
+            ticks=TickClock(deps.tick_s),
+            on_broken=self._fail,
+        )
+        # what brings events to it
+        self._proposals = Proposals(group_id)
+        self._appender = Appender(
+            group_id=group_id,
+            log=log,
+            stepper=self._stepper,
+            proposals=self._proposals,
+            max_bytes=config.max_uncommitted_bytes,
+            expect=machine.expect,
+        )
+        self._barrier = ReadBarrier(
+            group_id=group_id,
+            stepper=self._stepper,
+            machine=machine,
+            reads=self._reads,
+            applied_news=self._applied_news,
+        )
+        self.loop_side = LoopSide(
+            lock=lock, replies=self._replies, appender=self._appender, applier=self._applier
+        )
+        log.batch_listener = self._stepper.batch_durable
 
     # ---- life ----
 
     def stop(self) -> None:
         """Stop taking part; waiting clients learn that their outcome is unknown. Idempotent."""
-        with self._lock:
+        with self._stepper.lock:
             if self._ended:
                 return
-            self._ended = self._stopped = True
+            self._ended = True
+            self._stepper.stop_locked()
             self.awake.set()  # a heartbeat thread that ends may wait for it
             self._appender.stop_locked()
             self._dispatchers.stop()
@@ -182,7 +198,7 @@ class RaftMember:
     @property
     def is_stopped(self) -> bool:
         """Whether it takes no part any more; its other properties then tell what was."""
-        return self._stopped
+        return self._stepper.is_stopped
 
     @property
     def leader(self) -> NodeId:
@@ -221,7 +237,7 @@ class RaftMember:
 
     def status(self) -> dict[str, Any]:
         """Return the core's status, for nodetool."""
-        with self._lock:
+        with self._stepper.lock:
             return self._core.status()
 
     def on_role_changed(self, listener: Callable[[RoleChanged], None]) -> None:
@@ -234,20 +250,15 @@ class RaftMember:
         Returns:
             After how many ticks of time it is to be called again.
         """
-        with self._lock:
-            if not self._stopped:
-                self._tick_locked()
-                self._ticks_ahead = self._core.ticks_until_due
-        self._applier.catch_up()
-        return self._ticks_ahead
+        return self._stepper.tick()
 
     def receive(self, message: Message) -> None:
         """Take an answer from a peer."""
-        self.step(Received(message))
+        self._stepper.step(Received(message))
 
     def unreachable(self, peer: NodeId) -> None:
         """Take note that a message to `peer` was not delivered."""
-        self.step(Unreachable(peer))
+        self._stepper.step(Unreachable(peer))
 
     def handle(self, make: Callable[[int], Message], timeout_s: float) -> Message | None:
         """Step with a peer's request and return the answer when it may leave.
@@ -268,14 +279,15 @@ class RaftMember:
         answer goes to a `notice`, the caller has the log written and calls `LoopSide.catch_up`
         instead.
         """
-        with self._lock:
-            if self._stopped:
+        stepper = self._stepper
+        with stepper.lock:
+            if stepper.is_stopped:
                 return None
-            self._make_up_ticks_locked()
+            stepper.make_up_ticks_locked()
             request_id, waiter = self._replies.open(notice)
             pending = False
             try:
-                pending = self._step_locked(Received(make(request_id)), request_id, wake=False)
+                pending = stepper.step_locked(Received(make(request_id)), request_id, wake=False)
             finally:
                 unanswered = not pending and request_id in self._replies
                 if unanswered:
@@ -289,7 +301,7 @@ class RaftMember:
         if begun is None:
             return None
         if not begun.waiter.wait(timeout_s):
-            with self._lock:
+            with self._stepper.lock:
                 self._replies.forget(begun.request_id)
             return None
         answer: Message | None = begun.waiter.result()
@@ -323,12 +335,7 @@ class RaftMember:
         Raises:
             NotLeader, Overloaded: as in `propose`.
         """
-        self._check_leads()
         return self._appender.put(payload, plan)
-
-    def _check_leads(self) -> None:
-        if self._stopped or self._core.role is not Role.LEADER:
-            raise NotLeader(self.group_id, NO_NODE if self._stopped else self._core.leader)
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Wait for a proposal of `propose_async`; see `propose` for the errors."""
@@ -352,8 +359,9 @@ class RaftMember:
         Returns:
             None where only `read_barrier` can tell: it may have to wait.
         """
-        with self._lock:
-            return None if self._stopped else self._core.readable_index(self._ticks.late())
+        stepper = self._stepper
+        with stepper.lock:
+            return None if stepper.is_stopped else self._core.readable_index(stepper.ticks.late())
 
     def await_applied(self, index: int, deadline: Deadline) -> None:
         """Return once entry `index` is applied here; raises Unavailable at the deadline."""
@@ -361,7 +369,7 @@ class RaftMember:
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `condition` holds, checked at each change of role and each apply."""
-        return self._role_news.wait_for(lambda: condition() or self._stopped, timeout_s)
+        return self._role_news.wait_for(lambda: condition() or self._stepper.is_stopped, timeout_s)
 
     def maybe_compact(self, keep: LogKeep | None = None) -> None:
         """Drop the log up to what the state machine has stored and nobody is expected to need.
@@ -370,8 +378,8 @@ class RaftMember:
             keep: in place of the usual bounds.
         """
         keep = keep or self._deps.log_keep
-        with self._lock:
-            if self._stopped:
+        with self._stepper.lock:
+            if self._stepper.is_stopped:
                 return
             point = self._core.compaction_point(keep.live_bytes, keep.absent_bytes)
             up_to = LogIndex(min(point, self.group_machine.durable_index))
@@ -381,66 +389,23 @@ class RaftMember:
             self._core.compact(up_to)
             self._log.compact(up_to, membership)
 
-    # ---- stepping ----
-
     def step(self, event: Event) -> Effects | None:
         """Step the core and carry out what it wants; return that, or None after `stop`."""
-        effects = None
-        with self._lock:
-            if not self._stopped:
-                if isinstance(event, Received):
-                    self._make_up_ticks_locked()
-                effects = self._core_step_locked(event)
-                self._router.route(effects)
+        effects = self._stepper.step(event)
         if type(event) is SnapshotInstalled:
             self._tell_applied()
-        self._applier.catch_up()
         return effects
 
-    def _step_locked(self, event: Event, request_id: int = 0, *, wake: bool = True) -> bool:
-        """Step and route; True when the answer to `request_id` is held for durability.
-
-        The caller lets the applier catch up when it has given the lock back; without `wake` it has
-        the log written then, too.
-        """
-        return self._router.route(self._core_step_locked(event), request_id, wake=wake)
-
-    def _tick_locked(self) -> None:
-        passed = self._ticks.take()
-        self._step_locked(Tick(passed, counted=min(passed, self._ticks_ahead)))
-
-    def _make_up_ticks_locked(self) -> None:
-        """Tell of the time that passed before a message, which may start time-outs anew."""
-        if self._core.role is not Role.LEADER and self._ticks.late():
-            self._tick_locked()
-
-    def _core_step_locked(self, event: Event) -> Effects:
-        assert self._lock.locked()
-        try:
-            return self._core.step(event)
-        except AssertionError as error:
-            # What the step had done already never reached the log: nothing may follow from it.
-            self._stopped = True
-            self._fail(error)
-            raise
-
-    def _batch_durable(self) -> None:
-        """The log writer's call: all of this group's writes in the batch have been noted."""
-        due = self._router.take_due()
-        with self._lock:
-            self._router.release(due.writes)
-            for index, term in due.reports:
-                if not self._stopped:
-                    self._step_locked(Persisted(index, term))
-        self._applier.catch_up()
+    # ---- what its parts report ----
 
     def _after_apply(self, outcomes: list[tuple[LogIndex, int, Any]], last: LogIndex) -> None:
         if self._core.is_alone:
             self._log.uncache(last)  # nobody will ask for them, and their memory is warm
-        with self._lock:
+        stepper = self._stepper
+        with stepper.lock:
             waiting = self._proposals.take_until(last)
-            if not self._stopped:
-                self._step_locked(Applied(last))
+            if not stepper.is_stopped:
+                stepper.step_locked(Applied(last))
         if waiting:
             by_index = {index: (term, outcome) for index, term, outcome in outcomes}
             for index, term, waiter in waiting:
@@ -488,20 +453,6 @@ class RaftMember:
 
     # ---- what it is composed of ----
 
-    def _make_appender(self, max_bytes: int) -> Appender:
-        return Appender(
-            group_id=self.group_id,
-            log=self._log,
-            lock=self._lock,
-            proposals=self._proposals,
-            max_bytes=max_bytes,
-            is_stopped=lambda: self._stopped,
-            replicates=lambda: len(self._core.membership.voters) > 1,
-            step=self._core_step_locked,
-            route=lambda effects: self._router.route(effects, wake=False),
-            expect=self.group_machine.expect,
-        )
-
     def _make_dispatchers(self) -> Dispatchers:
         deps = self._deps
         return Dispatchers(
@@ -531,19 +482,6 @@ class RaftMember:
             snapshots=self.snapshots,
             awake=self.awake,
             on_role_changed=self._role_changed_locked,
-        )
-
-    def _make_barrier(self) -> ReadBarrier:
-        return ReadBarrier(
-            group_id=self.group_id,
-            lock=self._lock,
-            core=self._core,
-            machine=self.group_machine,
-            reads=self._reads,
-            ticks=self._ticks,
-            applied_news=self._applied_news,
-            is_stopped=lambda: self._stopped,
-            step=self._step_locked,
         )
 
 

@@ -55,7 +55,7 @@ def test_what_a_leader_could_not_send_is_sent_when_there_is_room_again(
         leader.put(insert(0, 10))
         # what sends entries ends, as when the group goes to sleep
         room = Room(leader, monkeypatch)
-        with leader.member._lock:
+        with leader.member._stepper.lock:
             leader.member._dispatchers.stop()
             room.is_closed = True
         outcomes: list[object] = []
