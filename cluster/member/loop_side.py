@@ -1,33 +1,17 @@
-"""What the row loop asks of a member: proposals and answers that nobody waits for in a thread."""
+"""What the row loop asks of a member: proposals that nobody waits for in a thread."""
 
 from __future__ import annotations
-
-import threading
 
 from cluster.errors import ClusterError
 from cluster.member.applier import Applier
 from cluster.member.inbox import Appender
 from cluster.member.proposals import Waiter
-from cluster.member.waiting import Replies
 
 
 class LoopSide:
-    """Of one member; nothing here waits for more than its lock.
+    """Of one member; nothing here waits for more than its lock."""
 
-    Args:
-        lock: the member's.
-    """
-
-    def __init__(
-        self,
-        *,
-        lock: threading.Lock,
-        replies: Replies,
-        appender: Appender,
-        applier: Applier,
-    ) -> None:
-        self._lock = lock
-        self._replies = replies
+    def __init__(self, appender: Appender, applier: Applier) -> None:
         self._appender = appender
         self._applier = applier
 
@@ -52,8 +36,3 @@ class LoopSide:
     def catch_up(self) -> None:
         """Apply here what is committed and quick to apply."""
         self._applier.catch_up()
-
-    def forget(self, request_id: int) -> None:
-        """Expect no answer to a peer's request any more."""
-        with self._lock:
-            self._replies.forget(request_id)

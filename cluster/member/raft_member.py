@@ -7,8 +7,8 @@ Lock order: member lock, then the locks inside log, links, dispatchers and appli
 way round.
 
 This module is the member's life, what it is composed of, and what others ask of it. What they wait
-for is beside it: proposals in `inbox.py`, reads in `read_barrier.py`, the row loop's share in
-`loop_side.py`; snapshots in `snapshots.py`.
+for is beside it: proposals in `inbox.py`, reads in `read_barrier.py`, peers' requests in
+`peer_requests.py`, the row loop's share in `loop_side.py`; snapshots in `snapshots.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster.errors import (
     ClusterError,
@@ -35,6 +35,7 @@ from cluster.member.loop_side import LoopSide
 from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.news import News
 from cluster.member.peer_link import HeartbeatCargo
+from cluster.member.peer_requests import PeerRequests
 from cluster.member.proposals import Proposals, Waiter
 from cluster.member.read_barrier import ReadBarrier
 from cluster.member.snapshot_receiver import decode_origin
@@ -69,13 +70,6 @@ from cluster.raft.types import (
 from cluster.rpc.deadline import Deadline
 
 logger = logging.getLogger(__name__)
-
-
-class Begun(NamedTuple):
-    """A peer's request that was stepped and will have an answer."""
-
-    request_id: int
-    waiter: Waiter
 
 
 class RaftMember:
@@ -164,9 +158,10 @@ class RaftMember:
             reads=self._reads,
             applied_news=self._applied_news,
         )
-        self.loop_side = LoopSide(
-            lock=lock, replies=self._replies, appender=self._appender, applier=self._applier
+        self.peer_requests = PeerRequests(
+            stepper=self._stepper, replies=self._replies, log=log, applier=self._applier
         )
+        self.loop_side = LoopSide(self._appender, self._applier)
         log.batch_listener = self._stepper.batch_durable
 
     # ---- life ----
@@ -259,53 +254,6 @@ class RaftMember:
     def unreachable(self, peer: NodeId) -> None:
         """Take note that a message to `peer` was not delivered."""
         self._stepper.step(Unreachable(peer))
-
-    def handle(self, make: Callable[[int], Message], timeout_s: float) -> Message | None:
-        """Step with a peer's request and return the answer when it may leave.
-
-        Args:
-            make: builds the request with the id it is given.
-            timeout_s: for the answer to become durable.
-
-        Returns:
-            The answer; None when the core has nothing to say, or not in time.
-        """
-        return self.finish(self.begin(make), timeout_s)
-
-    def begin(self, make: Callable[[int], Message], notice: Waiter | None = None) -> Begun | None:
-        """The first half of `handle`: step. `finish` must follow, with whatever this returned.
-
-        Several groups' requests may be begun before any is finished: they share a write. Where the
-        answer goes to a `notice`, the caller has the log written and calls `LoopSide.catch_up`
-        instead.
-        """
-        stepper = self._stepper
-        with stepper.lock:
-            if stepper.is_stopped:
-                return None
-            stepper.make_up_ticks_locked()
-            request_id, waiter = self._replies.open(notice)
-            pending = False
-            try:
-                pending = stepper.step_locked(Received(make(request_id)), request_id, wake=False)
-            finally:
-                unanswered = not pending and request_id in self._replies
-                if unanswered:
-                    self._replies.forget(request_id)
-        return None if unanswered else Begun(request_id, waiter)
-
-    def finish(self, begun: Begun | None, timeout_s: float) -> Message | None:
-        """The second half of `handle`: see to it that all is written, and return the answer."""
-        self._log.write_here()
-        self._applier.catch_up()
-        if begun is None:
-            return None
-        if not begun.waiter.wait(timeout_s):
-            with self._stepper.lock:
-                self._replies.forget(begun.request_id)
-            return None
-        answer: Message | None = begun.waiter.result()
-        return answer
 
     def check_plan(self, plan: object) -> None:
         """Raise ValueError unless this kind of group can apply `plan`."""

@@ -4,8 +4,9 @@ Whoever has an event takes the lock, steps the core, and has the router queue wh
 Both happen in one hold of the lock, so effects leave in the order of the steps, which is what the
 core's promises rest on. What may be applied now is applied after the lock is given back.
 
-This is what those parts of a member get that bring events: proposals (`inbox.py`) and reads
-(`read_barrier.py`). Those that carry effects out are behind the router, and know nothing of it.
+This is what those parts of a member get that bring events: proposals (`inbox.py`), reads
+(`read_barrier.py`), peers' requests (`peer_requests.py`). Those that carry effects out are behind
+the router, and know nothing of it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.member.peer_requests import Begun
 from cluster.member.proposals import Notice
-from cluster.member.raft_member import Begun, RaftMember
+from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import decode_plan, encode_result
 from cluster.plan.plans import InsertPlan
 from cluster.raft.messages import AppendResponse
@@ -95,7 +96,9 @@ class LoopRaft:
         if member is None:
             return False
         notice = Notice(self._told)
-        begun = member.begin(lambda id_: append_request_from_wire(request, id=id_), notice)
+        begun = member.peer_requests.begin(
+            lambda id_: append_request_from_wire(request, id=id_), notice
+        )
         self._turn.stepped(member)
         lent.began()
         if begun is None:
@@ -156,7 +159,7 @@ class LoopRaft:
         for notice, item in late:
             del self._under_way[notice]
             if isinstance(item, _Append):
-                item.member.loop_side.forget(item.begun.request_id)
+                item.member.peer_requests.forget(item.begun)
                 nothing = append_response_to_wire(None)
                 item.lent.answer(self._codec.answer(_APPEND, item.number, nothing))
             else:

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from cluster.errors import ClusterError, NotLeader, StatusCode, Unavailable
 from cluster.member.address_book import AddressBook
-from cluster.member.raft_member import Begun, RaftMember
+from cluster.member.peer_requests import Begun, PeerRequests
+from cluster.member.raft_member import RaftMember
 from cluster.member.read_service import serve_read
 from cluster.partition.node_info import NodeInfo
 from cluster.plan.codec import decode_plan, encode_result
@@ -233,28 +234,29 @@ class RaftHandler:
         member = self._find_member(GroupId(group_id))
         if member is None:
             return None
-        return member.handle(lambda id_: from_wire(id=id_), self._answer_timeout_s)
+        return member.peer_requests.handle(lambda id_: from_wire(id=id_), self._answer_timeout_s)
 
     def _handle_all(
         self, requests: list[tuple[int, Callable[..., messages.Message]]]
     ) -> list[messages.Message | None]:
         """Step every request's member, then wait for all: one write makes all of it durable."""
-        begun: list[tuple[RaftMember | None, Begun | None]] = []
+        begun: list[tuple[PeerRequests | None, Begun | None]] = []
         for group_id, from_wire in requests:
             member = self._find_member(GroupId(group_id))
             if member is None:
                 begun.append((None, None))
                 continue
+            peers = member.peer_requests
             try:
-                begun.append((member, member.begin(lambda id_, make=from_wire: make(id=id_))))  # type: ignore[misc]
+                begun.append((peers, peers.begin(lambda id_, make=from_wire: make(id=id_))))  # type: ignore[misc]
             except ValueError as error:
                 # malformed, which is no reason to leave the others without an answer
                 logger.warning("group %d: %s", group_id, error)
                 begun.append((None, None))
         deadline = Deadline.after(self._answer_timeout_s)
         return [
-            None if member is None else member.finish(pending, deadline.remaining_s())
-            for member, pending in begun
+            None if peers is None else peers.finish(pending, deadline.remaining_s())
+            for peers, pending in begun
         ]
 
     def _heartbeat_response(self, wire: Any, answer: messages.HeartbeatResponse | None) -> Any:  # noqa: ANN401

@@ -40,7 +40,7 @@ def break_at(node: GroupNode, kind: type, monkeypatch: pytest.MonkeyPatch) -> li
 
 
 def ask_for_vote(node: GroupNode, term: int) -> Any:
-    return node.member.handle(
+    return node.member.peer_requests.handle(
         lambda id_: VoteRequest(
             NodeId(2), node.node_id, Term(term), LogIndex(9), Term(term), transfer=True, id=id_
         ),
