@@ -14,7 +14,6 @@ from cluster.coordinator.schema_cache import SchemaCache, StorageGroupRef
 from cluster.coordinator.storage_groups import StorageGroups
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import (
-    AlterAction,
     AlterSeriesPlan,
     CreateSeriesPlan,
     DataPlan,
@@ -34,7 +33,7 @@ from cluster.raft.types import GroupId
 from cluster.rpc.deadline import Deadline
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.registry import Trigger
-from cluster.schema.series import SeriesInfo, SeriesSpec
+from cluster.schema.series import AlterAction, SeriesInfo, SeriesSpec
 from cluster.schema.templates import TemplateState
 from iotdb_engine.types import T_MAX
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from cluster.member.group_machine import GroupMachine
+from cluster.member.meta_plans import apply_meta_plan
 from cluster.plan.plans import MetaPlan, SetPartitionTablePlan
 from cluster.raft.types import Entry, EntryKind, LogIndex
 from cluster.schema.meta_state import MetaState
@@ -36,7 +37,7 @@ class MetaMachine(GroupMachine):
         self.state = MetaState.load(region.scan(b""))
 
     def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
-        outcome, puts = self.state.apply(plan, index)
+        outcome, puts = apply_meta_plan(self.state, plan, index)
         if puts:
             self._region.put(puts, index)
         else:

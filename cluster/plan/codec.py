@@ -39,9 +39,9 @@ from cluster.plan.fields import (
     text_field,
     type_field,
 )
+from cluster.plan.outcomes import Outcome
 from cluster.plan.plans import InsertPlan, Plan, SetPartitionTablePlan
 from cluster.plan.request_id import HEADER_BYTES, MARKER, RequestId, split_request
-from cluster.schema.meta_state import Outcome
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from cluster.schema.tree import SeriesOutcome
 from iotdb_engine.types import WIRE_DTYPES, DataType, Fragment, Layout

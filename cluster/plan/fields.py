@@ -12,7 +12,6 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from cluster.plan.plans import (
-    AlterAction,
     AlterSeriesPlan,
     AuthorAction,
     AuthorPlan,
@@ -39,7 +38,7 @@ from cluster.plan.plans import (
     TriggerPlan,
 )
 from cluster.schema.registry import ContinuousQuery
-from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS, SeriesSpec
+from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS, AlterAction, SeriesSpec
 from cluster.schema.templates import TemplateSeries, series_plain
 from iotdb_engine.types import SERIES_ID_MAX, SLOT_MAX, DataType
 

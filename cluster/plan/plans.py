@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from cluster.schema.registry import ContinuousQuery
-from cluster.schema.series import SeriesSpec
+from cluster.schema.series import NewSeries, SeriesChange
 from cluster.schema.templates import TemplateSeries
 from iotdb_engine.types import Fragment
 
@@ -195,56 +195,13 @@ class SystemModePlan:
 
 
 @dataclass(frozen=True)
-class CreateSeriesPlan:
-    """Create series of one device in the schema of a storage group.
-
-    Attributes:
-        sg_id, sg_path: the storage group.
-        device: full path of the device, text form.
-        aligned: whether the device is (to be) aligned.
-        specs: what to create.
-        if_absent: an existing series of the same type is a success (auto-creation on insert);
-            otherwise it is refused with PATH_ALREADY_EXISTS.
-        template: name of the schema template that is being activated, "" when it is none.
-    """
-
-    sg_id: int
-    sg_path: str
-    device: str
-    aligned: bool
-    specs: tuple[SeriesSpec, ...]
-    if_absent: bool
-    template: str = ""
-
-
-class AlterAction(IntEnum):
-    """What an AlterSeriesPlan does; frozen, it is in logs."""
-
-    RENAME = 1
-    SET = 2
-    DROP = 3
-    ADD_TAGS = 4
-    ADD_ATTRIBUTES = 5
-    UPSERT = 6
+class CreateSeriesPlan(NewSeries):
+    """Create series of one device; a plan is what is to be created, and nothing else."""
 
 
 @dataclass(frozen=True)
-class AlterSeriesPlan:
-    """Change tags, attributes or alias of a series (`cluster.schema.alter`).
-
-    Attributes:
-        series_id: of the series.
-        action: what to do.
-        pairs: RENAME: (old, new); DROP: (key, ""); else key and value; UPSERT: of tags.
-        attributes: UPSERT: of attributes.
-        alias: UPSERT: the new alias, None to leave it.
-    """
-
-    series_id: int
-    action: AlterAction
-    pairs: tuple[tuple[str, str], ...] = ()
-    attributes: tuple[tuple[str, str], ...] = ()
-    alias: str | None = None
+class AlterSeriesPlan(SeriesChange):
+    """Change tags, attributes or alias of a series."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.plan.plans import AlterAction, AlterSeriesPlan
-from cluster.schema.series import SeriesInfo
+from cluster.schema.series import AlterAction, SeriesChange, SeriesInfo
 
 TAG_ATTRIBUTE_TOTAL_BYTES = 700
 """0.13 `tag_attribute_total_size`; not configurable, since replicas must decide alike."""
@@ -15,15 +14,15 @@ TAG_ATTRIBUTE_TOTAL_BYTES = 700
 Pairs = Sequence[tuple[str, str]]
 
 
-def altered(info: SeriesInfo, plan: AlterSeriesPlan) -> SeriesInfo:
+def altered(info: SeriesInfo, change: SeriesChange) -> SeriesInfo:
     """Return the series after the change; that a new alias is free is the caller's to see.
 
     Raises:
         ClusterError: METADATA_ERROR; nothing is to be changed.
     """
     tags, attributes = dict(info.tags), dict(info.attributes)
-    pairs = plan.pairs
-    match plan.action:
+    pairs = change.pairs
+    match change.action:
         case AlterAction.RENAME:
             if len(pairs) != 1:
                 raise ClusterError(
@@ -44,7 +43,7 @@ def altered(info: SeriesInfo, plan: AlterSeriesPlan) -> SeriesInfo:
             _add(info, attributes, pairs, "attribute")
         case AlterAction.UPSERT:
             tags.update(pairs)
-            attributes.update(plan.attributes)
+            attributes.update(change.attributes)
     problem = pairs_problem(info.path, tuple(tags.items()), tuple(attributes.items()))
     if problem is not None:
         raise ClusterError(StatusCode.METADATA_ERROR, problem)
@@ -52,7 +51,7 @@ def altered(info: SeriesInfo, plan: AlterSeriesPlan) -> SeriesInfo:
         info,
         tags=tuple(tags.items()),
         attributes=tuple(attributes.items()),
-        alias=info.alias if plan.alias is None else plan.alias,
+        alias=info.alias if change.alias is None else change.alias,
     )
 
 

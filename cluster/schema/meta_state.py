@@ -2,11 +2,11 @@
 
 Storage groups, the node registry and the partition table, and as parts with modules of their own
 users and roles (`cluster.auth.auth_state`), schema templates (`templates`), functions, triggers and
-continuous queries (`registry`). `apply` is deterministic; what it changes is returned as key-value
-puts, which the caller stores together with the applied index:
+continuous queries (`registry`). What changes something is deterministic; it is returned as
+key-value puts, which the caller stores together with the applied index:
 
     sg/<path>       id of the storage group, time to live in ms (0: for ever); both u64 big-endian
-    node/<node id>  u64 big-endian: the RegisterNodePlan's fields, JSON
+    node/<node id>  u64 big-endian: the NodeInfo's fields, JSON
     table           the partition table's bytes
     mode            b"readonly" while changes are refused
 
@@ -17,35 +17,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cluster.auth.auth_state import AuthState
 from cluster.errors import ClusterError, StatusCode
 from cluster.partition.node_info import NodeInfo
 from cluster.partition.slot_partition_table import SlotPartitionTable
-from cluster.plan.plans import (
-    AuthorAction,
-    AuthorPlan,
-    ContinuousQueryPlan,
-    CreateContinuousQueryPlan,
-    DeleteStorageGroupsPlan,
-    FunctionPlan,
-    MetaPlan,
-    RegisterNodePlan,
-    RegistryAction,
-    SetPartitionTablePlan,
-    SetStorageGroupPlan,
-    SetTtlPlan,
-    SetUserPlan,
-    SystemModePlan,
-    TemplateAction,
-    TemplatePlan,
-    TriggerPlan,
-)
 from cluster.raft.types import NodeId
 from cluster.schema.paths import PathPattern, join_path, split_path, validate_storage_group
-from cluster.schema.registry import Registry, Trigger
+from cluster.schema.registry import Registry
 from cluster.schema.templates import TemplateState
 
 _STORAGE_GROUP = b"sg/"
@@ -55,24 +36,6 @@ _MODE = b"mode"
 _READ_ONLY = b"readonly"
 
 Puts = dict[bytes, bytes | None]
-
-
-class Outcome(NamedTuple):
-    """Result of a meta plan.
-
-    Attributes:
-        value: SetStorageGroupPlan: the storage group's id; DeleteStorageGroupsPlan: the ids that
-            were there; SetPartitionTablePlan: whether the table was taken; else None.
-    """
-
-    status: StatusCode
-    message: str = ""
-    value: Any = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the plan took effect or had nothing to do."""
-        return self.status == StatusCode.SUCCESS
 
 
 class _StorageGroup(NamedTuple):
@@ -102,28 +65,9 @@ class MetaState:
         self._sorted: list[_StorageGroup] | None = []
         self._ttls: dict[int, int] = {}
         self._read_only = False
-        self._nodes: dict[int, RegisterNodePlan] = {}
+        self._nodes: dict[int, NodeInfo] = {}
         self._table = b""
         self._table_version = 0
-        self._handlers: dict[type[Any], Callable[[Any, int], tuple[Outcome, Puts]]] = {
-            SetStorageGroupPlan: self._set_storage_group,
-            DeleteStorageGroupsPlan: lambda plan, _: self._delete_storage_groups(plan.sg_ids),
-            SetTtlPlan: lambda plan, _: self._set_ttl(plan),
-            SetPartitionTablePlan: lambda plan, _: self._set_table(plan.table),
-            RegisterNodePlan: lambda plan, _: self._register(plan),
-            SetUserPlan: lambda plan, _: _done(
-                puts=self.auth.put_user(plan.name, plan.password_hash)
-            ),
-            AuthorPlan: lambda plan, _: _done(puts=_change_auth(self.auth, plan)),
-            TemplatePlan: lambda plan, _: _done(puts=_change_templates(self.templates, plan)),
-            FunctionPlan: lambda plan, _: _done(puts=_change_functions(self.registry, plan)),
-            TriggerPlan: lambda plan, _: _done(puts=_change_triggers(self.registry, plan)),
-            CreateContinuousQueryPlan: lambda plan, _: _done(
-                puts=self.registry.create_query(plan.query)
-            ),
-            ContinuousQueryPlan: lambda plan, _: _done(puts=_change_queries(self.registry, plan)),
-            SystemModePlan: lambda plan, _: self._set_mode(plan),
-        }
 
     @classmethod
     def load(cls, pairs: Iterable[tuple[bytes, bytes]]) -> MetaState:
@@ -149,8 +93,8 @@ class MetaState:
             self._add(_StorageGroup(path, sg_id), split_path(path))
             self._ttls[sg_id] = int.from_bytes(value[8:], "big")
         elif key.startswith(_NODE):
-            plan = RegisterNodePlan(**json.loads(value))
-            self._nodes[plan.node_id] = plan
+            node = NodeInfo(**json.loads(value))
+            self._nodes[node.node_id] = node
         elif key == _TABLE:
             self._table = value
             self._table_version = SlotPartitionTable.decode(value).version
@@ -179,21 +123,9 @@ class MetaState:
     def nodes(self) -> list[NodeInfo]:
         """Return the registered nodes, by node id."""
         with self._lock:
-            plans = [self._nodes[node_id] for node_id in sorted(self._nodes)]
-        return [
-            NodeInfo(
-                node_id=NodeId(plan.node_id),
-                internal_ip=plan.internal_ip,
-                meta_port=plan.meta_port,
-                data_port=plan.data_port,
-                rpc_address=plan.rpc_address,
-                rpc_port=plan.rpc_port,
-                incarnation=plan.incarnation,
-            )
-            for plan in plans
-        ]
+            return [self._nodes[node_id] for node_id in sorted(self._nodes)]
 
-    def node(self, node_id: NodeId) -> RegisterNodePlan | None:
+    def node(self, node_id: NodeId) -> NodeInfo | None:
         """Return what a node registered, or None."""
         return self._nodes.get(node_id)
 
@@ -222,116 +154,129 @@ class MetaState:
             groups = self._sorted
         return [group for group in groups if pattern.matches(split_path(group.path))]
 
-    # ---- applying ----
+    # ---- changing: each returns what to store ----
 
-    def apply(self, plan: MetaPlan, index: int) -> tuple[Outcome, Puts]:
-        """Apply a plan.
+    def set_storage_group(self, path: str, ttl: int, sg_id: int) -> Puts:
+        """Create a storage group; nothing to store where it is there with that very id.
 
         Args:
-            plan: a meta plan.
-            index: its log index; the id of a storage group that it creates.
+            path: of the storage group.
+            ttl: time to live of its points in ms; 0: for ever.
+            sg_id: its id, which no other one had.
 
-        Returns:
-            The outcome, and what to store (None: to delete). A refused plan changes nothing.
+        Raises:
+            ClusterError: PATH_ALREADY_EXISTS, or the path is illegal.
         """
-        handler = self._handlers.get(type(plan))
-        if handler is None:
-            raise TypeError(f"the meta group can't apply a {type(plan).__name__}")
-        with self._lock:
-            try:
-                return handler(plan, index)
-            except ClusterError as refusal:
-                return Outcome(refusal.status, refusal.message), {}
-
-    def _set_storage_group(self, plan: SetStorageGroupPlan, index: int) -> tuple[Outcome, Puts]:
-        nodes = validate_storage_group(plan.path)
+        nodes = validate_storage_group(path)
         path = join_path(nodes)
-        found = self.storage_group_of(nodes)
-        if found is not None:
-            if found == (path, index):  # applied again after a crash
-                return _done(index)
-            return _refused_as_existing(f"{found[0]} has already been set to storage group")
-        level: Any = self._tree
-        for node in nodes:
-            level = level.get(node)
-            if level is None:
-                break
-        if level is not None:
-            return _refused_as_existing(
-                f"some children of {path} have already been set to storage group"
-            )
-        group = _StorageGroup(path, index)
-        self._add(group, nodes)
-        self._ttls[index] = plan.ttl
-        return _done(index, self._group_record(group))
+        with self._lock:
+            found = self.storage_group_of(nodes)
+            if found is not None:
+                if found == (path, sg_id):  # applied again after a crash
+                    return {}
+                raise _exists(f"{found[0]} has already been set to storage group")
+            level: Any = self._tree
+            for node in nodes:
+                level = level.get(node)
+                if level is None:
+                    break
+            if level is not None:
+                raise _exists(f"some children of {path} have already been set to storage group")
+            group = _StorageGroup(path, sg_id)
+            self._add(group, nodes)
+            self._ttls[sg_id] = ttl
+            return self._group_record(group)
+
+    def set_ttl(self, sg_ids: Iterable[int], ttl: int) -> Puts:
+        """Set the time to live of storage groups in ms; unknown ids are passed over.
+
+        Raises:
+            ClusterError: ILLEGAL_PARAMETER: it is negative.
+        """
+        if ttl < 0:
+            raise ClusterError(StatusCode.ILLEGAL_PARAMETER, f"a TTL of {ttl} is negative")
+        puts: Puts = {}
+        with self._lock:
+            for sg_id in sg_ids:
+                group = self._by_id.get(sg_id)
+                if group is not None:
+                    self._ttls[sg_id] = ttl
+                    puts |= self._group_record(group)
+        return puts
+
+    def delete_storage_groups(self, sg_ids: Iterable[int]) -> tuple[list[int], Puts]:
+        """Forget storage groups, and what is set within them; return the ids that were there."""
+        removed = []
+        puts: Puts = {}
+        with self._lock:
+            for sg_id in sg_ids:
+                group = self._by_id.pop(sg_id, None)
+                if group is None:
+                    continue
+                nodes = split_path(group.path)
+                levels: list[dict[str, Any]] = [self._tree]
+                for node in nodes[:-1]:
+                    levels.append(levels[-1][node])
+                for level, node in zip(reversed(levels), reversed(nodes), strict=True):
+                    del level[node]
+                    if level:
+                        break
+                removed.append(sg_id)
+                self._ttls.pop(sg_id, None)
+                puts[_STORAGE_GROUP + group.path.encode()] = None
+                puts |= self.templates.unset_within(group.path)
+                puts |= self.registry.drop_triggers_within(group.path)
+            self._sorted = None
+        return removed, puts
+
+    def set_partition_table(self, data: bytes) -> Puts:
+        """Take a partition table; nothing to store where the present one is as new.
+
+        Raises:
+            ClusterError: ILLEGAL_PARAMETER: it is damaged.
+        """
+        try:
+            version = SlotPartitionTable.decode(data).version
+        except ValueError as error:
+            raise ClusterError(StatusCode.ILLEGAL_PARAMETER, str(error)) from error
+        with self._lock:
+            if self._table and version <= self._table_version:
+                return {}
+            self._table_version = version
+            self._table = data
+        return {_TABLE: data}
+
+    def register(self, node: NodeInfo) -> Puts:
+        """Take a node's identity and present addresses; nothing to store where they are known.
+
+        Raises:
+            ClusterError: ILLEGAL_PARAMETER: its id is another incarnation's.
+        """
+        with self._lock:
+            known = self._nodes.get(node.node_id)
+            if known is not None and known.incarnation != node.incarnation:
+                raise ClusterError(
+                    StatusCode.ILLEGAL_PARAMETER,
+                    f"node {node.node_id} ({node.internal_ip}:{node.meta_port}) is registered with "
+                    "another data folder: it has lost its data or runs from the wrong data_dir",
+                )
+            if known == node:
+                return {}
+            self._nodes[node.node_id] = node
+        fields = json.dumps(node._asdict(), ensure_ascii=False, sort_keys=True).encode()
+        return {_NODE + node.node_id.to_bytes(8, "big"): fields}
+
+    def set_read_only(self, read_only: bool) -> Puts:
+        """Refuse, or accept again, everything that changes data or schema."""
+        self._read_only = read_only
+        return {_MODE: _READ_ONLY if read_only else None}
+
+    # ---- inside ----
 
     def _group_record(self, group: _StorageGroup) -> Puts:
         ttl = self._ttls.get(group.sg_id, 0)
         record = group.sg_id.to_bytes(8, "big") + ttl.to_bytes(8, "big")
         return {_STORAGE_GROUP + group.path.encode(): record}
-
-    def _set_ttl(self, plan: SetTtlPlan) -> tuple[Outcome, Puts]:
-        if plan.ttl < 0:
-            return Outcome(StatusCode.ILLEGAL_PARAMETER, f"a TTL of {plan.ttl} is negative"), {}
-        puts: Puts = {}
-        for sg_id in plan.sg_ids:
-            group = self._by_id.get(sg_id)
-            if group is not None:
-                self._ttls[sg_id] = plan.ttl
-                puts |= self._group_record(group)
-        return _done(puts=puts)
-
-    def _set_mode(self, plan: SystemModePlan) -> tuple[Outcome, Puts]:
-        self._read_only = plan.read_only
-        return _done(puts={_MODE: _READ_ONLY if plan.read_only else None})
-
-    def _delete_storage_groups(self, sg_ids: Sequence[int]) -> tuple[Outcome, Puts]:
-        removed = []
-        puts: Puts = {}
-        for sg_id in sg_ids:
-            group = self._by_id.pop(sg_id, None)
-            if group is None:
-                continue
-            nodes = split_path(group.path)
-            levels: list[dict[str, Any]] = [self._tree]
-            for node in nodes[:-1]:
-                levels.append(levels[-1][node])
-            for level, node in zip(reversed(levels), reversed(nodes), strict=True):
-                del level[node]
-                if level:
-                    break
-            removed.append(sg_id)
-            self._ttls.pop(sg_id, None)
-            puts[_STORAGE_GROUP + group.path.encode()] = None
-            puts |= self.templates.unset_within(group.path)
-            puts |= self.registry.drop_triggers_within(group.path)
-        self._sorted = None
-        return _done(removed, puts)
-
-    def _set_table(self, data: bytes) -> tuple[Outcome, Puts]:
-        try:
-            version = SlotPartitionTable.decode(data).version
-        except ValueError as error:
-            return Outcome(StatusCode.ILLEGAL_PARAMETER, str(error)), {}
-        if self._table and version <= self._table_version:
-            return _done(value=False)
-        self._table_version = version
-        self._table = data
-        return _done(value=True, puts={_TABLE: data})
-
-    def _register(self, plan: RegisterNodePlan) -> tuple[Outcome, Puts]:
-        known = self._nodes.get(plan.node_id)
-        if known is not None and known.incarnation != plan.incarnation:
-            return Outcome(
-                StatusCode.ILLEGAL_PARAMETER,
-                f"node {plan.node_id} ({plan.internal_ip}:{plan.meta_port}) is registered with "
-                "another data folder: it has lost its data or runs from the wrong data_dir",
-            ), {}
-        if known == plan:
-            return _done()
-        self._nodes[plan.node_id] = plan
-        fields = json.dumps(vars(plan), ensure_ascii=False, sort_keys=True).encode()
-        return _done(puts={_NODE + plan.node_id.to_bytes(8, "big"): fields})
 
     def _add(self, group: _StorageGroup, nodes: Sequence[str]) -> None:
         level = self._tree
@@ -342,91 +287,5 @@ class MetaState:
         self._sorted = None
 
 
-def _done(
-    value: int | list[int] | bool | None = None,
-    puts: Mapping[bytes, bytes | None] | None = None,
-) -> tuple[Outcome, Puts]:
-    return Outcome(StatusCode.SUCCESS, value=value), dict(puts or {})
-
-
-def _refused_as_existing(message: str) -> tuple[Outcome, Puts]:
-    return Outcome(StatusCode.PATH_ALREADY_EXISTS, message), {}
-
-
-def _change_auth(auth: AuthState, plan: AuthorPlan) -> Puts:
-    match plan.action:
-        case AuthorAction.CREATE_USER:
-            return auth.create_user(plan.user, plan.password_hash)
-        case AuthorAction.CREATE_ROLE:
-            return auth.create_role(plan.role)
-        case AuthorAction.SET_PASSWORD:
-            return auth.set_password(plan.user, plan.password_hash)
-        case AuthorAction.DROP_USER:
-            return auth.drop_user(plan.user)
-        case AuthorAction.DROP_ROLE:
-            return auth.drop_role(plan.role)
-        case AuthorAction.GRANT_USER:
-            return auth.grant_to_user(plan.user, plan.privileges, plan.paths)
-        case AuthorAction.GRANT_ROLE:
-            return auth.grant_to_role(plan.role, plan.privileges, plan.paths)
-        case AuthorAction.GRANT_ROLE_TO_USER:
-            return auth.grant_role(plan.role, plan.user)
-        case AuthorAction.REVOKE_USER:
-            return auth.revoke_from_user(plan.user, plan.privileges, plan.paths)
-        case AuthorAction.REVOKE_ROLE:
-            return auth.revoke_from_role(plan.role, plan.privileges, plan.paths)
-        case AuthorAction.REVOKE_ROLE_FROM_USER:
-            return auth.revoke_role(plan.role, plan.user)
-
-
-def _change_templates(templates: TemplateState, plan: TemplatePlan) -> Puts:
-    match plan.action:
-        case TemplateAction.CREATE:
-            return templates.create(plan.name, plan.aligned, plan.series)
-        case TemplateAction.DROP:
-            return templates.drop(plan.name)
-        case TemplateAction.APPEND:
-            return templates.append(plan.name, plan.series)
-        case TemplateAction.PRUNE:
-            return templates.prune(plan.name, plan.path)
-        case TemplateAction.SET:
-            return templates.set(plan.name, plan.path)
-        case TemplateAction.UNSET:
-            return templates.unset(plan.name, plan.path)
-
-
-def _change_functions(registry: Registry, plan: FunctionPlan) -> Puts:
-    match plan.action:
-        case RegistryAction.CREATE:
-            return registry.create_function(plan.name, plan.class_name)
-        case RegistryAction.DROP:
-            return registry.drop_function(plan.name)
-    raise _no_such_action(plan)
-
-
-def _change_triggers(registry: Registry, plan: TriggerPlan) -> Puts:
-    match plan.action:
-        case RegistryAction.CREATE:
-            return registry.create_trigger(
-                Trigger(plan.name, plan.event, plan.path, plan.class_name, plan.attributes)
-            )
-        case RegistryAction.DROP:
-            return registry.drop_trigger(plan.name)
-        case RegistryAction.START | RegistryAction.STOP:
-            return registry.switch_trigger(plan.name, started=plan.action is RegistryAction.START)
-    raise _no_such_action(plan)
-
-
-def _change_queries(registry: Registry, plan: ContinuousQueryPlan) -> Puts:
-    match plan.action:
-        case RegistryAction.DROP:
-            return registry.drop_query(plan.name)
-        case RegistryAction.CLAIM:
-            return registry.claim_run(plan.name, plan.due, plan.next_run)
-    raise _no_such_action(plan)
-
-
-def _no_such_action(plan: FunctionPlan | TriggerPlan | ContinuousQueryPlan) -> ClusterError:
-    return ClusterError(
-        StatusCode.ILLEGAL_PARAMETER, f"{plan.action.name} means nothing in {type(plan).__name__}"
-    )
+def _exists(message: str) -> ClusterError:
+    return ClusterError(StatusCode.PATH_ALREADY_EXISTS, message)

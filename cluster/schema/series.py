@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from iotdb_engine.types import DataType
 
@@ -30,6 +31,63 @@ class SeriesSpec:
     props: tuple[tuple[str, str], ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class NewSeries:
+    """Series of one device that are to be created in the schema of a storage group.
+
+    The fields are a plan's (CreateSeriesPlan), so they are in logs.
+
+    Attributes:
+        sg_id, sg_path: the storage group.
+        device: full path of the device, text form.
+        aligned: whether the device is (to be) aligned.
+        specs: what to create.
+        if_absent: an existing series of the same type is a success (auto-creation on insert);
+            otherwise it is refused with PATH_ALREADY_EXISTS.
+        template: name of the schema template that is being activated, "" when it is none.
+    """
+
+    sg_id: int
+    sg_path: str
+    device: str
+    aligned: bool
+    specs: tuple[SeriesSpec, ...]
+    if_absent: bool
+    template: str = ""
+
+
+class AlterAction(IntEnum):
+    """What a SeriesChange is; frozen, it is in logs."""
+
+    RENAME = 1
+    SET = 2
+    DROP = 3
+    ADD_TAGS = 4
+    ADD_ATTRIBUTES = 5
+    UPSERT = 6
+
+
+@dataclass(frozen=True)
+class SeriesChange:
+    """A change of a series' tags, attributes or alias.
+
+    The fields are a plan's (AlterSeriesPlan), so they are in logs.
+
+    Attributes:
+        series_id: of the series.
+        action: what to do.
+        pairs: RENAME: (old, new); DROP: (key, ""); else key and value; UPSERT: of tags.
+        attributes: UPSERT: of attributes.
+        alias: UPSERT: the new alias, None to leave it.
+    """
+
+    series_id: int
+    action: AlterAction
+    pairs: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    alias: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.plan.plans import AlterSeriesPlan, CreateSeriesPlan
 from cluster.schema.alter import altered, pairs_problem
 from cluster.schema.encodings import deadband_problem, encoding_problem
 from cluster.schema.paths import (
@@ -30,6 +29,8 @@ from cluster.schema.paths import (
 from cluster.schema.series import (
     SERIES_PER_STORAGE_GROUP_BITS,
     DeviceInfo,
+    NewSeries,
+    SeriesChange,
     SeriesInfo,
     SeriesSpec,
 )
@@ -47,7 +48,7 @@ class SeriesOutcome(NamedTuple):
     """What became of one SeriesSpec.
 
     Attributes:
-        info: the series; also when an if_absent plan found one of another type (the status says
+        info: the series; also when `if_absent` found one of another type (the status says
             PATH_ALREADY_EXISTS then). None when there is none by that name.
         status, message: SUCCESS, or why it was not created.
     """
@@ -281,33 +282,33 @@ class SchemaTree:
 
     # ---- applying ----
 
-    def create(self, plan: CreateSeriesPlan) -> tuple[list[SeriesOutcome], Puts]:
+    def create(self, new: NewSeries) -> tuple[list[SeriesOutcome], Puts]:
         """Create series of one device.
 
-        An aligned device's series are created all or not at all, unless the plan is if_absent.
+        An aligned device's series are created all or not at all, unless `if_absent`.
 
         Returns:
             An outcome for each spec, and what to store.
         """
         with self._lock:
-            refusal = self._device_refusal(plan)
+            refusal = self._device_refusal(new)
             if refusal is not None:
-                return [refusal] * len(plan.specs), {}
-            if "`" in plan.device:
-                plan = replace(plan, device=join_path(split_path(plan.device)))
-            group = self._groups.get(plan.sg_id)
+                return [refusal] * len(new.specs), {}
+            if "`" in new.device:
+                new = replace(new, device=join_path(split_path(new.device)))
+            group = self._groups.get(new.sg_id)
             if group is None:
-                group = _Group(plan.sg_path)
-            device = group.devices.get(plan.device)
-            inner = find_node(group.root, split_path(plan.device)[len(group.nodes) :])
+                group = _Group(new.sg_path)
+            device = group.devices.get(new.device)
+            inner = find_node(group.root, split_path(new.device)[len(group.nodes) :])
             known = dict(device.names) if device is not None else {}
             number = group.next_number
             outcomes = []
             created: list[SeriesInfo] = []
-            for spec in plan.specs:
-                outcome = _judge(plan, spec, known, inner)
+            for spec in new.specs:
+                outcome = _judge(new, spec, known, inner)
                 if outcome is None:
-                    info = _new_info(plan, spec, number)
+                    info = _new_info(new, spec, number)
                     number += 1
                     known[info.measurement] = info
                     if info.alias is not None:
@@ -316,17 +317,17 @@ class SchemaTree:
                     outcome = SeriesOutcome(info)
                 outcomes.append(outcome)
             failed = next((item for item in outcomes if item.status != StatusCode.SUCCESS), None)
-            if failed is not None and plan.aligned and not plan.if_absent:
+            if failed is not None and new.aligned and not new.if_absent:
                 return [
                     item if item.status != StatusCode.SUCCESS else failed._replace(info=None)
                     for item in outcomes
                 ], {}
             if not created:
                 return outcomes, {}
-            self._add(plan.sg_id, plan.sg_path, plan.device, plan.aligned, created)
+            self._add(new.sg_id, new.sg_path, new.device, new.aligned, created)
             puts: Puts = {_series_key(info.series_id): encode_series(info) for info in created}
-            group = self._groups[plan.sg_id]
-            puts[_NEXT + plan.sg_id.to_bytes(8, "big")] = dump_json([group.path, group.next_number])
+            group = self._groups[new.sg_id]
+            puts[_NEXT + new.sg_id.to_bytes(8, "big")] = dump_json([group.path, group.next_number])
             return outcomes, puts
 
     def delete(self, series_ids: Iterable[int]) -> tuple[list[SeriesInfo], Puts]:
@@ -358,14 +359,14 @@ class SchemaTree:
                 puts[_series_key(series_id)] = None
         return removed, puts
 
-    def alter(self, plan: AlterSeriesPlan) -> tuple[SeriesOutcome, Puts]:
+    def alter(self, change: SeriesChange) -> tuple[SeriesOutcome, Puts]:
         """Change tags, attributes or alias of a series.
 
         Returns:
             The series as it is then, or why it was left alone; and what to store.
         """
         with self._lock:
-            info = self._by_id.get(plan.series_id)
+            info = self._by_id.get(change.series_id)
             if info is None:
                 return SeriesOutcome(
                     None, StatusCode.TIMESERIES_NOT_EXIST, "the series was deleted meanwhile"
@@ -373,7 +374,7 @@ class SchemaTree:
             group = self._groups[info.sg_id]
             device = group.devices[info.device]
             try:
-                after = altered(info, plan)
+                after = altered(info, change)
                 if after.alias != info.alias and after.alias is not None:
                     _check_alias(
                         after.alias,
@@ -413,27 +414,27 @@ class SchemaTree:
                 puts[_NEXT + sg_id.to_bytes(8, "big")] = None
         return count, puts
 
-    def _device_refusal(self, plan: CreateSeriesPlan) -> SeriesOutcome | None:
-        """Return why nothing at all can be created in the plan's device, or None."""
+    def _device_refusal(self, new: NewSeries) -> SeriesOutcome | None:
+        """Return why nothing at all can be created in the device, or None."""
         try:
-            nodes = validate_device(plan.device)
-            sg_nodes = split_path(plan.sg_path)
+            nodes = validate_device(new.device)
+            sg_nodes = split_path(new.sg_path)
         except ClusterError as error:
             return SeriesOutcome(None, error.status, error.message)
         if nodes[: len(sg_nodes)] != sg_nodes:
             return SeriesOutcome(
                 None,
                 StatusCode.METADATA_ERROR,
-                f"{plan.device} is not in storage group {plan.sg_path}",
+                f"{new.device} is not in storage group {new.sg_path}",
             )
-        group = self._groups.get(plan.sg_id)
+        group = self._groups.get(new.sg_id)
         if group is None:
             return None
-        if group.next_number + len(plan.specs) > 1 << SERIES_PER_STORAGE_GROUP_BITS:
+        if group.next_number + len(new.specs) > 1 << SERIES_PER_STORAGE_GROUP_BITS:
             return SeriesOutcome(
                 None,
                 StatusCode.METADATA_ERROR,
-                f"storage group {plan.sg_path} has used up its series numbers",
+                f"storage group {new.sg_path} has used up its series numbers",
             )
         node: Node | None = group.root
         for number in range(len(sg_nodes), len(nodes)):
@@ -445,12 +446,12 @@ class SchemaTree:
                 return None
         assert node is not None
         device = node.device
-        if device is not None and device.aligned != plan.aligned:
-            if not plan.if_absent:
+        if device is not None and device.aligned != new.aligned:
+            if not new.if_absent:
                 # 0.13 (MTree.createTimeseries) tells first of what exists
-                for spec in plan.specs:
+                for spec in new.specs:
                     if spec.measurement in device.names or spec.measurement in node.children:
-                        return _exists(f"{plan.device}.{spec.measurement}")
+                        return _exists(f"{new.device}.{spec.measurement}")
             kind, method = (
                 ("aligned", "createAlignedTimeseries")
                 if device.aligned
@@ -460,7 +461,7 @@ class SchemaTree:
                 None,
                 StatusCode.ALIGNED_TIMESERIES_ERROR,
                 f"timeseries under this entity is {kind}, please use {method} or change entity. "
-                f"(Path: {plan.device})",
+                f"(Path: {new.device})",
             )
         return None
 
@@ -532,13 +533,13 @@ def _exists(path: str, info: SeriesInfo | None = None) -> SeriesOutcome:
 
 
 def _judge(
-    plan: CreateSeriesPlan, spec: SeriesSpec, known: dict[str, SeriesInfo], inner: Node | None
+    new: NewSeries, spec: SeriesSpec, known: dict[str, SeriesInfo], inner: Node | None
 ) -> SeriesOutcome | None:
     """Return the outcome of a spec that creates nothing, or None when it is to be created."""
-    path = f"{plan.device}.{spec.measurement}"
+    path = f"{new.device}.{spec.measurement}"
     existing = known.get(spec.measurement)
     if existing is not None:
-        if not plan.if_absent:
+        if not new.if_absent:
             return _exists(path)
         same = existing.data_type is spec.data_type
         return SeriesOutcome(existing) if same else _exists(path, existing)
@@ -548,7 +549,7 @@ def _judge(
     try:
         validate_measurement_name(spec.measurement, path)
         if spec.alias is not None:
-            validate_measurement_name(spec.alias, f"{plan.device}.{spec.alias}")
+            validate_measurement_name(spec.alias, f"{new.device}.{spec.alias}")
     except ClusterError as error:
         return SeriesOutcome(None, error.status, error.message)
     if spec.alias is not None and (
@@ -574,21 +575,21 @@ def _judge(
     return None
 
 
-def _new_info(plan: CreateSeriesPlan, spec: SeriesSpec, number: int) -> SeriesInfo:
+def _new_info(new: NewSeries, spec: SeriesSpec, number: int) -> SeriesInfo:
     return SeriesInfo(
-        series_id=plan.sg_id << SERIES_PER_STORAGE_GROUP_BITS | number,
-        storage_group=plan.sg_path,
-        device=plan.device,
+        series_id=new.sg_id << SERIES_PER_STORAGE_GROUP_BITS | number,
+        storage_group=new.sg_path,
+        device=new.device,
         measurement=spec.measurement,
         data_type=spec.data_type,
         encoding=spec.encoding,
         compressor=spec.compressor,
-        aligned=plan.aligned,
+        aligned=new.aligned,
         alias=spec.alias,
         props=spec.props,
         tags=spec.tags,
         attributes=spec.attributes,
-        template=plan.template,
+        template=new.template,
     )
 
 

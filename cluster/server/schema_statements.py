@@ -7,7 +7,6 @@ from typing import Any
 from cluster.coordinator.coordinator import Coordinator
 from cluster.errors import OK, ClusterError, Status, StatusCode
 from cluster.plan.plans import (
-    AlterAction,
     ContinuousQueryPlan,
     CreateContinuousQueryPlan,
     FunctionPlan,
@@ -23,7 +22,7 @@ from cluster.rpc.deadline import Deadline
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.paths import PathPattern, join_path, split_path
 from cluster.schema.registry import ContinuousQuery, Trigger
-from cluster.schema.series import SeriesSpec
+from cluster.schema.series import AlterAction, SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from cluster.server.continuous_queries import check_targets
 from cluster.sql.statements import registry, schema, template

@@ -12,11 +12,6 @@ from typing import Any
 import numpy as np
 
 from cluster.errors import ClusterError, StatusCode
-from cluster.plan.plans import (
-    CreateSeriesPlan,
-    DeleteStorageGroupsPlan,
-    SetStorageGroupPlan,
-)
 from cluster.query.context import QueryContext
 from cluster.query.executor import execute_query
 from cluster.query.result import limited
@@ -25,7 +20,7 @@ from cluster.scan.windows import AggregateTable, Needs, WindowAggregates, Window
 from cluster.schema.encodings import DEFAULT_COMPRESSOR, default_encoding
 from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, join_path, split_path
-from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.series import DeviceInfo, NewSeries, SeriesInfo, SeriesSpec
 from cluster.schema.tree import SchemaTree, SeriesOutcome
 from cluster.sql.context import ParseContext
 from cluster.sql.parser import parse
@@ -135,9 +130,7 @@ class MemoryDatabase:
 
     def _storage_group(self, path: str) -> int:
         self._index += 1
-        outcome, _ = self.meta.apply(SetStorageGroupPlan(path), self._index)
-        if not outcome.ok:
-            raise ClusterError(outcome.status, outcome.message)
+        self.meta.set_storage_group(path, 0, self._index)
         return self._index
 
     def _delete_storage_groups(self, patterns: Sequence[str]) -> None:
@@ -147,8 +140,7 @@ class MemoryDatabase:
             if not found:
                 raise ClusterError(StatusCode.TIMESERIES_NOT_EXIST, f"Path [{text}] does not exist")
             ids += [sg_id for _, sg_id in found]
-        self._index += 1
-        self.meta.apply(DeleteStorageGroupsPlan(tuple(sorted(set(ids)))), self._index)
+        self.meta.delete_storage_groups(sorted(set(ids)))
         for info in self.schema.match(PathPattern.parse("root.**"), set(ids)):
             self.points.pop(info.series_id, None)
         self.schema.drop_storage_groups(ids)
@@ -183,8 +175,8 @@ class MemoryDatabase:
         if found is None:
             path = join_path(nodes[:2])
             found = path, self._storage_group(path)
-        plan = CreateSeriesPlan(found[1], found[0], device, aligned, tuple(specs), if_absent)
-        outcomes, _ = self.schema.create(plan)
+        new = NewSeries(found[1], found[0], device, aligned, tuple(specs), if_absent)
+        outcomes, _ = self.schema.create(new)
         return outcomes
 
     def _delete_timeseries(self, patterns: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ ALLOWED = {
     "raft": set(),
     "log": {"raft"},
     "partition": {"raft"},
-    "schema": {"plan", "partition", "raft", "auth"},
+    "schema": {"partition", "raft", "auth"},
     "plan": {"schema", "scan"},
     "scan": set(),
     "auth": set(),

@@ -21,7 +21,7 @@ from cluster.plan.request_id import RequestId
 from cluster.raft.types import Entry, EntryKind, LogIndex, NodeId, Term
 from cluster.rpc.deadline import Deadline
 from cluster.schema.registry import ContinuousQuery
-from cluster.schema.series import SeriesSpec
+from cluster.schema.series import AlterAction, SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from harness.fragments import make_fragment, make_layout
 from iotdb_engine import DataType, Engine, EngineOptions
@@ -79,9 +79,9 @@ DATA_SCRIPT: list[plans.Plan] = [
     plans.SetDataTtlPlan((99, 98), 1 << 40),
     create("root.sg.t", (spec(0), spec(1)), if_absent=True, template="t1"),
     plans.AlterSeriesPlan(
-        SERIES[0], plans.AlterAction.UPSERT, (("place", "vík"),), (("unit", "m"),), "new name"
+        SERIES[0], AlterAction.UPSERT, (("place", "vík"),), (("unit", "m"),), "new name"
     ),
-    plans.AlterSeriesPlan(SERIES[1], plans.AlterAction.RENAME, (("none", "other"),)),  # refused
+    plans.AlterSeriesPlan(SERIES[1], AlterAction.RENAME, (("none", "other"),)),  # refused
     plans.DigestPlan(),
 ]
 

@@ -17,8 +17,8 @@ from cluster.plan.codec import (
     encode_plan,
     encode_result,
 )
+from cluster.plan.outcomes import Outcome
 from cluster.plan.plans import (
-    AlterAction,
     AlterSeriesPlan,
     AuthorAction,
     AuthorPlan,
@@ -46,9 +46,8 @@ from cluster.plan.plans import (
     TemplatePlan,
     TriggerPlan,
 )
-from cluster.schema.meta_state import Outcome
 from cluster.schema.registry import ContinuousQuery
-from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.series import AlterAction, DeviceInfo, SeriesInfo, SeriesSpec
 from cluster.schema.templates import TemplateSeries
 from cluster.schema.tree import SeriesOutcome
 from iotdb_engine.types import DataType, Fragment, Layout

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import StatusCode
-from cluster.plan.plans import CreateSeriesPlan
 from cluster.schema.paths import PathPattern, split_path
-from cluster.schema.series import DeviceInfo, SeriesInfo, SeriesSpec
+from cluster.schema.series import DeviceInfo, NewSeries, SeriesInfo, SeriesSpec
 from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
 from harness.joining import join_all
 from iotdb_engine.types import DataType
@@ -45,7 +44,7 @@ class Stored:
         if_absent: bool = False,
         sg: tuple[int, str] = (SG, "root.sg"),
     ) -> list[SeriesOutcome]:
-        plan = CreateSeriesPlan(
+        new = NewSeries(
             sg[0],
             sg[1],
             device,
@@ -53,7 +52,7 @@ class Stored:
             tuple(spec(item) if isinstance(item, str) else item for item in specs),
             if_absent,
         )
-        outcomes, puts = self.tree.create(plan)
+        outcomes, puts = self.tree.create(new)
         self.store(puts)
         return outcomes
 
@@ -240,9 +239,7 @@ def test_ids_are_never_used_again() -> None:
     assert last is not None
     assert stored.delete(last.series_id, 12345) == [last]
     for tree in (stored.tree, stored.reloaded()):
-        outcomes, _ = tree.create(
-            CreateSeriesPlan(SG, "root.sg", "root.sg.d", False, (spec("b"),), False)
-        )
+        outcomes, _ = tree.create(NewSeries(SG, "root.sg", "root.sg.d", False, (spec("b"),), False))
         info = only(outcomes).info
         assert info is not None
         assert info.series_id == last.series_id + 1
@@ -254,7 +251,7 @@ def test_ids_are_not_used_again_when_everything_was_deleted() -> None:
     stored.delete(SG << 32)
     info = only(
         SchemaTree.load(sorted(stored.pairs.items())).create(
-            CreateSeriesPlan(SG, "root.sg", "root.sg.d", False, (spec("a"),), False)
+            NewSeries(SG, "root.sg", "root.sg.d", False, (spec("a"),), False)
         )[0]
     ).info
     assert info is not None
@@ -382,10 +379,8 @@ def test_readers_beside_the_applier() -> None:
         thread.start()
     for number in range(300):
         device = f"root.sg.d{number % 40}"
-        plan = CreateSeriesPlan(
-            SG, "root.sg", device, False, (spec("a"), spec("b"), spec("c")), True
-        )
-        outcomes, _ = tree.create(plan)
+        new = NewSeries(SG, "root.sg", device, False, (spec("a"), spec("b"), spec("c")), True)
+        outcomes, _ = tree.create(new)
         if number % 3 == 2:
             tree.delete([item.info.series_id for item in outcomes if item.info is not None])
     stop.set()

@@ -1,3 +1,5 @@
+"""What meta plans make of the meta state, and what is stored of it."""
+
 from __future__ import annotations
 
 import pytest
@@ -5,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import ClusterError, StatusCode
+from cluster.member.meta_plans import apply_meta_plan
 from cluster.partition.slot_partition_table import SlotPartitionTable
+from cluster.plan.outcomes import Outcome
 from cluster.plan.plans import (
     DeleteStorageGroupsPlan,
     FlushPlan,
@@ -16,7 +20,7 @@ from cluster.plan.plans import (
     SetUserPlan,
 )
 from cluster.raft.types import NodeId
-from cluster.schema.meta_state import MetaState, Outcome
+from cluster.schema.meta_state import MetaState
 from cluster.schema.paths import PathPattern, split_path
 from cluster.schema.registry import Registry
 
@@ -33,7 +37,7 @@ class Stored:
 
     def apply(self, plan: MetaPlan) -> Outcome:
         self.index += 1
-        outcome, puts = self.state.apply(plan, self.index)
+        outcome, puts = apply_meta_plan(self.state, plan, self.index)
         for key, value in puts.items():
             if value is None:
                 del self.pairs[key]
@@ -107,8 +111,8 @@ def test_delete_frees_the_path_but_not_the_id() -> None:
 
 def test_an_entry_applied_again_has_the_same_outcome() -> None:
     state = MetaState()
-    first, _ = state.apply(SetStorageGroupPlan("root.a"), 7)
-    again, puts = state.apply(SetStorageGroupPlan("root.a"), 7)
+    first, _ = apply_meta_plan(state, SetStorageGroupPlan("root.a"), 7)
+    again, puts = apply_meta_plan(state, SetStorageGroupPlan("root.a"), 7)
     assert again == first
     assert puts == {}
 
@@ -128,7 +132,7 @@ def test_partition_table_only_gets_newer() -> None:
     assert stored.state.partition_table == newer.encode()
     assert stored.reloaded().partition_table == newer.encode()
     before = stored.reloaded()
-    before.apply(SetPartitionTablePlan(table.encode()), 99)
+    apply_meta_plan(before, SetPartitionTablePlan(table.encode()), 99)
     assert before.partition_table == newer.encode()
 
 
@@ -142,8 +146,12 @@ def test_first_incarnation_stays() -> None:
     assert not refused.ok
     assert "another data folder" in refused.message
     (info,) = stored.reloaded().nodes()
-    assert (info.node_id, info.internal_ip, info.incarnation) == (5, "10.0.0.2", "one")
-    assert stored.state.node(NodeId(5)) == moved
+    assert info._asdict() == vars(moved)
+    assert stored.pairs[b"node/" + (5).to_bytes(8, "big")] == (
+        b'{"data_port": 40010, "incarnation": "one", "internal_ip": "10.0.0.2", '
+        b'"meta_port": 9003, "node_id": 5, "rpc_address": "10.0.0.2", "rpc_port": 6667}'
+    )
+    assert stored.state.node(NodeId(5)) == info
     assert stored.state.node(NodeId(6)) is None
 
 
@@ -172,7 +180,7 @@ def test_a_damaged_record_is_named() -> None:
 
 def test_a_data_plan_is_refused() -> None:
     with pytest.raises(TypeError, match="FlushPlan"):
-        MetaState().apply(FlushPlan(), 1)  # type: ignore[arg-type]
+        apply_meta_plan(MetaState(), FlushPlan(), 1)  # type: ignore[arg-type]
 
 
 node_names = st.sampled_from(["a", "b", "c"])
