@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,8 @@ def encode_columns(
         columns: one for each measurement; None is null. Sequences or NumPy arrays.
         rows: of each column.
         masks: for each column None, or bool[rows] that says where there is a null whatever the
-            column has there (a value of its type). Without it, columns are searched for None.
+            column has there (a value of its type). Without it, columns are searched for None, and
+            masked arrays tell theirs.
 
     Raises:
         DataError: naming the measurement whose values don't fit.
@@ -66,6 +67,7 @@ def encode_columns(
         if masks is not None:
             nulls = masks[number]
         else:
+            column = _unmasked(column)
             nulls = _nulls(column)
             if nulls is not None:
                 blank: Any = "" if kind is DataType.TEXT else 0
@@ -75,6 +77,15 @@ def encode_columns(
     if any(nulls is not None for nulls in bitmaps):
         parts.extend(_null_section(nulls, rows) for nulls in bitmaps)
     return b"".join(parts)
+
+
+def _unmasked(column: Any) -> Sequence[Any]:  # noqa: ANN401
+    """Return a masked array as what has None for its masked cells; anything else as it is."""
+    if not isinstance(column, np.ma.MaskedArray):
+        return cast("Sequence[Any]", column)
+    # where nothing is masked it stays an array, which is encoded faster
+    found = column.tolist() if np.ma.is_masked(column) else column.data
+    return cast("Sequence[Any]", found)
 
 
 def _nulls(column: Sequence[Any]) -> npt.NDArray[np.bool_] | None:

@@ -38,6 +38,22 @@ def test_null_bitmaps_have_a_byte_more_than_they_need():
     assert eight[16:].hex() == "01800000"
 
 
+def test_masked_cells_are_null():
+    """What lies below the mask was written."""
+    kinds = [I32, F64, TEXT, BOOL]
+    masked = [
+        np.ma.array([1, 2], mask=[False, True]),
+        np.ma.array([0.5, np.nan], mask=[False, True]),
+        np.ma.array(["a", "b"], mask=[False, True]),
+        np.ma.array([True, True], mask=[False, True]),
+    ]
+    lists = [[1, None], [0.5, None], ["a", None], [True, None]]
+    names = list("abcd")
+    assert encode_columns(names, kinds, masked, 2) == encode_columns(names, kinds, lists, 2)
+    whole = [np.ma.array([1, 2])]
+    assert encode_columns(["a"], [I32], whole, 2) == encode_columns(["a"], [I32], [[1, 2]], 2)
+
+
 def test_all_types_without_nulls_have_no_null_section():
     columns = [np.array([1, 2]), [1.5, -2.0], np.array([0.5, 0.25], np.float32), [True, False]]
     data = encode_columns(["a", "b", "c", "d"], [I64, F64, F32, BOOL], columns, 2)
