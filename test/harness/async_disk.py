@@ -62,7 +62,8 @@ class HeldWrites:
         try:
             os.eventfd_read(self.event_fd)
         except BlockingIOError:
-            return None
+            if not wait:  # who waits need not be told: `release` may be between its two lines
+                return None
         if self._present is None or not self._go.is_set():
             return None
         fd, size, offset, data = self._present
