@@ -13,7 +13,8 @@ for. When the last one has ended, a sync has little left to do: 0.2 ms.
 Other files of the disk get their turn: each write is durable when it has ended (RWF_DSYNC), and
 few are under way at a time. A disk that keeps what it is given in a cache, as that of a virtual
 machine, has somebody else's sync wait until all of the cache is stored: a row of another group,
-10 ms for 7 MB, where this makes it 3, and the file no later (docs/notes/slow-disks.md).
+10 ms beside 7 MB, where this makes it 3. A file that is written as fast as it goes takes a third
+longer by that; one that is received meanwhile does not (docs/notes/slow-disks.md).
 
 The buffers are in huge pages: each write then is a few stretches of the machine's memory, and not
 some hundred pages, which a virtual disk takes one by one (a quarter of its rate). They stay, since
@@ -45,7 +46,7 @@ UNIT_BYTES = 504 << 10
 """What one write takes. Where its pages lie anywhere in memory, with those of another they just fit
 in the queue of a virtual disk (256 places, of which each write takes two more)."""
 _UNITS = 3
-"""One is filled while the others are written; more of them have other writes wait longer."""
+"""One is filled while the others are written. With more of them other writes wait longer."""
 _AHEAD_BYTES = 8 << 20
 """So many bytes of a file are allotted at a time; what is too much is given back at its end."""
 _HUGE_PAGE_BYTES = 2 << 20
