@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import partial
@@ -44,6 +45,11 @@ from iotdb_engine.table_format import FORMAT_VERSION
 
 _INCOMING = "incoming"
 _BLOCK_BYTES = 16 << 10
+_MERGE_PATIENCE_S = 60.0
+"""So long do files wait to be taken in while merges run whose keys are around theirs."""
+_MERGE_LOOK_S = 0.005
+_MOST_MERGES = 3
+"""For files that are refused while nothing runs; the second is for a merge that ended just then."""
 
 
 class Batch:
@@ -481,24 +487,44 @@ class RocksStore:
         return sorted(os.listdir(folder)) if folder.is_dir() else []
 
     def _take_in(self, files: list[str], lo: bytes, hi: bytes) -> None:
-        if not self._open:
-            raise Closed("the engine is closed")
         options = rocksdict.IngestExternalFileOptions()
         options.set_move_files(True)
         # The records keep sequence 0, which is right as long as there is nothing older in their
         # range. A number given to a file would be in the MANIFEST only, and lost when that is.
         options.set_allow_global_seqno(False)
         options.set_snapshot_consistency(False)
-        with self._views.change():
+        end = time.monotonic() + _MERGE_PATIENCE_S
+        merges = 0
+        while True:
+            if not self._open:
+                raise Closed("the engine is closed")
             try:
-                self._db.ingest_external_file(files, options)
+                with self._views.change():
+                    self._db.ingest_external_file(files, options)
+                return
             except Exception as error:
-                if "seqno" not in str(error).lower():
+                # It would need a number, for what is older there, or may be: a merge that runs.
+                if "seqno" not in str(error).lower() or time.monotonic() > end:
                     raise
-                # remains of a deleted range, which go when it is merged down to the lowest level
-                self._db.flush(True)
-                self._db.compact_range(lo, hi)
-                self._db.ingest_external_file(files, options)
+                if not self._merges_now():
+                    if merges == _MOST_MERGES:
+                        raise
+                    merges += 1
+                    self._merge_away(lo, hi)
+                    continue
+            time.sleep(_MERGE_LOOK_S)
+
+    def _merges_now(self) -> bool:
+        return bool(self._db.property_int_value("rocksdb.num-running-compactions"))
+
+    def _merge_away(self, lo: bytes, hi: bytes) -> None:
+        """Remove what a deleted range has left; with plain merges it may only be moved."""
+        self._db.flush(True)
+        options = rocksdict.CompactOptions()
+        options.set_bottommost_level_compaction(
+            rocksdict.BottommostLevelCompaction.force_optimized()
+        )
+        self._db.compact_range(lo, hi, options)
 
     def close(self) -> None:
         """Close; releases the views, since one of them would keep the folder locked.

@@ -2,8 +2,8 @@
 
 Twice: a node whose process was killed, and begins again, and one that runs, and was not reached for
 a while (it is stopped, as a machine that is suspended). TEST_REJOIN_POINTS=1000000 is the long
-form, with several transfers each; with 50 million the stream counts, and not what any transfer
-costs.
+form, with several transfers each (TEST_REJOIN_ROUNDS sets how many more than one); with 50 million
+the stream counts, and not what any transfer costs.
 
 What must hold is asserted: a snapshot was needed, the replicas are equal, no memory that grows with
 what was missed. How quick it is depends on the machine, and what else it does: that is printed, and
@@ -45,10 +45,12 @@ from harness.pulse import Pulse
 from harness.replicas import assert_replicas_equal
 from harness.wire import WireClient
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 POINTS = int(os.environ.get("TEST_REJOIN_POINTS", "100000"))
-ROUNDS = 7 if 1_000_000 <= POINTS <= 10_000_000 else 1
+ROUNDS = int(
+    os.environ.get("TEST_REJOIN_ROUNDS", "7" if 1_000_000 <= POINTS <= 10_000_000 else "1")
+)
 """So many more transfers, of the same and a little more: one alone is too few calls to tell."""
 MISSED_AGAIN = 50_000
 QUIET_S = 3.0 if POINTS >= 1_000_000 else 1.0

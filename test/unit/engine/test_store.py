@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,53 @@ def test_a_view_made_within_a_change_sees_one_state(tmp_path: Path) -> None:
         store._db[b"a"] = b"2"
     assert view.get(b"a") == b"1"
     store.close()
+
+
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_files_are_taken_in_where_a_range_was_deleted(tmp_path: Path, *, is_flushed: bool) -> None:
+    """Also where there was nothing in it: then a plain merge moves the mark, and keeps it."""
+    store = RocksStore(tmp_path / "db")
+    for lo, hi in ((b"b", b"c"), (b"d", b"e")):
+        made = Batch()
+        made.delete_range(lo, hi)
+        store.write(made)
+    if is_flushed:
+        store.flush()
+    take_in(store, b"b1", b"b2")
+    store.write(put((b"b3", b"later")))
+    assert keys(store) == [b"b1", b"b2", b"b3"]
+    store.close()
+
+
+def test_files_are_taken_in_while_the_store_merges(tmp_path: Path) -> None:
+    """RocksDB refuses them for as long as a merge runs whose keys are around theirs."""
+    store = RocksStore(tmp_path / "db")
+    for first in range(0, 40_000, 10_000):
+        lo, hi = b"a", b"z"  # each file has keys on both sides
+        rows = [(lo + b"%06d" % number, bytes(400)) for number in range(first, first + 10_000)]
+        store.write(put(*rows, (hi, b"")))
+        store.flush()
+    merge = threading.Thread(target=store.compact)
+    merge.start()
+    while store._db.property_int_value("rocksdb.num-running-compactions") == 0:
+        assert merge.is_alive(), "the merge was over before it was seen"
+    for number in range(8):
+        take_in(store, b"b%d1" % number, b"b%d2" % number)
+    merge.join()
+    assert [key for key in keys(store) if key.startswith(b"b")] == [
+        b"b%d%d" % (number, record) for number in range(8) for record in (1, 2)
+    ]
+    store.close()
+
+
+def take_in(store: Store, *names: bytes) -> None:
+    """Have files with these keys taken in; the range is that of their first two bytes."""
+    staging = store.staging(names[0].hex())
+    for name in names:
+        staging.add(name, b"new")
+        staging.complete(name)
+    lo = names[0][:-1]
+    staging.ingest(lo, lo + b"\xff")
 
 
 def test_a_batch_deletes_ranges_then_keys_then_puts(store: Store) -> None:
