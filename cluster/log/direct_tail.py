@@ -9,8 +9,9 @@ The disk takes whole blocks: the last one is padded with zeros, and written agai
 it, by the next write. A block's old bytes are the same in both writes, so a write that is torn
 between sectors leaves them as they were, as with the page cache, which rewrites it likewise.
 
-Only for files that have their blocks already (`cluster.log.spares`): a direct write that makes a
-file longer waits for the file system's journal.
+A write that makes the file longer waits for the file system's journal, too. So a small one that has
+to do that goes on with zeros, far enough for hundreds of others: they write over blocks that exist.
+A file that was made ahead (`cluster.log.spares`) has all of its blocks.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from cluster.log.file_ops import FileOps
 BLOCK_BYTES = 4096
 """No disk in use has larger ones, and all of them take multiples of their own."""
 BUFFER_BYTES = 1 << 20
+_STEP_BYTES = 256 << 10
+_SMALL_BYTES = 64 << 10
+"""Larger writes make the file longer by no more than themselves: zeros would double their bytes."""
 
 
 def aligned_buffer(size_bytes: int = BUFFER_BYTES) -> memoryview:
@@ -39,18 +43,31 @@ class DirectTail:
         path: of the segment.
         kept: what the file holds between the last multiple of `BLOCK_BYTES` and its end.
         buffer: of `aligned_buffer`; may serve one segment after the other.
+        reach: the file has its blocks up to there.
+        full: nothing is laid out ahead from there on.
 
     Raises:
         OSError: this file system has no direct writes.
     """
 
-    def __init__(self, files: FileOps, path: Path, kept: bytes, buffer: memoryview) -> None:
+    def __init__(
+        self,
+        files: FileOps,
+        path: Path,
+        kept: bytes,
+        buffer: memoryview,
+        *,
+        reach: int,
+        full: int,
+    ) -> None:
         assert len(kept) < BLOCK_BYTES <= len(buffer)
         self._files = files
         self._buffer = buffer
         self._fd = files.open_direct(path)
         self._kept = len(kept)
         self._begun = (0, 0, 0)
+        self._reach = reach
+        self._full = full
         buffer[: self._kept] = kept
 
     def close(self) -> None:
@@ -88,7 +105,7 @@ class DirectTail:
                     base += size
                     at = 0
         if at:
-            self._flush(self._padded(at), base)
+            self._flush(self._laid_out(at, base), base)
         self._keep(at)
 
     def begin(self, parts: Sequence[bytes], offset: int, writes: AsyncWrites) -> bool:
@@ -100,7 +117,8 @@ class DirectTail:
             writes: of this object's buffer.
 
         Returns:
-            False: nothing was begun, since the buffer does not hold it.
+            False: nothing was begun, since the buffer does not hold it, or the file has no blocks
+            for it: that would be waited for.
 
         Raises:
             OSError: nothing was begun.
@@ -108,7 +126,8 @@ class DirectTail:
         buffer, at = self._buffer, self._kept
         base = offset - at
         assert not base % BLOCK_BYTES
-        if at + sum(map(len, parts)) > len(buffer):
+        end = at + sum(map(len, parts))
+        if end > len(buffer) or base + _whole_blocks(end) > self._reach:
             return False
         for part in parts:
             end = at + len(part)
@@ -132,7 +151,17 @@ class DirectTail:
 
     def _padded(self, at: int) -> int:
         """Fill the block behind `at` up with zeros, and return where it ends."""
-        end = -(-at // BLOCK_BYTES) * BLOCK_BYTES
+        return self._zeros(at, _whole_blocks(at))
+
+    def _laid_out(self, at: int, base: int) -> int:
+        """As `_padded`; where that makes the file longer, and is little, go on with zeros."""
+        end = _whole_blocks(at)
+        if base + end > self._reach and end < _SMALL_BYTES:
+            step = min((base + end) // _STEP_BYTES * _STEP_BYTES + _STEP_BYTES, self._full)
+            end = max(end, min(step - base, len(self._buffer)))
+        return self._zeros(at, end)
+
+    def _zeros(self, at: int, end: int) -> int:
         if end > at:
             self._buffer[at:end] = bytes(end - at)
         return end
@@ -149,6 +178,11 @@ class DirectTail:
                 self._fd, [self._buffer[done:size]], offset + done
             )
             done += _whole(written, size - done)
+        self._reach = max(self._reach, offset + size)
+
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def _whole(written: int, size: int) -> int:

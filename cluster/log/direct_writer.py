@@ -47,18 +47,27 @@ class DirectWriter:
             self._writes.close()
             self._writes = None
 
-    def begin_segment(self, fd: int, path: Path, offset: int) -> None:
-        """Write a segment, made ahead, from `offset` on, where that is possible.
+    def begin_segment(self, fd: int, path: Path, offset: int, segment_bytes: int) -> None:
+        """Write a segment from `offset` on, where that is possible.
 
         Args:
             fd: open for reading.
-            path: of the same file.
-            offset: where it ends so far.
+            path: of the same file, which is longer where it was made ahead.
+            offset: where what is written so far ends.
+            segment_bytes: where it is about full.
         """
         kept = offset % BLOCK_BYTES
         try:
             last = self._files.pread(fd, kept, offset - kept)
-            self._tail = DirectTail(self._files, path, last, self._buffer)
+            size = self._files.size(fd)
+            self._tail = DirectTail(
+                self._files,
+                path,
+                last,
+                self._buffer,
+                reach=size - size % BLOCK_BYTES,
+                full=segment_bytes - segment_bytes % BLOCK_BYTES,
+            )
         except OSError as error:
             logger.info("%s is written through the page cache: %s", path, error)
 

@@ -60,6 +60,10 @@ class FileOps:
         """Cut the file to `size_bytes`."""
         os.ftruncate(fd, size_bytes)
 
+    def size(self, fd: int) -> int:
+        """Return a file's size in bytes."""
+        return os.fstat(fd).st_size
+
     def pread(self, fd: int, size_bytes: int, offset: int) -> bytes:
         """Read up to `size_bytes` at `offset`."""
         return os.pread(fd, size_bytes, offset)

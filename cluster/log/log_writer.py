@@ -110,6 +110,8 @@ class LogWriter:
         self._direct: DirectWriter | None = None
         if spares is not None and options.sync == "always":
             self._direct = DirectWriter(files)
+            path = segment_path(directory, tail.sequence)
+            self._direct.begin_segment(tail.fd, path, tail.size_bytes, options.segment_bytes)
         self._seed = tail.seed
         self._first_segment = min(seeds)
         self._synced = tail.size_bytes
@@ -506,9 +508,9 @@ class LogWriter:
         self._synced = self._offset = tail.size_bytes
         self.segment = tail.sequence
         self._files.close(old_fd)
-        if spare is not None and self._direct is not None:
+        if self._direct is not None:
             path = segment_path(self._directory, self.segment)
-            self._direct.begin_segment(self._fd, path, self._offset)
+            self._direct.begin_segment(self._fd, path, self._offset, self._options.segment_bytes)
         # from here on compactions see the new segment; those before may wait for a record
         for group in list(self._groups.values()):
             group.maybe_log_base()

@@ -15,6 +15,7 @@ from cluster.raft.effects import Persist
 from harness.raft_log import WAIT_S, FaultyDisk, Waited, all_entries, make_entry, segments
 
 SEGMENT = 8192
+STEP = 256 << 10
 
 
 class DirectCalls(FaultyDisk):
@@ -44,13 +45,19 @@ class DirectCalls(FaultyDisk):
         return super().pwritev_durably(fd, [joined[: self.most]], offset)
 
 
+def tail_of(files, path, written, buffer_bytes=1 << 20, full=1 << 20):
+    """A tail behind what is written; the file has the blocks that it has."""
+    size = path.stat().st_size
+    reach = size - size % BLOCK_BYTES
+    kept = written[len(written) - len(written) % BLOCK_BYTES :]
+    return DirectTail(files, path, kept, aligned_buffer(buffer_bytes), reach=reach, full=full)
+
+
 def checked_appends(files, path, start, sizes, buffer_bytes):
     rng = random.Random(3)
     expected = rng.randbytes(start)
     path.write_bytes(expected + b"old" * 300_000)
-    tail = DirectTail(
-        files, path, expected[start - start % BLOCK_BYTES :], aligned_buffer(buffer_bytes)
-    )
+    tail = tail_of(files, path, expected, buffer_bytes)
     for size in sizes:
         new = rng.randbytes(size)
         cut = rng.randrange(size + 1)
@@ -91,6 +98,83 @@ def test_the_real_disk(tmp_path):
         pytest.skip("the file system of the temporary folder has no direct writes")
 
 
+def test_a_small_write_lays_out_blocks_for_many_others(tmp_path):
+    files, path = DirectCalls(), tmp_path / "segment"
+    expected = b"h" * 100
+    path.write_bytes(expected)
+    tail = tail_of(files, path, expected)
+    for _ in range(60):
+        tail.write_durably([b"x" * 3000], len(expected))
+        expected += b"x" * 3000
+    assert path.read_bytes() == expected.ljust(STEP, b"\0")
+    sizes = [size for _, size in files.writes]
+    assert sizes[0] == STEP
+    assert set(sizes[1:]) <= {BLOCK_BYTES, 2 * BLOCK_BYTES}
+    tail.write_durably([b"y" * 50_000], len(expected))
+    expected += b"y" * 50_000
+    tail.write_durably([b"z" * 50_000], len(expected))
+    expected += b"z" * 50_000
+    assert path.read_bytes() == expected.ljust(2 * STEP, b"\0")
+    tail.close()
+
+
+def test_blocks_are_laid_out_up_to_where_a_segment_is_full(tmp_path):
+    files, path = DirectCalls(), tmp_path / "segment"
+    path.write_bytes(b"")
+    tail = tail_of(files, path, b"", full=5 * BLOCK_BYTES)
+    written = 0
+    for size, blocks in ((100, 5), (3 * BLOCK_BYTES, 5), (2 * BLOCK_BYTES, 6), (1, 6), (4096, 7)):
+        tail.write_durably([b"x" * size], written)
+        written += size
+        assert path.stat().st_size == blocks * BLOCK_BYTES
+    tail.close()
+
+
+def test_a_large_write_makes_the_file_longer_by_no_more_than_itself(tmp_path):
+    files, path = DirectCalls(), tmp_path / "segment"
+    path.write_bytes(b"")
+    tail = tail_of(files, path, b"")
+    tail.write_durably([b"x" * 100_000], 0)
+    assert path.stat().st_size == 25 * BLOCK_BYTES
+    tail.close()
+
+
+def test_what_makes_the_file_longer_is_not_begun(tmp_path):
+    class Writes:
+        begun = ()
+
+        def begin(self, _fd, size, offset):
+            self.begun = (size, offset)
+
+    path, writes = tmp_path / "segment", Writes()
+    path.write_bytes(bytes(3 * BLOCK_BYTES))
+    tail = tail_of(DirectCalls(), path, b"")
+    assert not tail.begin([b"x" * (3 * BLOCK_BYTES + 1)], 0, writes)
+    assert tail.begin([b"x" * (3 * BLOCK_BYTES)], 0, writes)
+    assert writes.begun == (3 * BLOCK_BYTES, 0)
+    tail.close()
+
+
+def test_segments_that_were_not_made_ahead_are_written_directly(open_log, copy_of, tmp_path):
+    """The first one, and one that is gone on with after a kill: a small log has no others."""
+    files = DirectCalls()
+    waited = Waited(open_log(segment_bytes=1 << 20, prepare_ahead=True, files=files).group(1))
+    expected = [entry for _ in range(20) for entry in waited.append(1, size=500)]
+    assert [size for _, size in files.writes].count(STEP) == 1
+    assert len(files.writes) == 20
+    assert segments(tmp_path / "log")[0].stat().st_size == STEP
+    copy_of("log", "killed")
+    files = DirectCalls()
+    log = open_log("killed", segment_bytes=1 << 20, prepare_ahead=True, files=files)
+    assert all_entries(log.group(1)) == expected
+    waited = Waited(log.group(1))
+    expected += [entry for _ in range(20) for entry in waited.append(1, size=500)]
+    assert len(files.writes) == 20
+    log.close()
+    assert segments(tmp_path / "killed")[0].stat().st_size < 40 * 600
+    assert all_entries(open_log("killed").group(1)) == expected
+
+
 def write_until_direct(waited, files, most=200):
     expected = []
     for _ in range(most):
@@ -100,7 +184,7 @@ def write_until_direct(waited, files, most=200):
     raise AssertionError("no segment was written directly")
 
 
-def test_segments_made_ahead_are_written_directly(open_log, copy_of, tmp_path):
+def test_segments_are_written_directly(open_log, copy_of, tmp_path):
     files = DirectCalls()
     log = open_log(segment_bytes=SEGMENT, prepare_ahead=True, files=files)
     waited = Waited(log.group(1))

@@ -194,8 +194,7 @@ class AsyncLogMachine(LogMachine):
         self.log = NodeLog(self.directory, self.registry, options, files=self.disk)
         self.under_way = []
         filler = Waited(self.log.group(max(GROUPS) + 1))
-        before = self.disk.direct_writes
-        while self.disk.direct_writes == before:  # the segment is one that was made ahead
+        while not self.disk.is_made_ahead(1 << 16):
             filler.append(size=20_000)
             self.log.group(filler.group.group_id).compact(filler.group.last_index)
 
