@@ -252,6 +252,7 @@ class EmbeddedNode:
                     else node.raft_log_sync_interval_ms,
                     segment_bytes=min(node.raft_log_segment_bytes, _SEGMENT_BYTES),
                     cache_bytes=node.raft_log_cache_bytes,
+                    ahead="blocks",
                 ),
                 on_failure=lambda error: self._fail(META_GROUP_ID, error),
             )

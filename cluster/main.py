@@ -280,7 +280,7 @@ class ClusterMain:
                 sync_interval_ms=node.raft_log_sync_interval_ms,
                 segment_bytes=node.raft_log_segment_bytes,
                 cache_bytes=node.raft_log_cache_bytes,
-                prepare_ahead=True,
+                ahead="segments",
             ),
             on_failure=lambda error: self._fail_stop.fail(
                 f"the Raft log in {node.data_dir / 'raft-log'}: {error}"

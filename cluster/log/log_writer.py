@@ -72,7 +72,7 @@ class LogWriter:
         seeds: record seed of every segment, kept up to date for readers.
         groups: recovered groups; new ones are added when they first write.
         tail: the segment to go on with.
-        spares: files made ahead, or None to grow segments by appending.
+        spares: files made ahead, or None to make each when it is needed.
         closed: `tail` ends with the mark of an orderly close.
         on_failure: called once, by who was writing, when the log can't go on.
     """
@@ -108,7 +108,7 @@ class LogWriter:
         self._groups: dict[GroupId, GroupLog] = {}
         self._fd = tail.fd
         self._direct: DirectWriter | None = None
-        if spares is not None and options.sync == "always":
+        if options.ahead != "nothing" and options.sync == "always":
             self._direct = DirectWriter(files)
             path = segment_path(directory, tail.sequence)
             self._direct.begin_segment(tail.fd, path, tail.size_bytes, options.segment_bytes)

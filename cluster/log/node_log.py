@@ -65,7 +65,7 @@ class NodeLog:
         self._seeds[tail.sequence] = tail.seed
         self._reader = SegmentReader(directory, files, self._seeds)
         spares = None
-        if self._options.prepare_ahead:
+        if self._options.ahead == "segments":
             spares = SpareSegments(directory, files, self._options.segment_bytes, threads.spawn)
         self._writer = LogWriter(
             directory,

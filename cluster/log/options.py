@@ -20,8 +20,9 @@ class LogOptions:
         cache_bytes: payload cache of the node, over all groups; entries that are not yet durable
             stay in memory beyond it.
         max_batch_bytes: payload collected for one write and sync.
-        prepare_ahead: make the next segment's file while the present one is in use; see
-            `cluster.log.spares`.
+        ahead: what is made before it is needed, so that a sync needs no journal of the file system:
+            "blocks" behind the end of the present segment (`cluster.log.direct_tail`), also the
+            next "segments" while the present one is in use (`cluster.log.spares`), or "nothing".
     """
 
     sync: Literal["always", "periodic"] = "always"
@@ -29,11 +30,13 @@ class LogOptions:
     segment_bytes: int = 64 << 20
     cache_bytes: int = 64 << 20
     max_batch_bytes: int = 16 << 20
-    prepare_ahead: bool = False
+    ahead: Literal["nothing", "blocks", "segments"] = "nothing"
 
     def __post_init__(self) -> None:
         if self.sync not in ("always", "periodic"):
             raise ValueError(f"sync: {self.sync!r} is neither 'always' nor 'periodic'")
+        if self.ahead not in ("nothing", "blocks", "segments"):
+            raise ValueError(f"ahead: {self.ahead!r} is none of nothing, blocks, segments")
         if not 4096 <= self.segment_bytes <= 1 << 30:
             raise ValueError(f"segment_bytes: {self.segment_bytes} is not in [4 KiB, 1 GiB]")
         if not 1 <= self.max_batch_bytes <= 1 << 30:

@@ -149,7 +149,7 @@ class Begun:
 
     def __init__(self, open_log, disk, **options):
         self.disk = disk
-        self.log = open_log(segment_bytes=SEGMENT_BYTES, prepare_ahead=True, files=disk, **options)
+        self.log = open_log(segment_bytes=SEGMENT_BYTES, ahead="segments", files=disk, **options)
         writer = self.log._writer
         bell, writer._bell = writer._bell, WatchedBell()
         bell.put(None)  # the thread goes over from the old one

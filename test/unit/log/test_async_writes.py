@@ -194,14 +194,14 @@ def test_a_segment_that_is_full_ends_between_two_writes(begun, open_log, tmp_pat
 
 def test_with_periodic_sync_nothing_is_begun(open_log):
     disk = DirectDisk()
-    log = open_log(segment_bytes=SEGMENT_BYTES, prepare_ahead=True, files=disk, sync="periodic")
+    log = open_log(segment_bytes=SEGMENT_BYTES, ahead="segments", files=disk, sync="periodic")
     assert log.event_fd == -1
     assert disk.writes is None
 
 
 def test_a_system_without_asynchronous_writes(open_log, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
-    log = open_log(segment_bytes=SEGMENT_BYTES, prepare_ahead=True)
+    log = open_log(segment_bytes=SEGMENT_BYTES, ahead="segments")
     assert log.event_fd == -1
     Waited(log.group(1)).append(3)
 

@@ -262,10 +262,8 @@ def test_reads_race_with_compaction(open_log):
         group.entries(1, 5, 1 << 20)
 
 
-@pytest.mark.parametrize("prepare_ahead", [False, True])
-def test_a_directory_that_could_not_be_synced_keeps_no_file_for_good(
-    open_log, tmp_path, prepare_ahead
-):
+@pytest.mark.parametrize("ahead", ["nothing", "blocks", "segments"])
+def test_a_directory_that_could_not_be_synced_keeps_no_file_for_good(open_log, tmp_path, ahead):
     class Disk(FaultyDisk):
         """Fails the sync of the directory from which a segment has just gone, once."""
 
@@ -286,7 +284,7 @@ def test_a_directory_that_could_not_be_synced_keeps_no_file_for_good(
             super().sync_directory(directory)
 
     disk = Disk()
-    log = open_log(files=disk, segment_bytes=8192, prepare_ahead=prepare_ahead)
+    log = open_log(files=disk, segment_bytes=8192, ahead=ahead)
     waited = Waited(log.group(1))
     fill(waited)
     disk.is_armed = True

@@ -158,14 +158,14 @@ def test_what_makes_the_file_longer_is_not_begun(tmp_path):
 def test_segments_that_were_not_made_ahead_are_written_directly(open_log, copy_of, tmp_path):
     """The first one, and one that is gone on with after a kill: a small log has no others."""
     files = DirectCalls()
-    waited = Waited(open_log(segment_bytes=1 << 20, prepare_ahead=True, files=files).group(1))
+    waited = Waited(open_log(segment_bytes=1 << 20, ahead="segments", files=files).group(1))
     expected = [entry for _ in range(20) for entry in waited.append(1, size=500)]
     assert [size for _, size in files.writes].count(STEP) == 1
     assert len(files.writes) == 20
     assert segments(tmp_path / "log")[0].stat().st_size == STEP
     copy_of("log", "killed")
     files = DirectCalls()
-    log = open_log("killed", segment_bytes=1 << 20, prepare_ahead=True, files=files)
+    log = open_log("killed", segment_bytes=1 << 20, ahead="segments", files=files)
     assert all_entries(log.group(1)) == expected
     waited = Waited(log.group(1))
     expected += [entry for _ in range(20) for entry in waited.append(1, size=500)]
@@ -186,7 +186,7 @@ def write_until_direct(waited, files, most=200):
 
 def test_segments_are_written_directly(open_log, copy_of, tmp_path):
     files = DirectCalls()
-    log = open_log(segment_bytes=SEGMENT, prepare_ahead=True, files=files)
+    log = open_log(segment_bytes=SEGMENT, ahead="segments", files=files)
     waited = Waited(log.group(1))
     expected = write_until_direct(waited, files)
     expected += [entry for _ in range(60) for entry in waited.append(1, size=500)]
@@ -200,7 +200,7 @@ def test_segments_are_written_directly(open_log, copy_of, tmp_path):
 def test_where_the_disk_refuses_direct_writes_the_page_cache_serves(open_log, caplog):
     files = DirectCalls()
     files.refuses = True
-    log = open_log(segment_bytes=SEGMENT, prepare_ahead=True, files=files)
+    log = open_log(segment_bytes=SEGMENT, ahead="segments", files=files)
     waited = Waited(log.group(1))
     expected = write_until_direct(waited, files)
     expected += [entry for _ in range(5) for entry in waited.append(1, size=500)]
@@ -214,7 +214,7 @@ def test_a_failed_direct_write_ends_the_log(open_log, copy_of):
     failed = threading.Event()
     log = open_log(
         segment_bytes=SEGMENT,
-        prepare_ahead=True,
+        ahead="segments",
         files=files,
         on_failure=lambda _error: failed.set(),
     )

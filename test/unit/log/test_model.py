@@ -190,7 +190,7 @@ class AsyncLogMachine(LogMachine):
         self.disk = DirectDisk()
         self.registry = ThreadRegistry()
         self.directory = self.root / str(self.lives)
-        options = LogOptions(segment_bytes=1 << 16, cache_bytes=3000, prepare_ahead=True)
+        options = LogOptions(segment_bytes=1 << 16, cache_bytes=3000, ahead="segments")
         self.log = NodeLog(self.directory, self.registry, options, files=self.disk)
         self.under_way = []
         filler = Waited(self.log.group(max(GROUPS) + 1))

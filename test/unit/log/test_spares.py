@@ -30,7 +30,7 @@ def fill(waited, count):
 
 
 def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    log = open_log(segment_bytes=SIZE, ahead="segments")
     waited = Waited(log.group(1))
     expected = fill(waited, 8)
     inode = spare_of(tmp_path / "log").stat().st_ino
@@ -40,7 +40,7 @@ def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
     assert newest.stat().st_ino == inode
     assert newest.stat().st_size >= SIZE
     copy_of("log", "killed")
-    killed = open_log("killed", segment_bytes=SIZE, prepare_ahead=True)
+    killed = open_log("killed", segment_bytes=SIZE, ahead="segments")
     assert all_entries(killed.group(1)) == expected
     Waited(killed.group(1)).append(2)
     log.close()
@@ -52,7 +52,7 @@ def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
 def test_no_room_for_the_thread_that_makes_a_spare_is_no_trouble_of_the_log(
     open_log, monkeypatch, tmp_path
 ):
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    log = open_log(segment_bytes=SIZE, ahead="segments")
     refused = []
 
     def no_more(name, _run):
@@ -73,7 +73,7 @@ def test_no_room_for_the_thread_that_makes_a_spare_is_no_trouble_of_the_log(
 def test_a_segment_that_is_not_needed_is_used_again_and_its_old_records_stay_dead(
     open_log, copy_of, tmp_path
 ):
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    log = open_log(segment_bytes=SIZE, ahead="segments")
     waited = Waited(log.group(1))
     waited.put(hard_state=HardState(3, 1))
     expected = fill(waited, 20)
@@ -93,7 +93,7 @@ def test_a_segment_that_is_not_needed_is_used_again_and_its_old_records_stay_dea
     for number in range(5):
         expected += fill(waited, 1)
         copy_of("log", f"killed{number}")
-        killed = open_log(f"killed{number}", segment_bytes=SIZE, prepare_ahead=True)
+        killed = open_log(f"killed{number}", segment_bytes=SIZE, ahead="segments")
         group = killed.group(1)
         assert group.hard_state == HardState(3, 1)
         assert group.last_index == waited.group.last_index
@@ -108,7 +108,7 @@ def test_without_room_for_a_spare_the_log_goes_on(open_log, tmp_path):
                 raise OSError(28, "no space left on device")
             return super().open(path, flags)
 
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=NoSpares())
+    log = open_log(segment_bytes=SIZE, ahead="segments", files=NoSpares())
     waited = Waited(log.group(1))
     expected = fill(waited, 60)
     assert len(segments(tmp_path / "log")) > 2
@@ -139,7 +139,7 @@ def test_no_spare_is_begun_that_would_take_the_last_room(open_log, tmp_path, mon
 
     monkeypatch.setattr(spares, "_RETRY_S", 0.0)
     disk = Tight()
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=disk)
+    log = open_log(segment_bytes=SIZE, ahead="segments", files=disk)
     waited = Waited(log.group(1))
     fill(waited, 60)
     assert not disk.begun
@@ -165,7 +165,7 @@ def test_an_attempt_that_failed_is_not_repeated_at_once(open_log, monkeypatch):
             return super().open(path, flags)
 
     disk = NoSpares()
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True, files=disk)
+    log = open_log(segment_bytes=SIZE, ahead="segments", files=disk)
     fill(Waited(log.group(1)), 60)
     log.close()
     assert disk.tries == 1
@@ -177,7 +177,7 @@ def test_a_spare_of_an_earlier_run_is_taken_over_if_large_enough(open_log, tmp_p
     folder.mkdir()
     (folder / name).write_bytes(b"\xff" * SIZE)
     (folder / "short.spare").write_bytes(b"x")
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True)
+    log = open_log(segment_bytes=SIZE, ahead="segments")
     assert [path.name for path in folder.glob("*.spare")] == [name]
     expected = fill(Waited(log.group(1)), 20)
     log.close()
@@ -195,7 +195,7 @@ def test_a_segment_that_is_used_again_while_it_is_read_is_no_damage(open_log, tm
             return super().pread(fd, size_bytes, offset)
 
     disk = Slow()
-    log = open_log(segment_bytes=SIZE, prepare_ahead=True, cache_bytes=0, files=disk)
+    log = open_log(segment_bytes=SIZE, ahead="segments", cache_bytes=0, files=disk)
     waited = Waited(log.group(1))
     fill(waited, 20)
     spare_of(tmp_path / "log")

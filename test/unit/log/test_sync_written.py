@@ -30,9 +30,8 @@ def test_what_was_reported_is_made_durable_by_any_thread(open_log, sync, syncs):
 def test_a_failed_sync_is_told_and_ends_the_log_at_its_own_next_one(open_log):
     disk = FaultyDisk()
     log = open_log(sync="periodic", sync_interval_ms=1, files=disk)
-    waited = Waited(log.group(1))
-    waited.append(1)
-    disk.fail_sync = True
+    disk.fail_sync = True  # before there is something to sync, or the log's thread may have done it
+    Waited(log.group(1)).append(1)
     with pytest.raises((OSError, LogFailed)):
         log.sync_written()
     join_all(log._thread)
