@@ -13,7 +13,7 @@ from cluster.log.file_ops import FileOps
 
 logger = logging.getLogger(__name__)
 
-_ASYNC_FROM_BYTES = 32 << 10
+ASYNC_FROM_BYTES = 32 << 10
 """Smaller writes are waited for: to be told of the end of one costs more than they take."""
 
 
@@ -107,7 +107,7 @@ class DirectWriter:
             size: of all of them.
             offset: where.
         """
-        if size < _ASYNC_FROM_BYTES or not self._is_async:
+        if size < ASYNC_FROM_BYTES or not self._is_async:
             return False
         if self._tail is None or self._writes is None:
             return False

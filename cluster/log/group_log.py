@@ -329,6 +329,11 @@ class GroupLog:
             start = lo - self._base - 1
             return sum(self._sizes[max(0, start) : max(0, hi - self._base - 1)])
 
+    def is_cached(self, lo: LogIndex) -> bool:
+        """Whether the entries from `lo` on, as far as there are any, are in memory."""
+        with self._lock:
+            return lo > self._base + len(self._terms) - len(self._cache)
+
     def cached_entries(self, lo: LogIndex, hi: LogIndex) -> list[Entry]:
         """Return the entries [lo, hi), or none unless all are in memory. Never waits for a disk."""
         with self._lock:

@@ -31,7 +31,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from cluster.log.direct_writer import DirectWriter
+from cluster.log.direct_writer import ASYNC_FROM_BYTES, DirectWriter
 from cluster.log.errors import LogFailed
 from cluster.log.file_ops import FileOps
 from cluster.log.group_log import GroupLog, WriteOp
@@ -120,6 +120,7 @@ class LogWriter:
         self._may_free = True
         self._next_sync = 0.0
         self._closing = False
+        self._is_made_ahead = False
         self._failure: BaseException | None = None
         self.segment = tail.sequence
         self.syncs = 0
@@ -349,7 +350,7 @@ class LogWriter:
 
     def _write(self, batch: list[WriteOp], *, may_begin: bool = False) -> bool:
         """Write a batch; True: that is under way."""
-        if self._offset >= self._options.segment_bytes:
+        if self._is_left(batch):
             self._roll()
         start = self._offset
         parts, positions = self._pack(batch)
@@ -486,6 +487,18 @@ class LogWriter:
         self.syncs += 1
         self._synced = self._offset
 
+    def _is_left(self, batch: list[WriteOp]) -> bool:
+        """Whether a write begins a new segment.
+
+        A large one leaves a segment that was not made ahead for one that was, where it makes no
+        file longer, so nobody has to wait for it.
+        """
+        if self._offset >= self._options.segment_bytes:
+            return True
+        if self._is_made_ahead or self._spares is None or not self._spares.has_one:
+            return False
+        return sum([op.payload_bytes for op in batch]) >= ASYNC_FROM_BYTES
+
     def _roll(self) -> None:
         """Begin a new segment; the old one is durable to its end before."""
         if self._synced < self._offset:
@@ -508,6 +521,7 @@ class LogWriter:
         self._synced = self._offset = tail.size_bytes
         self.segment = tail.sequence
         self._files.close(old_fd)
+        self._is_made_ahead = spare is not None
         if self._direct is not None:
             path = segment_path(self._directory, self.segment)
             self._direct.begin_segment(self._fd, path, self._offset, self._options.segment_bytes)

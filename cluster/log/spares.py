@@ -84,6 +84,11 @@ class SpareSegments:
                 self._making = False
                 self._retry_at = time.monotonic() + _RETRY_S
 
+    @property
+    def has_one(self) -> bool:
+        """Whether `take` would return a file."""
+        return bool(self._ready)
+
     def take(self) -> Path | None:
         """Return a file of at least a segment's size, which is the caller's now, or None."""
         with self._lock:

@@ -1,8 +1,8 @@
 """The dispatchers of one member.
 
-Small orders go by the loop's stream to the follower, where there is one. A dispatcher is made when
-there is more to send to a follower than that, or a courier, takes; it ends when the member no
-longer leads or the group sleeps.
+What comes from clients goes by the loop's stream to the follower, where there is one. A dispatcher
+is made when there is more to send to a follower than that, or a courier, takes, or what has to be
+read from the disk; it ends when the member no longer leads or the group sleeps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cluster.log.node_log import GroupLog
 from cluster.member.courier import MAX_ORDER_BYTES, Couriers, Sender
 from cluster.member.dispatcher import Dispatcher
 from cluster.member.order_builder import OrderBuilder
+from cluster.member.stream import MAX_ORDER_BYTES as MAX_STREAM_BYTES
 from cluster.member.stream import PeerStreams
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendResponse
@@ -73,13 +74,8 @@ class Dispatchers:
         """Queue an append for its follower; returns at once."""
         dispatcher = self._by_peer.get(append.to)
         calm = dispatcher is None or dispatcher.is_calm(time.monotonic() - _CALM_S)
-        if calm and self._log.payload_bytes(append.lo, append.hi) <= MAX_ORDER_BYTES:
-            sender = self._sender_to(append.to)
-            if self._streams is not None and self._streams.to(append.to).offer(sender, append):
-                return
-            couriers = self._couriers
-            if dispatcher is None and couriers is not None and couriers.offer(sender, append):
-                return
+        if calm and self._is_carried(append, has_dispatcher=dispatcher is not None):
+            return
         if dispatcher is None:
             try:
                 dispatcher = self._start(append.to)
@@ -97,6 +93,22 @@ class Dispatchers:
         for dispatcher in self._by_peer.values():
             dispatcher.stop()
         self._by_peer.clear()
+
+    def _is_carried(self, append: SendAppend, *, has_dispatcher: bool) -> bool:
+        """Whether a stream or a courier has taken an order."""
+        size = self._log.payload_bytes(append.lo, append.hi)
+        is_small = size <= MAX_ORDER_BYTES
+        sender = self._sender_to(append.to)
+        streams = self._streams if is_small or self._is_at_hand(append, size) else None
+        if streams is not None and streams.to(append.to).offer(sender, append):
+            return True
+        if self._couriers is None or has_dispatcher or not is_small:
+            return False
+        return self._couriers.offer(sender, append)
+
+    def _is_at_hand(self, append: SendAppend, size: int) -> bool:
+        """Whether the loop can send it without waiting for the disk, or keeping others waiting."""
+        return size <= MAX_STREAM_BYTES and self._log.is_cached(append.lo)
 
     def _sender_to(self, peer: NodeId) -> Sender:
         sender = self._senders.get(peer)

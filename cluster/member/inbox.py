@@ -33,6 +33,8 @@ _LONG_GATHER_S = 0.006
 """The same where they have come of late, and who waits is no thread."""
 _DOUBT_S = 0.1
 """After a long wait that brought half of them or fewer there is no other one for so long."""
+_LARGE_BYTES = 16 << 10
+"""A plan of this size waits for no others: its bytes cost more than what going together saves."""
 _FORGET_S = 0.1
 _FORGET_SHARE = 1 / 40
 _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED)
@@ -196,7 +198,8 @@ class Appender:
         """
         self._check_leads()
         is_first = self.inbox.add(payload, plan, notice)[1]
-        if self._replicates() and len(self.inbox) < self._goal(now):
+        may_gather = len(payload) < _LARGE_BYTES and self._replicates()
+        if may_gather and len(self.inbox) < self._goal(now):
             if not is_first:
                 return None
             most_s = _GATHER_S if now < self._doubts_until else _LONG_GATHER_S

@@ -1,4 +1,4 @@
-"""The stream to one other node: small appends and forwarded rows, sent by the loop.
+"""The stream to one other node: appends of a few inserts and forwarded inserts, sent by the loop.
 
 A call does not wait for the one before it: what has gathered for the node in a round of the loop
 leaves with one `send`, and answers come when there are any, told apart by the numbers of the calls.
@@ -36,8 +36,10 @@ from cluster.rpc.loop import WRITABLE, FrameLoop
 
 logger = logging.getLogger(__name__)
 
+MAX_ORDER_BYTES = 1 << 20
+"""Larger orders are a dispatcher's, and so are those for which the disk would have to be read."""
 _READ_BYTES = 64 << 10
-_MAX_UNSENT_BYTES = 1 << 20
+_MAX_UNSENT_BYTES = 4 << 20
 _MAX_QUEUED = 4096
 _MAX_ANSWER_BYTES = 1 << 20
 _TOGETHER_S = 0.008
@@ -168,7 +170,7 @@ class PeerStream:
                 continue
             self._held.pop(sender.group_id, None)
             try:
-                # small, so nothing is left over; else the core would miss it and send it anew
+                # not much, so nothing is left over; else the core would miss it and send it anew
                 request = sender.builder.build(order)[0]
             except (LogCorrupt, OSError) as error:
                 sender.on_failure(error)

@@ -17,8 +17,6 @@ from cluster.rpc.loop import FrameLoop
 
 logger = logging.getLogger(__name__)
 
-MAX_QUICK_BYTES = 32 << 10
-"""Where a service does not say otherwise, larger frames are a thread's."""
 _READ_BYTES = 64 << 10
 _PIECES_FROM_BYTES = 16 << 10
 """A frame of this size may come in pieces, and is received where it stays."""
@@ -212,7 +210,7 @@ class LentConnection:
                 self.leave()
             elif end > total:
                 by_pieces = self._expects_large or total - at == _HEAD_BYTES
-                large = size if by_pieces and not self._pending else 0
+                large = size if by_pieces and not (in_order and self._pending) else 0
                 break
             elif self._take(data[at + _HEAD_BYTES : end]):
                 at = end

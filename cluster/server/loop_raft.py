@@ -18,11 +18,13 @@ from cluster.rpc.calls import CallCodec
 from cluster.rpc.convert_raft import append_request_from_wire, append_response_to_wire
 from cluster.rpc.gen.cluster import RaftService
 from cluster.rpc.gen.cluster.ttypes import AppendEntriesRequest, ExecuteRequest, ExecuteResponse
-from cluster.rpc.lent import MAX_QUICK_BYTES, LentConnection
+from cluster.rpc.lent import LentConnection
 from cluster.rpc.loop import FrameLoop
 from cluster.server.loop_turn import LogTurn
 from cluster.server.raft_handler import refusal_of
 
+_MOST_BYTES = 4 << 20
+"""Of a frame: orders that a stream sends (`MAX_ORDER_BYTES` each) may go together."""
 _APPEND = "appendEntries"
 _EXECUTE = "executeNonQueryPlan"
 _CALL = b"\x80\x01\x00\x01"
@@ -58,7 +60,7 @@ class LoopRaft:
     """
 
     in_order = False
-    most_bytes = MAX_QUICK_BYTES
+    most_bytes = _MOST_BYTES
 
     def __init__(
         self,
@@ -76,8 +78,8 @@ class LoopRaft:
         loop.watch(self._look)
 
     def wants(self, payload: bytes) -> bool:
-        """Whether this is a small append or plan."""
-        return len(payload) <= MAX_QUICK_BYTES and payload.startswith(_BEGINS)
+        """Whether this is an append or a plan, and not a large one."""
+        return len(payload) <= _MOST_BYTES and payload.startswith(_BEGINS)
 
     def take(self, lent: LentConnection, payload: bytes) -> bool:
         """See LoopService: what is unusual is the thread's."""

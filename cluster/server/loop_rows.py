@@ -1,4 +1,4 @@
-"""Inserts in the loop: rows, and tablets of a node that is alone, which look like earlier ones.
+"""Inserts in the loop: rows, and tablets of up to 1 MiB, which look like earlier ones.
 
 Everything else, and every insert about which there is something special, is for the connection's
 thread.

@@ -78,10 +78,8 @@ class QuickInserts:
     # ---- for the loop ----
 
     def is_quick(self, payload: bytes) -> bool:
-        """Whether this is a row, or a tablet on a node that is alone, in the binary protocol."""
-        if payload.startswith(RECORD):
-            return True
-        return payload.startswith(TABLET) and self._handler.coordinator.router.is_one_group
+        """Whether this is a row, or a tablet, in the binary protocol."""
+        return payload.startswith((RECORD, TABLET))
 
     @property
     def inserter(self) -> Inserter:

@@ -214,7 +214,7 @@ class AsyncLogMachine(LogMachine):
     def submit(self, g, persist):
         done = threading.Event()
         self.log.group(g).submit(persist, done.set, wake=False)
-        with patch.object(direct_writer, "_ASYNC_FROM_BYTES", 1):
+        with patch.object(direct_writer, "ASYNC_FROM_BYTES", 1):
             self.log.begin_write()
         self.waiting.append(done)
         if self.durable is None:

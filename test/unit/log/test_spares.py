@@ -49,6 +49,20 @@ def test_a_spare_becomes_the_next_segment(open_log, copy_of, tmp_path):
     assert all_entries(again.group(1)) == expected
 
 
+def test_a_large_write_leaves_a_segment_that_was_not_made_ahead(open_log, tmp_path):
+    log = open_log(segment_bytes=1 << 20, ahead="segments")
+    waited = Waited(log.group(1))
+    expected = [entry for _ in range(5) for entry in waited.append(1, size=60_000)]
+    inode = spare_of(tmp_path / "log").stat().st_ino
+    expected += waited.append(1, size=500)
+    assert len(segments(tmp_path / "log")) == 1, "to small ones it makes no difference"
+    for _ in range(5):
+        expected += waited.append(1, size=60_000)
+    assert [path.stat().st_ino for path in segments(tmp_path / "log")][1:] == [inode]
+    log.close()
+    assert all_entries(open_log(segment_bytes=1 << 20).group(1)) == expected
+
+
 def test_no_room_for_the_thread_that_makes_a_spare_is_no_trouble_of_the_log(
     open_log, monkeypatch, tmp_path
 ):

@@ -178,6 +178,17 @@ def test_a_plan_that_nobody_waits_for_in_a_thread_waits_for_others_all_the_same(
         assert [notice.result().refused for notice in notices] == [()] * 6
 
 
+def test_a_large_plan_waits_for_no_others_and_takes_those_that_wait_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
+    with GroupCluster(tmp_path, size=3, **STEADY) as cluster:
+        appender = cluster.leader().member._appender
+        small, large = b"", bytes(inbox_module._LARGE_BYTES)
+        appender._peak, appender._gathered_at = 4.4, 100.0
+        assert appender.put_for(Waiter(), small, None, 100.0) > 100.0
+        assert appender.put_for(Waiter(), large, None, 100.0) == 0.0
+        assert [item.payload for item in appender.inbox.take()] == [small, large]
+
+
 def test_for_others_that_do_not_come_the_wait_is_short(tmp_path, monkeypatch):
     monkeypatch.setattr(inbox_module, "_FORGET_S", WAIT_S)
     with GroupCluster(tmp_path, size=3) as cluster:

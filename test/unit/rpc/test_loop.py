@@ -13,12 +13,13 @@ import pytest
 
 from cluster.rpc.gen.client import IClientRPCService
 from cluster.rpc.gen.client import ttypes as t
-from cluster.rpc.lent import MAX_QUICK_BYTES, LentConnection
+from cluster.rpc.lent import LentConnection
 from cluster.rpc.loop import FrameLoop
 from cluster.rpc.server import LoopShare, ServerLimits, ThriftServer
 from cluster.threads import ThreadRegistry
 
 WAIT_S = 20.0
+MOST_BYTES = 32 << 10
 QUICK = b"\x80quick "
 """Frames that begin so are the loop's, all others their thread's. (A connection's first
 byte tells its protocol.)"""
@@ -27,7 +28,7 @@ byte tells its protocol.)"""
 class Service:
     """Answers in the loop what the test wants; `take` says what it was given."""
 
-    def __init__(self, *, in_order: bool = True, most_bytes: int = MAX_QUICK_BYTES) -> None:
+    def __init__(self, *, in_order: bool = True, most_bytes: int = MOST_BYTES) -> None:
         self.in_order = in_order
         self.most_bytes = most_bytes
         self.taken: queue.SimpleQueue[tuple[LentConnection, bytes]] = queue.SimpleQueue()
@@ -172,7 +173,7 @@ def test_a_frame_in_pieces_is_waited_for_by_its_thread(server: Server) -> None:
 def test_a_large_frame_is_its_threads(server: Server) -> None:
     client = server.connect()
     server.lend(client)
-    payload = QUICK + bytes(MAX_QUICK_BYTES)
+    payload = QUICK + bytes(MOST_BYTES)
     assert client.ask(payload) == b"thread " + payload
 
 
@@ -208,6 +209,31 @@ def test_answers_of_nodes_may_overtake_one_another() -> None:
         # the slow one is its thread's, which gets the connection when all is answered
         server.in_loop(lambda: first.answer([b"one"]))
         assert [client.receive() for _ in range(3)] == [b"two", b"one", b"thread slow"]
+    finally:
+        server.stop()
+
+
+def test_a_large_frame_of_a_node_is_received_while_others_are_not_answered() -> None:
+    server = Server(Service(in_order=False, most_bytes=1 << 20))
+    try:
+        client = server.connect()
+        server.lend(client)
+        while not server.service.taken.empty():
+            server.service.taken.get()
+        server.service.answers_at_once = False
+        client.send(QUICK + b"1")
+        first, _ = server.service.taken.get(timeout=WAIT_S)
+        payload = QUICK + bytes(300_000)
+        frame = struct.pack(">I", len(payload)) + payload
+        for at in range(0, len(frame), 50_000):
+            client.sock.sendall(frame[at : at + 50_000])
+            server.in_loop(lambda: None)
+        second, taken = server.service.taken.get(timeout=WAIT_S)
+        assert second is first, "it was not given back meanwhile"
+        assert taken == payload
+        server.in_loop(lambda: second.answer([b"two"]))
+        server.in_loop(lambda: first.answer([b"one"]))
+        assert [client.receive() for _ in range(2)] == [b"two", b"one"]
     finally:
         server.stop()
 
