@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
 from cluster.rpc.convert import tablet_to_fragment_parts, tablet_types
 from iotdb_client.errors import DataError
-from iotdb_client.tablet import encode_columns, encode_times
+from iotdb_client.tablet import OutOfRange, encode_columns, encode_times
 from iotdb_client.types import DataType
 
 I32, I64, F32, F64, TEXT, BOOL = (
@@ -100,6 +102,68 @@ def test_values_that_do_not_fit_are_named(kind, cells, message):
     with pytest.raises(DataError, match=message) as caught:
         encode_columns(["speed"], [kind], [cells], 1)
     assert "speed" in str(caught.value)
+
+
+LARGEST = float(np.finfo(np.float32).max)
+BEYOND = float.fromhex("0x1.ffffffp+127")  # half a step above the largest: rounds to infinity
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "row", "value"),
+    [
+        (F32, [1.0, 1e39], 1, "1e+39"),
+        (F32, [-BEYOND, 1.0], 0, "-3.4028235677973366e+38"),
+        (F32, np.array([0.0, 1.0, -1e300]), 2, "-1e+300"),
+        (F32, [np.inf, 10**39], 1, "1" + "0" * 39),
+        (F32, [None, 1e39], 1, "1e+39"),
+        (F32, np.ma.array([1.0, 1e39], mask=[True, False]), 1, "1e+39"),
+        (F32, [Decimal("1e39")], 0, "1E+39"),
+        (F64, [1.0, Decimal("-1e999")], 1, "-1E+999"),
+        (F64, [1.0, 10**400], 1, "1" + "0" * 19 + "… (401 characters)"),
+        (F64, [1.0, -(10**5000)], 1, "a number of thousands of digits"),
+        (F64, ["1e999"], 0, "1e999"),
+        (F64, [np.longdouble("1e4000")], 0, "1e+4000"),
+        (F64, np.array(["1e4000"], np.longdouble), 0, "1e+4000"),
+    ],
+)
+def test_a_number_that_would_become_infinite_is_refused(kind, column, row, value):
+    """As SQL does; a number is stored rounded at most, never as another one."""
+    with pytest.raises(OutOfRange) as caught:
+        encode_columns(["speed"], [kind], [column], len(column))
+    low, high = (
+        ("-3.4028235e+38", "3.4028235e+38")
+        if kind is F32
+        else ("-1.7976931348623157e+308", "1.7976931348623157e+308")
+    )
+    expected = f"speed: {value} is outside {low} to {high}, the range of {kind.name}"
+    assert str(caught.value) == expected
+    assert caught.value.row == row
+
+
+@pytest.mark.parametrize("column", [[np.inf, -np.inf, np.nan], ["inf", " -Infinity", "NaN"]])
+@pytest.mark.parametrize("kind", [F32, F64])
+def test_what_is_infinite_stays_so(kind, column):
+    data = encode_columns(["a"], [kind], [column], 3)
+    found = np.frombuffer(data, ">f4" if kind is F32 else ">f8")
+    assert found[0] == np.inf
+    assert found[1] == -np.inf
+    assert np.isnan(found[2])
+
+
+def test_what_rounds_to_the_largest_float_is_inside():
+    just_below = np.nextafter(BEYOND, 0.0)
+    data = encode_columns(["a"], [F32], [[LARGEST, just_below, -just_below]], 3)
+    assert np.frombuffer(data, ">f4").tolist() == [LARGEST, LARGEST, -LARGEST]
+
+
+def test_what_lies_below_a_null_is_in_no_range():
+    masks = [np.array([False, True])]
+    found = encode_columns(["a"], [F32], [np.array([0.5, 1e300])], 2, masks)
+    assert np.frombuffer(found[:4], ">f4").tolist() == [0.5]
+    masked = np.ma.array([0.5, 1e300], mask=[False, True])
+    assert encode_columns(["a"], [F32], [masked], 2) == encode_columns(
+        ["a"], [F32], [[0.5, None]], 2
+    )
 
 
 def test_lengths_must_agree():
