@@ -75,13 +75,16 @@ class Place:
         """Return the rows that were written before.
 
         Raises:
-            TransferProblem: the note is of another file, or of another import of this one.
+            TransferProblem: the note is of another file, or of another import of this one, or
+                can't be read.
         """
         if not self._keep or not self._file.exists():
             return 0
         try:
             note = json.loads(self._file.read_text(encoding="utf-8"))
             rows = int(note.pop("rows"))
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise TransferProblem(f"{self._file} is damaged ({error}): delete it") from error
         if note != self._of:
@@ -92,16 +95,24 @@ class Place:
         return rows
 
     def note(self, rows: int) -> None:
-        """Keep that so many rows are written."""
-        if self._keep:
-            made = self._file.with_suffix(".import-new")
+        """Keep that so many rows are written; raises TransferProblem where that fails."""
+        if not self._keep:
+            return
+        made = self._file.with_suffix(".import-new")
+        try:
             made.write_text(json.dumps({**self._of, "rows": rows}), encoding="utf-8")
             made.replace(self._file)
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be written: {error.strerror}") from error
 
     def done(self) -> None:
-        """Forget the place: everything is written."""
-        if self._keep:
+        """Forget the place: everything is written; raises TransferProblem where that fails."""
+        if not self._keep:
+            return
+        try:
             self._file.unlink(missing_ok=True)
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be removed: {error.strerror}") from error
 
 
 # ---- export ----
