@@ -573,6 +573,31 @@ def test_an_export_leaves_pipes_and_links_what_they_are(folder, tmp_path):
     assert out.read_bytes() == b"".join(read[0].splitlines(keepends=True)[:2])
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_parquet_is_not_exported_to_what_cannot_be_sought(folder, tmp_path, kind):
+    """Nobody reads of the pipe: who opened it would wait."""
+    out = tmp_path / "out.parquet"
+    reading, writing = os.pipe()
+    try:
+        if kind == "fifo":
+            os.mkfifo(out)
+        else:
+            out.symlink_to(f"/proc/self/fd/{writing}")
+        result = folder("export", "select s from root.a.d", str(out))
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Msg: {out} is a pipe, or something like it: Parquet needs a file in which one can go "
+        "back. Export to a file, or CSV to this\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "out.parquet"]
+
+
 def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
     out = tmp_path / "out.csv"
     for sql in ("delete from root.a.d.*", "insert into root.a.d(time, s) values (-1, 1)"):
