@@ -5,7 +5,18 @@ Exit codes: 0 all succeeded, 1 a statement or transfer failed, 2 wrong usage, 13
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import os
+    import signal
+
+    # Ctrl-C while the rest is loaded: nothing was begun, so there is nothing to undo or to say.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # start-cli.sh held it back
+
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -107,7 +118,12 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command that was asked for."""
         try:
+            if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                # from here on there is what is to be ended in order
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
         except BrokenPipeError:
             raise  # who reads has seen enough: click ends the process without a word
         except StreamProblem as problem:
