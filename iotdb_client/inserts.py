@@ -132,6 +132,8 @@ class InsertMany:
         try:
             if isinstance(self._order[0], str):
                 return named_values(row, self._order)
+            if not hasattr(row, "__getitem__"):  # nor has a set an order
+                raise ProgrammingError("parameters are a sequence, for instance a tuple")
             if isinstance(row, (str, bytes, Mapping)) or len(row) != len(self._order):
                 # the usual error for wrong parameters
                 render(self._sql, row, self._connection.zone, self._connection.timestamp_precision)

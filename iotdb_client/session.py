@@ -310,9 +310,9 @@ class Session:
             measurements: names below the device.
             types: of the measurements.
             times: int[rows] in the server's precision unit.
-            columns: one for each measurement, each of `rows` values, None for null; sequences or
-                NumPy arrays. A finite number that is too large for FLOAT or DOUBLE does not fit;
-                infinities do.
+            columns: one for each measurement, each of `rows` values, None for null; sequences,
+                or arrays of NumPy, pandas, Arrow and polars. A finite number that is too large for
+                FLOAT or DOUBLE does not fit; infinities do.
             aligned: whether the device is aligned.
             masks: where nulls are, if columns don't say; see `iotdb_client.tablet`.
 

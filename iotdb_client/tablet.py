@@ -23,6 +23,7 @@ _DTYPES: dict[DataType, np.dtype[Any]] = {
 _RANGES = {DataType.INT32: (-(2**31), 2**31 - 1), DataType.INT64: (-(2**63), 2**63 - 1)}
 _LARGEST = {DataType.FLOAT: "3.4028235e+38", DataType.DOUBLE: "1.7976931348623157e+308"}
 _MOST_SHOWN = 50
+_OBJECT = np.dtype(object)
 
 
 class OutOfRange(DataError):
@@ -78,8 +79,8 @@ def encode_columns(
         columns: one for each measurement; None is null. Sequences or NumPy arrays.
         rows: of each column.
         masks: for each column None, or bool[rows] that says where there is a null whatever the
-            column has there (a value of its type). Without it, columns are searched for None, and
-            masked arrays tell theirs.
+            column has there (a value of its type). Without it, columns are searched for None;
+            masked arrays, and columns of pandas' own types, Arrow and polars tell theirs.
 
     Raises:
         DataError: naming the measurement whose values don't fit; OutOfRange where a finite number
@@ -90,10 +91,13 @@ def encode_columns(
     for number, (name, kind, column) in enumerate(zip(measurements, types, columns, strict=True)):
         if len(column) != rows:
             raise DataError(f"{name}: {len(column)} values for {rows} times")
+        dimensions = getattr(column, "ndim", 1)
+        if dimensions != 1:
+            raise DataError(f"{name}: a column has one dimension, not {dimensions}")
         if masks is not None:
             nulls = masks[number]
         else:
-            column = _unmasked(column)
+            column = _with_none(column)
             nulls = _nulls(column)
             if nulls is not None:
                 blank: Any = "" if kind is DataType.TEXT else 0
@@ -121,13 +125,19 @@ def check_columns(
             _encode(name, kind, column, nulls)
 
 
-def _unmasked(column: Any) -> Sequence[Any]:  # noqa: ANN401
-    """Return a masked array as what has None for its masked cells; anything else as it is."""
-    if not isinstance(column, np.ma.MaskedArray):
-        return cast("Sequence[Any]", column)
-    # where nothing is masked it stays an array, which is encoded faster
-    found = column.tolist() if np.ma.is_masked(column) else column.data
-    return cast("Sequence[Any]", found)
+def _with_none(column: Any) -> Sequence[Any]:  # noqa: ANN401
+    """Return a column in which nulls are None, whatever the library it is of has for them."""
+    if isinstance(column, np.ma.MaskedArray):
+        # where nothing is masked it stays an array, which is encoded faster
+        found = column.tolist() if np.ma.is_masked(column) else column.data
+        return cast("Sequence[Any]", found)
+    to_list = getattr(column, "to_pylist", None)  # of Arrow
+    if to_list is None and not isinstance(getattr(column, "dtype", _OBJECT), np.dtype):
+        is_null = getattr(column, "isna", None)
+        if is_null is not None:  # a type of pandas' own
+            return [None if null else cell for cell, null in zip(column, is_null(), strict=True)]
+        to_list = getattr(column, "to_list", None)  # of polars
+    return cast("Sequence[Any]", column if to_list is None else to_list())
 
 
 def _nulls(column: Sequence[Any]) -> npt.NDArray[np.bool_] | None:
@@ -165,6 +175,9 @@ def _floats(
     name: str, kind: DataType, column: Sequence[Any], nulls: npt.NDArray[np.bool_] | None
 ) -> bytes:
     """Return numbers of 32 or 64 bits: rounded where they must be, but never made infinite."""
+    dtype = getattr(column, "dtype", _OBJECT)
+    if dtype.kind in "cmM":  # NumPy would leave a part of them out
+        raise DataError(f"{name}: {dtype} is no {kind.name}")
     try:
         with np.errstate(over="ignore"):  # what comes of it is looked at below
             array = np.asarray(column, np.float64).astype(_DTYPES[kind])

@@ -143,6 +143,14 @@ def test_wrong_numbers_of_parameters(local):
         local.cursor().executemany(SQL, [{"a": 1}])
 
 
+@pytest.mark.parametrize("row", [5, None, {1, 2.5, "x"}, iter((1, 2, "x"))])
+def test_rows_that_are_no_rows(local, sent, row):
+    """A set has no order: its values went to any column."""
+    with pytest.raises(iotdb_client.ProgrammingError, match="row 1: parameters are a sequence"):
+        local.cursor().executemany(SQL, [row])
+    assert sent == []
+
+
 def test_a_series_that_was_made_anew_with_another_type(local):
     local.execute("create timeseries root.a.d.i INT32")
     local.execute("create timeseries root.a.d.t TEXT")

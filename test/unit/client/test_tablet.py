@@ -3,6 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from cluster.rpc.convert import tablet_to_fragment_parts, tablet_types
@@ -56,6 +59,50 @@ def test_masked_cells_are_null():
     assert encode_columns(["a"], [I32], whole, 2) == encode_columns(["a"], [I32], [[1, 2]], 2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "cells", "columns"),
+    [
+        (
+            F64,
+            [0.5, None],
+            [
+                pd.array([0.5, None], dtype="Float64"),
+                pd.Series([0.5, None], dtype="Float64", index=[7, 8]),
+                pa.array([0.5, None]),
+                pa.chunked_array([[0.5], [None]]),
+                pl.Series([0.5, None]),
+            ],
+        ),
+        (
+            I32,
+            [7, None],
+            [pd.array([7, None], dtype="Int32"), pa.array([7, None]), pl.Series([7, None])],
+        ),
+        (
+            BOOL,
+            [True, None],
+            [pd.array([True, None], dtype="boolean"), pa.array([True, None])],
+        ),
+        (
+            TEXT,
+            ["a", None],
+            [
+                pd.array(["a", None], dtype="string"),
+                pd.Series(["a", None], dtype="category"),
+                pa.array(["a", None]),
+                pl.Series(["a", None]),
+            ],
+        ),
+    ],
+)
+def test_nulls_of_other_libraries_are_null(kind, cells, columns):
+    """Those of floats became NaN, those of other types were refused."""
+    for column in columns:
+        assert encode_columns(["a"], [kind], [column], 2) == encode_columns(
+            ["a"], [kind], [cells], 2
+        )
+
+
 def test_all_types_without_nulls_have_no_null_section():
     columns = [np.array([1, 2]), [1.5, -2.0], np.array([0.5, 0.25], np.float32), [True, False]]
     data = encode_columns(["a", "b", "c", "d"], [I64, F64, F32, BOOL], columns, 2)
@@ -93,6 +140,11 @@ def test_the_server_reads_what_the_driver_writes():
         (I32, [1.5], "whole number"),
         (I32, ["1"], "whole number"),
         (F64, ["x"], "not a DOUBLE"),
+        (F64, np.array([1j]), "complex128 is no DOUBLE"),
+        (F32, np.array(["2024-05-01"], "M8[s]"), r"datetime64\[s\] is no FLOAT"),
+        (F32, np.array([5], "m8[s]"), r"timedelta64\[s\] is no FLOAT"),
+        (F64, np.array([[1.0]]), "one dimension, not 2"),
+        (TEXT, np.array([["a"]]), "one dimension, not 2"),
         (BOOL, ["true"], "True or False"),
         (TEXT, [1], "str or bytes"),
         (TEXT, ["\ud800"], "surrogates"),
