@@ -16,7 +16,7 @@ from iotdb_client.errors import NotSupportedError, ProgrammingError
 from iotdb_client.literals import Parameters
 from iotdb_client.schema import SeriesSchema
 from iotdb_client.session import Session
-from iotdb_client.tablet import check_types
+from iotdb_client.tablet import check_columns, check_types, series_of
 from iotdb_client.types import DataType
 
 if TYPE_CHECKING:
@@ -248,6 +248,9 @@ class Connection:
             raise errors.DataError(f"types names {', '.join(sorted(unknown))}: no such column")
         check_types(list(types), list(types.values()))
         parts = table_columns.by_device(columns.with_types(types), device)
+        for place, part in parts:
+            with series_of(place):
+                check_columns(part.measurements, part.types, part.columns, part.masks)
         rows, done = sum(len(part.times) for _, part in parts), 0
         for place, part in parts:
             for start, stop in _slices(part):

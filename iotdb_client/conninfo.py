@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import numbers
 import os
 import re
 import zoneinfo
@@ -63,6 +64,10 @@ class ConnInfo:
     folder: str | None = None
 
 
+_MOST_TIMEOUT_S = 1_000_000_000
+"""More than a socket can wait, or the protocol tell in milliseconds, is a mistake."""
+
+
 def parse_conninfo(
     text: str | os.PathLike[str],
     *,
@@ -119,10 +124,14 @@ def parse_conninfo(
     }
     if values["fetch_size"] <= 0:
         raise ProgrammingError(f"fetch_size must be positive, not {values['fetch_size']}")
-    if values["timeout_s"] is not None and values["timeout_s"] <= 0:
-        raise ProgrammingError(f"timeout_s must be positive or None, not {values['timeout_s']}")
-    if values["retry_s"] < 0:
-        raise ProgrammingError(f"retry_s must not be negative, as {values['retry_s']} is")
+    timeout, retry = values["timeout_s"], values["retry_s"]
+    if timeout is not None and not (_is_number(timeout) and 0 < timeout <= _MOST_TIMEOUT_S):
+        raise ProgrammingError(
+            f"timeout_s must be a number of seconds above 0, {_MOST_TIMEOUT_S:,} at most, or None "
+            f"for no limit, not {timeout}"
+        )
+    if not (_is_number(retry) and retry >= 0):
+        raise ProgrammingError(f"retry_s must be a number of seconds from 0 on, not {retry}")
     values["zone"] = values["zone"] or local_zone_name()
     parse_zone(values["zone"])
     hosts = () if folder is not None else tuple(_host(part) for part in rest.split(","))
@@ -131,6 +140,10 @@ def parse_conninfo(
 
 _HOST_LIST = re.compile(r"[^/]*:\d+(?:,[^/]*)?/.*|\[.*", re.DOTALL)
 """A host list with something behind it, which is a mistake and no folder."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _folder(text: str | os.PathLike[str]) -> str | None:

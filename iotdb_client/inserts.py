@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from iotdb_client.errors import DataError, Error, ProgrammingError
 from iotdb_client.literals import literal, named_values, render
+from iotdb_client.tablet import OutOfRange, encode_columns, series_of
 from iotdb_client.types import DataType, plain_value, timestamp_value
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ class InsertMany:
         """Write the rows, request by request; yields how many each had."""
         written = 0
         for batch in self._batches(rows):
-            if self._as_tablet(batch):
+            if self._as_tablet(batch, written + 1):
                 yield len(batch)
             else:
                 yield from self._as_text(batch, written + 1)
@@ -130,6 +132,8 @@ class InsertMany:
         try:
             if isinstance(self._order[0], str):
                 return named_values(row, self._order)
+            if not hasattr(row, "__getitem__"):  # nor has a set an order
+                raise ProgrammingError("parameters are a sequence, for instance a tuple")
             if isinstance(row, (str, bytes, Mapping)) or len(row) != len(self._order):
                 # the usual error for wrong parameters
                 render(self._sql, row, self._connection.zone, self._connection.timestamp_precision)
@@ -137,12 +141,17 @@ class InsertMany:
             raise ProgrammingError(f"row {number}: {error}") from error
         return list(row)
 
-    def _as_tablet(self, batch: list[list[Any]], *, plain: bool = False) -> bool:
+    def _as_tablet(self, batch: list[list[Any]], first: int, *, plain: bool = False) -> bool:
         """Write rows as a tablet; False when that would not do what the SQL does.
 
         Args:
             batch: rows.
+            first: the number of the first one.
             plain: they are free of NumPy's and pandas' scalars, which cost a look at each value.
+
+        Raises:
+            DataError: a number is outside the range of its FLOAT or DOUBLE; nothing was sent. As
+                SQL it would be refused, too, but the rows beside it be written.
         """
         types = self._connection.series_types(self._device, self._measurements)
         if types is None:
@@ -155,13 +164,14 @@ class InsertMany:
         fitting = all(_fits(kind, column) for kind, column in zip(types, columns, strict=True))
         if len(times) < len(batch) or not fitting:
             if plain:
+                self._check_ranges(types, columns, first)
                 return False
             kinds = [None, *types]
             rows = [
                 [_plain(value, kind, precision) for value, kind in zip(row, kinds, strict=True)]
                 for row in batch
             ]
-            return self._as_tablet(rows, plain=True)
+            return self._as_tablet(rows, first, plain=True)
         try:
             connection.session.insert_tablet(
                 self._device,
@@ -171,12 +181,28 @@ class InsertMany:
                 columns,
                 aligned=connection.is_aligned(self._device, assumed=self._aligned),
             )
+        except OutOfRange as error:
+            raise DataError(f"row {first + error.row}: {error}") from error
         except Error as error:
             if isinstance(error, DataError) and error.status is None:
+                self._check_ranges(types, columns, first)
                 return False  # nothing was sent: a value that SQL refuses as well, or converts
             connection.forget_series(self._device)
             raise
         return True
+
+    def _check_ranges(
+        self, types: Sequence[DataType], columns: Sequence[Sequence[Any]], first: int
+    ) -> None:
+        for name, kind, column in zip(self._measurements, types, columns, strict=True):
+            if kind not in (DataType.FLOAT, DataType.DOUBLE):
+                continue
+            numbers = [cell if isinstance(cell, (int, float, Decimal)) else None for cell in column]
+            try:
+                with series_of(self._device):
+                    encode_columns([name], [kind], [numbers], len(numbers))
+            except OutOfRange as error:
+                raise DataError(f"row {first + error.row}: {error}") from error
 
     def _as_text(self, batch: list[list[Any]], first: int) -> Iterator[int]:
         """Write rows as statements; `first` is the number of the first row."""
@@ -185,7 +211,7 @@ class InsertMany:
         # the first by itself: it creates what is missing
         session.execute_batch(texts[:1], repeatable=is_repeatable(texts[0]), first=first)
         yield 1
-        if len(texts) > 1 and self._as_tablet(batch[1:]):
+        if len(texts) > 1 and self._as_tablet(batch[1:], first + 1):
             yield len(texts) - 1
             return
         for start in range(1, len(texts), 1000):

@@ -53,7 +53,7 @@ from iotdb_client.errors import (
     error_of,
 )
 from iotdb_client.rows import result_shape
-from iotdb_client.tablet import check_types, encode_columns, encode_times
+from iotdb_client.tablet import check_types, encode_columns, encode_times, series_of
 from iotdb_client.transport import Lost, Transport, WireTransport
 from iotdb_client.types import UNITS_PER_SECOND, DataType
 
@@ -310,8 +310,9 @@ class Session:
             measurements: names below the device.
             types: of the measurements.
             times: int[rows] in the server's precision unit.
-            columns: one for each measurement, each of `rows` values, None for null; sequences or
-                NumPy arrays.
+            columns: one for each measurement, each of `rows` values, None for null; sequences,
+                or arrays of NumPy, pandas, Arrow and polars. A finite number that is too large for
+                FLOAT or DOUBLE does not fit; infinities do.
             aligned: whether the device is aligned.
             masks: where nulls are, if columns don't say; see `iotdb_client.tablet`.
 
@@ -322,7 +323,8 @@ class Session:
         if not len(measurements) == len(types) == len(columns):
             raise DataError("measurements, types and columns differ in length")
         check_types(measurements, types)
-        values = encode_columns(measurements, types, columns, len(times), masks)
+        with series_of(device):
+            values = encode_columns(measurements, types, columns, len(times), masks)
         stamps = encode_times(times)
         self._call(
             "insertTablet",

@@ -157,6 +157,11 @@ def of_pandas(frame: pd.DataFrame, time_column: str | None, precision: str) -> F
         time = frame[time_column]
     elif "Time" in frame.columns:
         time_column, time = "Time", frame["Time"]
+    elif frame.index.nlevels > 1:
+        raise DataError(
+            f"the index has {frame.index.nlevels} levels: name the time column (reset_index makes "
+            "columns of them)"
+        )
     times = _times(pandas.Series(frame.index) if time is None else time, precision)
     names, types, columns, masks = [], [], [], []
     for name in frame.columns:

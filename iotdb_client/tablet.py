@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +21,30 @@ _DTYPES: dict[DataType, np.dtype[Any]] = {
     DataType.DOUBLE: np.dtype(">f8"),
 }
 _RANGES = {DataType.INT32: (-(2**31), 2**31 - 1), DataType.INT64: (-(2**63), 2**63 - 1)}
+_LARGEST = {DataType.FLOAT: "3.4028235e+38", DataType.DOUBLE: "1.7976931348623157e+308"}
+_MOST_SHOWN = 50
+_OBJECT = np.dtype(object)
+
+
+class OutOfRange(DataError):
+    """A number is too large for FLOAT or DOUBLE, even rounded: it would become infinite.
+
+    Attributes:
+        row: which it is in its column, from 0.
+    """
+
+    row = 0
+
+
+@contextmanager
+def series_of(device: str) -> Iterator[None]:
+    """Have errors that name a measurement name the series, by its full path."""
+    try:
+        yield
+    except DataError as error:
+        error.message = f"{device}.{error.message}"
+        error.args = (error.message,)
+        raise
 
 
 def check_types(measurements: Sequence[str], types: Sequence[object]) -> None:
@@ -53,39 +79,65 @@ def encode_columns(
         columns: one for each measurement; None is null. Sequences or NumPy arrays.
         rows: of each column.
         masks: for each column None, or bool[rows] that says where there is a null whatever the
-            column has there (a value of its type). Without it, columns are searched for None, and
-            masked arrays tell theirs.
+            column has there (a value of its type). Without it, columns are searched for None;
+            masked arrays, and columns of pandas' own types, Arrow and polars tell theirs.
 
     Raises:
-        DataError: naming the measurement whose values don't fit.
+        DataError: naming the measurement whose values don't fit; OutOfRange where a finite number
+            would become infinite.
     """
     parts: list[bytes] = []
     bitmaps: list[npt.NDArray[np.bool_] | None] = []
     for number, (name, kind, column) in enumerate(zip(measurements, types, columns, strict=True)):
         if len(column) != rows:
             raise DataError(f"{name}: {len(column)} values for {rows} times")
+        dimensions = getattr(column, "ndim", 1)
+        if dimensions != 1:
+            raise DataError(f"{name}: a column has one dimension, not {dimensions}")
         if masks is not None:
             nulls = masks[number]
         else:
-            column = _unmasked(column)
+            column = _with_none(column)
             nulls = _nulls(column)
             if nulls is not None:
                 blank: Any = "" if kind is DataType.TEXT else 0
                 column = [blank if cell is None else cell for cell in column]
-        parts.append(_encode(name, kind, column))
+        parts.append(_encode(name, kind, column, nulls))
         bitmaps.append(nulls)
     if any(nulls is not None for nulls in bitmaps):
         parts.extend(_null_section(nulls, rows) for nulls in bitmaps)
     return b"".join(parts)
 
 
-def _unmasked(column: Any) -> Sequence[Any]:  # noqa: ANN401
-    """Return a masked array as what has None for its masked cells; anything else as it is."""
-    if not isinstance(column, np.ma.MaskedArray):
-        return cast("Sequence[Any]", column)
-    # where nothing is masked it stays an array, which is encoded faster
-    found = column.tolist() if np.ma.is_masked(column) else column.data
-    return cast("Sequence[Any]", found)
+def check_columns(
+    measurements: Sequence[str],
+    types: Sequence[DataType],
+    columns: Sequence[Sequence[Any]],
+    masks: Sequence[npt.NDArray[np.bool_] | None],
+) -> None:
+    """Raise what `encode_columns` would raise of numbers; costs nothing where types are the same.
+
+    So that what is sent in pieces is known to fit before the first is sent.
+    """
+    for name, kind, column, nulls in zip(measurements, types, columns, masks, strict=True):
+        dtype = _DTYPES.get(kind)
+        if dtype is not None and getattr(column, "dtype", None) != dtype.newbyteorder("="):
+            _encode(name, kind, column, nulls)
+
+
+def _with_none(column: Any) -> Sequence[Any]:  # noqa: ANN401
+    """Return a column in which nulls are None, whatever the library it is of has for them."""
+    if isinstance(column, np.ma.MaskedArray):
+        # where nothing is masked it stays an array, which is encoded faster
+        found = column.tolist() if np.ma.is_masked(column) else column.data
+        return cast("Sequence[Any]", found)
+    to_list = getattr(column, "to_pylist", None)  # of Arrow
+    if to_list is None and not isinstance(getattr(column, "dtype", _OBJECT), np.dtype):
+        is_null = getattr(column, "isna", None)
+        if is_null is not None:  # a type of pandas' own
+            return [None if null else cell for cell, null in zip(column, is_null(), strict=True)]
+        to_list = getattr(column, "to_list", None)  # of polars
+    return cast("Sequence[Any]", column if to_list is None else to_list())
 
 
 def _nulls(column: Sequence[Any]) -> npt.NDArray[np.bool_] | None:
@@ -103,7 +155,9 @@ def _null_section(nulls: npt.NDArray[np.bool_] | None, rows: int) -> bytes:
     return b"\x01" + packed.ljust(rows // 8 + 1, b"\x00")
 
 
-def _encode(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
+def _encode(
+    name: str, kind: DataType, column: Sequence[Any], nulls: npt.NDArray[np.bool_] | None
+) -> bytes:
     if kind is DataType.TEXT:
         return _texts(name, column)
     if kind is DataType.BOOLEAN:
@@ -114,16 +168,82 @@ def _encode(name: str, kind: DataType, column: Sequence[Any]) -> bytes:
         return bytes(bytearray(map(bool, column)))
     if kind in _RANGES:
         return _whole(name, kind, column)
+    return _floats(name, kind, column, nulls)
+
+
+def _floats(
+    name: str, kind: DataType, column: Sequence[Any], nulls: npt.NDArray[np.bool_] | None
+) -> bytes:
+    """Return numbers of 32 or 64 bits: rounded where they must be, but never made infinite."""
+    dtype = getattr(column, "dtype", _OBJECT)
+    if dtype.kind in "cmM":  # NumPy would leave a part of them out
+        raise DataError(f"{name}: {dtype} is no {kind.name}")
     try:
-        with np.errstate(over="ignore"):  # beyond FLOAT's range is infinity, as in IEEE 754
-            return _big_endian(np.asarray(column, np.float64), kind)
-    except (TypeError, ValueError, OverflowError) as error:
+        with np.errstate(over="ignore"):  # what comes of it is looked at below
+            array = np.asarray(column, np.float64).astype(_DTYPES[kind])
+    except OverflowError:  # a whole number
+        _check_finite(name, kind, np.asarray(column, object))
+        raise
+    except (TypeError, ValueError) as error:
         raise DataError(f"{name}: not a {kind.name}: {error}") from error
+    infinite = np.isinf(array)
+    if infinite.any():
+        if nulls is not None:
+            infinite &= ~nulls
+        cells = np.asarray(column)
+        if cells.dtype.kind == "f":
+            infinite &= ~np.isinf(cells)
+        rows = np.flatnonzero(infinite)
+        _check_finite(name, kind, np.asarray(column, object)[rows], rows)
+    return array.tobytes()
 
 
-def _big_endian(array: npt.NDArray[Any], kind: DataType) -> bytes:
-    dtype: np.dtype[Any] = _DTYPES[kind]
-    return array.astype(dtype).tobytes()
+def _check_finite(
+    name: str, kind: DataType, cells: Iterable[Any], rows: npt.NDArray[np.intp] | None = None
+) -> None:
+    """Raise OutOfRange for the first cell that is too large and does not say that it is infinite.
+
+    Args:
+        name: of the measurement.
+        kind: FLOAT or DOUBLE.
+        cells: some of the column.
+        rows: where they are in it; then they are known to be too large, or infinite.
+    """
+    for number, cell in enumerate(cells):
+        if rows is None:
+            try:
+                float(cell)
+            except OverflowError:
+                pass
+            else:
+                continue
+        elif is_infinite(cell):
+            continue
+        error = OutOfRange(f"{name}: {outside(cell, kind)}")
+        error.row = number if rows is None else int(rows[number])
+        raise error
+
+
+def is_infinite(cell: Any) -> bool:  # noqa: ANN401
+    """Whether a number, or the text of one, is infinite in so many words: 1e999 is not."""
+    if isinstance(cell, (str, bytes)):  # NumPy reads the numbers in them
+        text = cell if isinstance(cell, str) else cell.decode("latin-1")
+        return text.strip().lstrip("+-").lower() in ("inf", "infinity")
+    return bool(cell == math.inf or cell == -math.inf)
+
+
+def outside(cell: Any, kind: DataType) -> str:  # noqa: ANN401
+    """Say that a number is too large for FLOAT or DOUBLE."""
+    largest = _LARGEST[kind]
+    return f"{_shown(cell)} is outside -{largest} to {largest}, the range of {kind.name}"
+
+
+def _shown(cell: Any) -> str:  # noqa: ANN401
+    try:
+        text = str(cell)
+    except ValueError:  # Python writes no whole numbers of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:20]}… ({len(text)} characters)"
 
 
 def _whole(name: str, kind: DataType, column: Sequence[Any] | npt.NDArray[Any]) -> bytes:
@@ -135,7 +255,7 @@ def _whole(name: str, kind: DataType, column: Sequence[Any] | npt.NDArray[Any]) 
     low, high = _RANGES[kind]
     if int(array.min()) < low or int(array.max()) > high:
         raise DataError(f"{name}: a value is outside {low} to {high}, the range of {kind.name}")
-    return _big_endian(array, kind)
+    return array.astype(_DTYPES[kind]).tobytes()
 
 
 def _texts(name: str, column: Sequence[Any]) -> bytes:

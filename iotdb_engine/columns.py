@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iotdb_engine.errors import WrongType
-from iotdb_engine.types import WIRE_DTYPES, DataType, Fragment, Layout
+from iotdb_engine.types import BATCH_DTYPES, WIRE_DTYPES, DataType, Fragment, Layout
 
 ColumnLike = npt.ArrayLike | Sequence[bool | int | float | str | bytes | None]
 """What a column may be given as."""
@@ -124,7 +124,26 @@ class Values:
                 and not bounds[0] <= int(present.min()) <= int(present.max()) <= bounds[1]
             ):
                 raise ValueError(f"column {self.name!r} has values out of the range of {kind.name}")
-        return array.astype(WIRE_DTYPES[kind]).tobytes()
+        with np.errstate(over="ignore"):  # what comes of it is looked at
+            made = array.astype(WIRE_DTYPES[kind])
+        if made.dtype.kind == "f":
+            self._check_finite(made, kind)
+        return made.tobytes()
+
+    def _check_finite(self, made: npt.NDArray[Any], kind: DataType) -> None:
+        """Raise ValueError where a number was too large and became infinite."""
+        infinite = np.isinf(made)
+        if not infinite.any():
+            return
+        infinite &= np.isfinite(self.array)
+        if self.null is not None:
+            infinite &= ~self.null
+        if infinite.any():
+            largest = np.finfo(BATCH_DTYPES[kind]).max
+            raise ValueError(
+                f"column {self.name!r} has {self.array[infinite][0]}, which is outside "
+                f"-{largest} to {largest}, the range of {kind.name}"
+            )
 
 
 def _text(value: str | bytes | None) -> bytes:

@@ -14,7 +14,7 @@ from cluster.config.settings import ClusterWide, ConfigError, Endpoint
 from cluster.raft.types import NodeId
 
 _FILE = "node_identity"
-_LAYOUT_FILE = "time_unit"  # at first it told the unit only
+_LAYOUT_FILE = "layout"
 _LAYOUT_KEYS = ("timestamp_precision", "enable_partition", "partition_interval")
 _FORMAT = 1
 _ID_BITS = 48

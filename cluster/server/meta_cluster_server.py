@@ -72,7 +72,15 @@ class MetaHandler(RaftHandler):
 
     def checkStatus(self, status: StartUpStatus) -> CheckStatusResponse:  # noqa: N802
         """Compare the asker's settings with this node's (start-up step 3 of the asker)."""
-        asker = convert_raft.node_info_from_wire(status.node, NodeInfo)
+        if status.protocolVersion not in (None, PROTOCOL_VERSION):
+            return self._refused(
+                f"protocol version {status.protocolVersion} of the starting node differs from "
+                f"{PROTOCOL_VERSION} here: run the same release on all nodes"
+            )
+        try:
+            asker = _asker(status)
+        except ValueError as error:
+            return self._refused(f"the start-up check of the starting node makes no sense: {error}")
         mismatches = compare(
             self._settings.cluster.as_map(),
             status.settings,
@@ -80,11 +88,6 @@ class MetaHandler(RaftHandler):
             compare_seeds=not status.hasPartitionTable,
         )
         refusal = None
-        if status.protocolVersion != PROTOCOL_VERSION:
-            refusal = (
-                f"protocol version {status.protocolVersion} of the starting node differs from "
-                f"{PROTOCOL_VERSION} here: run the same release on all nodes"
-            )
         known = self._address_book.get(asker.node_id)
         if known is not None and known.incarnation and known.incarnation != asker.incarnation:
             refusal = (
@@ -106,6 +109,15 @@ class MetaHandler(RaftHandler):
                 for info in self._address_book.all()
                 if info.incarnation
             ],
+        )
+
+    def _refused(self, why: str) -> CheckStatusResponse:
+        """Answer a start-up check of which nothing else is to be said."""
+        return CheckStatusResponse(
+            responder=convert_raft.node_info_to_wire(self._address_book.own),
+            mismatches=[],
+            refusal=why,
+            knownNodes=[],
         )
 
     def verifyData(self) -> VerifyAnswer:  # noqa: N802
@@ -133,6 +145,21 @@ class MetaHandler(RaftHandler):
             partitionTable=table or None,
             stats=stats,
         )
+
+
+def _asker(status: StartUpStatus) -> NodeInfo:
+    """Return who asks for a start-up check.
+
+    Raises:
+        ValueError: a field is missing, which the generated code lets pass, or is out of range.
+    """
+    if status.protocolVersion is None:
+        raise ValueError("the protocol version is missing")
+    if status.settings is None:
+        raise ValueError("the settings are missing")
+    if status.hasPartitionTable is None:
+        raise ValueError("whether it has a partition table is missing")
+    return convert_raft.node_info_from_wire(status.node, NodeInfo)
 
 
 def _member_status(member: RaftMember) -> MemberStatus:

@@ -309,7 +309,11 @@ class CsvImport:
     def _reader(self) -> Iterator[_Records]:
         records: _Records | None = None
         try:
-            with self._path.open("rb") as raw:
+            source = self._path.open("rb")
+        except OSError as error:
+            raise ImportProblem(error.strerror or str(error)) from error
+        try:
+            with source as raw:
                 text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
                 records = _Records(text, raw.tell, self._options.delimiter)
                 yield records
@@ -318,8 +322,6 @@ class CsvImport:
             raise ImportProblem(f"line {first}: {error} in the row that begins here") from error
         except UnicodeDecodeError as error:
             raise ImportProblem(f"it is not UTF-8: {error}") from error
-        except OSError as error:
-            raise ImportProblem(error.strerror or str(error)) from error
 
 
 class _Records:
@@ -343,9 +345,12 @@ class _Records:
         self._reader = csv.reader(self._read(), delimiter=delimiter, strict=True)
 
     def _read(self) -> Iterator[str]:
-        for line in self._lines:
-            self._record.append(line)
-            yield line
+        try:
+            for line in self._lines:
+                self._record.append(line)
+                yield line
+        except OSError as error:
+            raise ImportProblem(error.strerror or str(error)) from error
 
     def __iter__(self) -> Iterator[list[str]]:
         return self

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from iotdb_client.tablet import is_infinite, outside
 from iotdb_client.types import UNITS_PER_SECOND, DataType, timestamp_of
 
 _BOOLEANS = {"true": True, "false": False}
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+_BEYOND_FLOAT = float.fromhex("0x1.ffffffp+127")
+"""From here on a number of 64 bits is infinite when it is rounded to 32."""
 
 _ISO = re.compile(
     r"(?P<date>\d{4}[-/.]\d{1,2}[-/.]\d{1,2})"
@@ -104,7 +109,8 @@ def cell_parser(kind: DataType) -> Callable[[str], Any]:
         return lambda cell: _whole(cell, _INT64_MIN, _INT64_MAX)
     if kind is DataType.TEXT:
         return str
-    return _number
+    beyond = _BEYOND_FLOAT if kind is DataType.FLOAT else math.inf
+    return lambda cell: _floating(cell, kind, beyond)
 
 
 def _boolean(cell: str) -> bool:
@@ -119,6 +125,13 @@ def _whole(cell: str, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ValueError(f"{cell} is outside {low} to {high}")
     return int(value)
+
+
+def _floating(cell: str, kind: DataType, beyond: float) -> float:
+    value = _number(cell)
+    if abs(value) >= beyond and not is_infinite(cell):
+        raise ValueError(outside(cell, kind))
+    return value
 
 
 def _number(cell: str, kind: type[int] | type[float] = float) -> float:

@@ -5,8 +5,18 @@ Exit codes: 0 all succeeded, 1 a statement or transfer failed, 2 wrong usage, 13
 
 from __future__ import annotations
 
-import errno
+if __name__ == "__main__":
+    import os
+    import signal
+
+    # Ctrl-C while the rest is loaded: nothing was begun, so there is nothing to undo or to say.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # start-cli.sh held it back
+
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +30,15 @@ from iotdb_client.cli.csv_types import time_parser
 from iotdb_client.cli.formats import FORMATS
 from iotdb_client.cli.progress import ProgressBar
 from iotdb_client.cli.settings import ShellOptions
-from iotdb_client.cli.shell import Cancelled, Shell, print_error, stdin_is_terminal
+from iotdb_client.cli.shell import (
+    Cancelled,
+    Shell,
+    StreamProblem,
+    input_lines,
+    print_error,
+    say,
+    stdin_is_terminal,
+)
 from iotdb_client.cli.transfer import (
     Place,
     TransferProblem,
@@ -94,8 +112,32 @@ def _connector(context: click.Context, given: dict[str, Any]) -> Callable[..., C
     return open_connection
 
 
+class _Commands(click.Group):
+    """Commands whose files and streams may fail: what failed is told in a line."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the command that was asked for."""
+        try:
+            if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                # from here on there is what is to be ended in order
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            raise  # who reads has seen enough: click ends the process without a word
+        except StreamProblem as problem:
+            click.echo(f"Msg: {problem}", err=True)
+        except OSError as error:
+            what = "" if error.filename is None else f"{error.filename}: "
+            click.echo(f"Msg: {what}{error.strerror or error}", err=True)
+        ctx.exit(1)
+
+
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["--help", "-help"]}
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-help"]},
 )
 @_connection_options
 @click.option("-e", "statements", help="Run these statements, separated by ';', and leave.")
@@ -136,17 +178,13 @@ def main(
             shell.interact()
             succeeded = True
         else:
-            succeeded = shell.run_lines(sys.stdin)
+            succeeded = shell.run_lines(input_lines(sys.stdin))
         code = 0 if succeeded else 1
     except Error as error:
         print_error(error)
     except (Cancelled, KeyboardInterrupt):
         click.echo("Msg: cancelled", err=True)
         code = _INTERRUPTED
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # who reads has seen enough: click ends the process without a word
-        click.echo(f"Msg: the output can't be written: {error.strerror}", err=True)
     finally:
         shell.close()
     if code:
@@ -272,13 +310,13 @@ def _import(
     what = f"{done.rows} rows ({done.points} points) written"
     if done.repeated:
         what = f"{done.rows} rows ({done.points} points) read, {done.rows - done.repeated} written"
-    click.echo(
+    say(
         f"{what} to {options.device}"
         f"{f' after the {job.skipped} of before' if job.skipped else ''} in "
         f"{time.perf_counter() - start:.2f}s: {columns or 'no column has a value'}"
     )
     if done.repeated:
-        click.echo(
+        say(
             f"{done.repeated} rows have the time of another row of the file: where both have a "
             "value, that of the later row stays."
         )
@@ -331,7 +369,7 @@ def import_parquet_command(
     except KeyboardInterrupt:
         _interrupted(context, "--resume goes on from here" if resume else "")
     bar.end()
-    click.echo(f"{rows} rows written to {device} in {time.perf_counter() - start:.2f}s")
+    say(f"{rows} rows written to {device} in {time.perf_counter() - start:.2f}s")
 
 
 @main.command("export")
@@ -373,10 +411,11 @@ def export_command(
         _interrupted(context, "--resume goes on from here")
     if shown:
         click.echo(err=True)
-    click.echo(
-        f"{rows} rows written to {file} in {time.perf_counter() - start:.2f}s",
-        err=file.exists() and not file.is_file(),  # stdout may be the file
-    )
+    done = f"{rows} rows written to {file} in {time.perf_counter() - start:.2f}s"
+    if file.exists() and not file.is_file():  # stdout may be the file
+        click.echo(done, err=True)
+    else:
+        say(done)
 
 
 if __name__ == "__main__":

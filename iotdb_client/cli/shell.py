@@ -12,7 +12,7 @@ from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 from prompt_toolkit import PromptSession
@@ -58,6 +58,10 @@ class Cancelled(Exception):
     """The user ended a statement with Ctrl-C."""
 
 
+class StreamProblem(Exception):
+    """The input or the output failed; the message says which, and why."""
+
+
 class Shell:
     """Statements in, tables out; reconnects when the connection was closed.
 
@@ -95,7 +99,7 @@ class Shell:
         told = change_setting(statement, self.options, self.open)
         if told is not None:
             if self.options.form == "table":
-                click.echo(f"Msg: {told}")
+                say(f"Msg: {told}")
             return
         connection = self.open()
         start = time.perf_counter()
@@ -103,7 +107,7 @@ class Shell:
             self._patiently(connection, lambda: cursor.execute(statement))
             if cursor.description is None:
                 if self.options.form == "table":
-                    click.echo("Msg: The statement is executed successfully.")
+                    say("Msg: The statement is executed successfully.")
                 return
             rows = FirstRows(cursor, self.options.most_rows)
             try:
@@ -111,9 +115,9 @@ class Shell:
             except KeyboardInterrupt:
                 raise Cancelled from None
             if self.options.form == "table" and rows.has_more():
-                click.echo(f"Msg: there are more; -maxPRC is {self.options.most_rows}")
+                say(f"Msg: there are more; -maxPRC is {self.options.most_rows}")
         if self.options.timing and self.options.form == "table":
-            click.echo(f"It costs {time.perf_counter() - start:.3f}s")
+            say(f"It costs {time.perf_counter() - start:.3f}s")
 
     def _lines(self, rows: FirstRows, connection: Connection) -> Iterator[str]:
         options = self.options
@@ -129,11 +133,11 @@ class Shell:
         """Print lines; what is longer than the terminal goes to a pager."""
         if not (self.options.pager and self._interactive and sys.stdout.isatty()):
             for line in lines:
-                click.echo(line)
+                say(line)
             return
         first = list(islice(lines, shutil.get_terminal_size().lines - 1))
         if len(first) < shutil.get_terminal_size().lines - 1:
-            click.echo("\n".join(first))
+            say("\n".join(first))
             return
         os.environ.setdefault("LESS", "-SRFX")  # wide tables are cut, not folded
         click.echo_via_pager(line + "\n" for line in chain(first, lines))
@@ -218,7 +222,7 @@ class Shell:
             case "\\connect":
                 self._reconnect(rest)
             case "\\help":
-                click.echo(help_text())
+                say(help_text())
             case _:
                 known = ", ".join(f"{key} ({meaning})" for key, meaning in COMMANDS.items())
                 raise ProgrammingError(f"no such command: {text}. There are {known}")
@@ -228,7 +232,7 @@ class Shell:
         if self._connection is not None:
             self._connection.close()
         self._connection = made
-        click.echo(greeting(made))
+        say(greeting(made))
 
     def plot(self, what: str) -> None:
         """Draw the first column of numbers of a query, or the latest points of a series."""
@@ -265,14 +269,14 @@ class Shell:
             width=min(size.columns - 1, 120),
             height=min(16, max(6, size.lines - 6)),
         )
-        click.echo("\n".join(lines))
+        say("\n".join(lines))
 
     # ---- the prompt ----
 
     def interact(self) -> None:
         """Read statements from a terminal until the user leaves."""
         self._interactive = True
-        click.echo(greeting(self.open()))
+        say(greeting(self.open()))
         completer = SqlCompleter(self._children)
         prompt: PromptSession[str] = PromptSession(
             history=_history(),
@@ -296,7 +300,7 @@ class Shell:
             if command in _LEAVE:
                 break
             if command == "help":
-                click.echo(help_text())
+                say(help_text())
                 continue
             try:
                 self.run_all(split_statements(line))
@@ -321,6 +325,31 @@ def greeting(connection: Connection) -> str:
 def help_text() -> str:
     """Return what `help` shows."""
     return _HELP + "\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())
+
+
+def say(text: str) -> None:
+    """Print a line, or lines, to stdout.
+
+    Raises:
+        StreamProblem: it can't be written.
+        BrokenPipeError: who reads has seen enough.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StreamProblem(f"the output can't be written: {error.strerror}") from error
+
+
+def input_lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a stream; raises StreamProblem where it can't be read."""
+    try:
+        yield from stream
+    except OSError as error:
+        raise StreamProblem(f"the input can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StreamProblem(f"the input is not {stream.encoding}: {error}") from error
 
 
 def print_error(error: Error) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,20 +69,23 @@ class Place:
     def __init__(self, path: Path, device: str, *, keep: bool) -> None:
         self._file = path.with_name(f"{path.name}.import")
         self._keep = keep
-        stat = path.stat()
-        self._of = {"device": device, "bytes": stat.st_size, "changed_ns": stat.st_mtime_ns}
+        found = path.stat()
+        self._of = {"device": device, "bytes": found.st_size, "changed_ns": found.st_mtime_ns}
 
     def rows(self) -> int:
         """Return the rows that were written before.
 
         Raises:
-            TransferProblem: the note is of another file, or of another import of this one.
+            TransferProblem: the note is of another file, or of another import of this one, or
+                can't be read.
         """
         if not self._keep or not self._file.exists():
             return 0
         try:
             note = json.loads(self._file.read_text(encoding="utf-8"))
             rows = int(note.pop("rows"))
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise TransferProblem(f"{self._file} is damaged ({error}): delete it") from error
         if note != self._of:
@@ -92,16 +96,24 @@ class Place:
         return rows
 
     def note(self, rows: int) -> None:
-        """Keep that so many rows are written."""
-        if self._keep:
-            made = self._file.with_suffix(".import-new")
+        """Keep that so many rows are written; raises TransferProblem where that fails."""
+        if not self._keep:
+            return
+        made = self._file.with_suffix(".import-new")
+        try:
             made.write_text(json.dumps({**self._of, "rows": rows}), encoding="utf-8")
             made.replace(self._file)
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be written: {error.strerror}") from error
 
     def done(self) -> None:
-        """Forget the place: everything is written."""
-        if self._keep:
+        """Forget the place: everything is written; raises TransferProblem where that fails."""
+        if not self._keep:
+            return
+        try:
             self._file.unlink(missing_ok=True)
+        except OSError as error:
+            raise TransferProblem(f"{self._file} can't be removed: {error.strerror}") from error
 
 
 # ---- export ----
@@ -137,6 +149,11 @@ def export_result(
     in_place = path.exists() and not path.is_file()
     if in_place and resume:
         raise TransferProblem(f"{path} is no file that --resume could go on with")
+    if in_place and _is_parquet(path) and not _can_be_sought(path):
+        raise TransferProblem(
+            f"{path} is a pipe, or something like it: Parquet needs a file in which one can go "
+            "back. Export to a file, or CSV to this"
+        )
     if path.is_symlink() and not in_place:
         path = path.resolve()
     part = path if in_place else path.with_name(f"{path.name}.part")
@@ -147,6 +164,22 @@ def export_result(
     except OSError as error:
         raise TransferProblem(f"{path}: {error.strerror or error}") from error
     return rows
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _can_be_sought(path: Path) -> bool:
+    """Whether one can go back in what is no regular file."""
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return False  # to open it might take until somebody reads
+    try:
+        with path.open("ab") as file:
+            return file.seekable()
+    except OSError as error:
+        raise TransferProblem(f"{path}: {error.strerror or error}") from error
 
 
 def _export(
@@ -165,7 +198,7 @@ def _export(
         cursor.execute(sql)
         if cursor.description is None:
             raise TransferProblem("there is no result to export")
-        if path.suffix.lower() == ".parquet":
+        if _is_parquet(path):
             if resume:
                 raise TransferProblem("a Parquet file is written in one go: leave --resume out")
             return _export_parquet(cursor, part, tell)

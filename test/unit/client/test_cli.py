@@ -314,6 +314,19 @@ def test_a_bad_row_stops_with_its_line_and_what_was_written(database, run, csv_f
     assert [sent.size for sent in database.tablets] == [2]
 
 
+@pytest.mark.parametrize(("options", "cell"), [((), "1e999"), (("--types", "FLOAT"), "1e39")])
+def test_a_number_that_would_become_infinite_is_told_with_its_place(
+    database, run, csv_file, options, cell
+):
+    result = run(
+        "import-csv", csv_file(f"time,v\n0,1.5\n1,inf\n2,{cell}\n"), "--device", "d", *options
+    )
+    assert result.exit_code == 1
+    assert f"line 4, column v: {cell} is outside -" in result.stderr
+    assert "0 rows were written" in result.stderr
+    assert database.tablets == []
+
+
 def test_a_refusal_of_the_server(database, run, csv_file):
     database.tablet_status = TSStatus(code=319, message="aligned")
     result = run("import-csv", csv_file("time,v\n0,0\n"), "--device", "d")

@@ -63,8 +63,8 @@ def folder(tmp_path):
             [(n, n / 2, f"x\n{n}" if n % 7 else None) for n in range(1000)],
         )
 
-    def invoke(*arguments):
-        return CliRunner().invoke(main, ["--url", str(path), "-tz", "UTC", *arguments])
+    def invoke(*arguments, stdin=b""):
+        return CliRunner().invoke(main, ["--url", str(path), "-tz", "UTC", *arguments], input=stdin)
 
     return invoke
 
@@ -573,6 +573,31 @@ def test_an_export_leaves_pipes_and_links_what_they_are(folder, tmp_path):
     assert out.read_bytes() == b"".join(read[0].splitlines(keepends=True)[:2])
 
 
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_parquet_is_not_exported_to_what_cannot_be_sought(folder, tmp_path, kind):
+    """Nobody reads of the pipe: who opened it would wait."""
+    out = tmp_path / "out.parquet"
+    reading, writing = os.pipe()
+    try:
+        if kind == "fifo":
+            os.mkfifo(out)
+        else:
+            out.symlink_to(f"/proc/self/fd/{writing}")
+        result = folder("export", "select s from root.a.d", str(out))
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Msg: {out} is a pipe, or something like it: Parquet needs a file in which one can go "
+        "back. Export to a file, or CSV to this\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "out.parquet"]
+
+
 def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
     out = tmp_path / "out.csv"
     for sql in ("delete from root.a.d.*", "insert into root.a.d(time, s) values (-1, 1)"):
@@ -587,20 +612,77 @@ def test_what_is_no_query_is_not_run_by_an_export(folder, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_an_output_that_cannot_be_written_is_told(tmp_path):
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "iotdb_client.cli.main"),
-                *("--url", f"{tmp_path}/db", "-e", "show version"),
-            ],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_with(tmp_path, "-e", "show version", stdout=full)
     assert done.returncode == 1
     assert done.stderr == "Msg: the output can't be written: No space left on device\n"
+
+
+def run_with(tmp_path, *arguments, **files):
+    return subprocess.run(
+        [sys.executable, "-m", "iotdb_client.cli.main", "--url", f"{tmp_path}/db", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        **files,
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no file that fails when read")
+def test_an_input_that_cannot_be_read_is_told(tmp_path):
+    with open("/proc/self/mem") as unreadable:
+        done = run_with(tmp_path, stdin=unreadable)
+    assert done.returncode == 1
+    assert done.stderr == "Msg: the input can't be read: Input/output error\n"
+
+
+def test_an_input_of_another_encoding_is_told(folder):
+    result = folder(stdin=b"show version;\nselect '\xff'")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("Msg: the input is not utf-8: ")
+
+
+def test_what_fails_by_itself_is_not_laid_on_the_output(folder, monkeypatch):
+    def fail(self, statement):
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(Shell, "run", fail)
+    result = folder("-e", "show version")
+    assert result.exit_code == 1
+    assert result.stderr == "Msg: /some/file: Permission denied\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("command", ["import-csv", "import-parquet", "export"])
+def test_a_report_that_cannot_be_written_is_told(tmp_path, command):
+    arguments = [command, str(tmp_path / "in"), "--device", "root.a.d"]
+    if command == "import-csv":
+        (tmp_path / "in").write_text("time,s\n1,2\n")
+    elif command == "import-parquet":
+        pq.write_table(pa.table({"Time": [1], "s": [1]}), tmp_path / "in")
+    else:
+        arguments = [command, "show version", str(tmp_path / "out")]
+    with open("/dev/full", "w") as full:
+        done = run_with(tmp_path, *arguments, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "Msg: the output can't be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["import-csv", "import-parquet"])
+def test_a_place_that_cannot_be_kept_is_told_by_its_name(folder, tmp_path, command):
+    if command == "import-csv":
+        source = tmp_path / "in.csv"
+        source.write_text("time,s\n1,2\n")
+    else:
+        source = tmp_path / "in.parquet"
+        pq.write_table(pa.table({"Time": [1], "s": [1]}), source)
+    (tmp_path / f"{source.name}.import-new").mkdir()
+    batch = ("--batch", "1") if command == "import-csv" else ()
+    result = folder(command, str(source), "--device", "root.o.d", "--resume", *batch)
+    assert result.exit_code == 1
+    assert f"{source}.import can't be written: Is a directory" in result.stderr
 
 
 def test_files_that_cannot_be_written_or_read_are_told(folder, tmp_path):

@@ -87,11 +87,23 @@ def test_a_password_is_not_in_messages():
         ("jdbc:iotdb://h/?fetch_size=0", "positive"),
         ("jdbc:iotdb://h/?rpc_compress=1", "rpc_compress"),
         ("jdbc:iotdb://h/?time_zone=Mars", "time zone"),
+        ("jdbc:iotdb://h/?timeout_s=nan", "timeout_s must be a number of seconds.* not nan"),
+        ("jdbc:iotdb://h/?timeout_s=inf", "timeout_s must be .*None.* not inf"),
+        ("jdbc:iotdb://h/?timeout_s=1e18", r"timeout_s must be .* not 1e\+18"),
+        ("jdbc:iotdb://h/?retry_s=nan", "retry_s must be a number of seconds.* not nan"),
     ],
 )
 def test_what_cannot_be_understood_is_named(text, message):
     with pytest.raises(ProgrammingError, match=message):
         parse(text)
+
+
+@pytest.mark.parametrize("wrong", ["5", 0, -1, float("nan"), True])
+def test_a_timeout_is_a_number_of_seconds(wrong):
+    with pytest.raises(ProgrammingError, match="timeout_s must be a number of seconds"):
+        parse("h", timeout_s=wrong)
+    assert parse("h", timeout_s=None).timeout_s is None
+    assert parse("h", timeout_s=1).timeout_s == 1
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def test_columns_are_guessed_over_all_blocks(blocks, expected):
         (DataType.INT32, "-7", -7),
         (DataType.INT64, "9007199254740993", 9007199254740993),
         (DataType.FLOAT, "1.5", 1.5),
+        (DataType.FLOAT, "3.4028235e38", 3.4028235e38),
+        (DataType.DOUBLE, "-1.7976931348623157e308", -1.7976931348623157e308),
         (DataType.TEXT, " a ", " a "),
     ],
 )
@@ -64,6 +66,29 @@ def test_cells(kind, cell, expected):
 def test_cells_of_another_type(kind, cell, message):
     with pytest.raises(ValueError, match=message):
         cell_parser(kind)(cell)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        (DataType.DOUBLE, "1e999"),
+        (DataType.DOUBLE, "-1e309"),
+        (DataType.DOUBLE, "1" + "0" * 400),
+        (DataType.FLOAT, "1e999"),
+        (DataType.FLOAT, "-3.4028236e38"),
+    ],
+)
+def test_numbers_that_would_become_infinite(kind, cell):
+    """SQL refuses them, too."""
+    with pytest.raises(ValueError, match=rf"is outside -.* to .*, the range of {kind.name}"):
+        cell_parser(kind)(cell)
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "Infinity", "+INF", "-infinity"])
+@pytest.mark.parametrize("kind", [DataType.FLOAT, DataType.DOUBLE])
+def test_what_is_said_to_be_infinite(kind, cell):
+    """As exports write it."""
+    assert cell_parser(kind)(cell) == float(cell)
 
 
 def test_type_names():

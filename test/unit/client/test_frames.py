@@ -217,6 +217,7 @@ def test_time_column_and_types_are_the_callers_to_say(local):
         (pd.DataFrame({"Time": [None], "a": [1]}), {}, "time is missing"),
         (pd.DataFrame({"a": [1]}), {"types": {"b": DataType.TEXT}}, "types names b"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), {}, "twice"),
+        (pd.DataFrame({"a": [1]}, pd.MultiIndex.from_tuples([(1, 2)])), {}, "index has 2 levels"),
     ],
 )
 def test_what_can_not_be_stored_is_refused_before_anything_is_sent(local, frame, options, message):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -142,6 +143,14 @@ def test_wrong_numbers_of_parameters(local):
         local.cursor().executemany(SQL, [{"a": 1}])
 
 
+@pytest.mark.parametrize("row", [5, None, {1, 2.5, "x"}, iter((1, 2, "x"))])
+def test_rows_that_are_no_rows(local, sent, row):
+    """A set has no order: its values went to any column."""
+    with pytest.raises(iotdb_client.ProgrammingError, match="row 1: parameters are a sequence"):
+        local.cursor().executemany(SQL, [row])
+    assert sent == []
+
+
 def test_a_series_that_was_made_anew_with_another_type(local):
     local.execute("create timeseries root.a.d.i INT32")
     local.execute("create timeseries root.a.d.t TEXT")
@@ -238,3 +247,56 @@ def test_a_column_that_does_not_fit_leaves_the_others_and_says_so(local):
         local.insert_tablet("root.a.d", ["i", "t"], types, [2], [["y"], ["y"]])
     assert caught.value.definite is False
     assert rows_of(local) == [(1, None, "x"), (2, None, "y")]
+
+
+@pytest.mark.parametrize("value", [1e39, np.float64(1e39), 10**39, Decimal("1e39")])
+@pytest.mark.parametrize("other", ["x", 7])  # a tablet, and what goes as text
+def test_a_value_beyond_the_range_of_its_series_is_refused_before_anything_is_sent(
+    local, sent, value, other
+):
+    local.execute("create timeseries root.a.d.i FLOAT")
+    local.execute("create timeseries root.a.d.t TEXT")
+    with pytest.raises(iotdb_client.DataError) as caught:
+        local.cursor().executemany(SQL, [(1, 1.5, other), (2, value, "y")])
+    assert str(caught.value).startswith("row 2: root.a.d.i: 1")
+    assert str(caught.value).endswith(
+        " is outside -3.4028235e+38 to 3.4028235e+38, the range of FLOAT"
+    )
+    assert caught.value.definite
+    assert all(kind == "tablet" for kind, _ in sent)
+    assert rows_of(local) == []
+
+
+def test_a_value_beyond_the_range_of_a_series_that_its_first_row_made(local):
+    with pytest.raises(iotdb_client.DataError, match=r"^row 3: root\.a\.d\.i: 1e\+39") as caught:
+        local.cursor().executemany(SQL, [(1, 1.5, "x"), (2, 2.5, "y"), (3, 1e39, "z")])
+    assert caught.value.definite is False
+    assert rows_of(local) == [(1, 1.5, "x")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "number"),
+    [
+        (DataType.FLOAT, np.float64(1.5), 1e39),
+        (DataType.INT32, np.int64(1), 2**31),
+    ],
+)
+def test_a_table_with_a_value_beyond_its_type_is_not_written_in_part(local, kind, column, number):
+    frame = pd.DataFrame({"Time": range(100_000), "i": column})
+    frame.loc[99_999, "i"] = number
+    with pytest.raises(iotdb_client.DataError, match=rf"root\.a\.d\.i: .*range of {kind.name}"):
+        local.insert_dataframe("root.a.d", frame, types={"i": kind})
+    assert local.execute("show timeseries root.a.d.i").fetchall() == []
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
+def test_infinity_is_written_as_it_is(local, kind):
+    local.execute(f"create timeseries root.a.d.i {kind}")
+    local.execute("create timeseries root.a.d.t TEXT")
+    local.cursor().executemany(SQL, [(1, float("inf"), "x"), (2, float("-inf"), "y")])
+    assert rows_of(local) == [(1, float("inf"), "x"), (2, float("-inf"), "y")]
+
+
+def test_tablets_name_the_series(local):
+    with pytest.raises(iotdb_client.DataError, match=r"^root\.a\.d\.i: 1e\+39 is outside"):
+        local.insert_tablet("root.a.d", ["i"], [DataType.FLOAT], [1], [[1e39]])

@@ -66,7 +66,7 @@ def test_a_folder_keeps_how_its_points_are_laid_out(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             check_layout(tmp_path, layout(**odd))
-    (tmp_path / "system" / "time_unit").write_text("{")
+    (tmp_path / "system" / "layout").write_text("{")
     with pytest.raises(ConfigError, match="damaged"):
         check_layout(tmp_path, there)
 
@@ -79,7 +79,7 @@ def test_partitions_may_have_any_length_as_long_as_there_are_none(tmp_path: Path
 
 
 def test_an_older_folder_is_taken_for_what_the_settings_say_at_first(tmp_path: Path) -> None:
-    file = tmp_path / "system" / "time_unit"
+    file = tmp_path / "system" / "layout"
     file.parent.mkdir()
     file.write_text('{"format": 1, "timestamp_precision": "us"}')
     there = layout(timestamp_precision="us", enable_partition="true")

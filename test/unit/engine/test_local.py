@@ -106,6 +106,9 @@ def test_whole_numbers_fit_into_series_of_floats(engine: Engine) -> None:
         ([1], {"i": [2.5]}, errors.WrongType, "'i' is of type INT32.*DOUBLE values"),
         ([1], {"i": ["x"]}, errors.WrongType, "TEXT values"),
         ([1], {"i": [1 << 40]}, ValueError, "range of INT32"),
+        ([1, 2], {"i": [1, 1], "f": [0.5, 1e39]}, ValueError, "'f' has 1e\\+39.*range of FLOAT"),
+        ([1], {"f": [-4e38]}, ValueError, "range of FLOAT"),
+        ([1], {"d": np.array(["1e4000"], np.longdouble)}, ValueError, "range of DOUBLE"),
         ([1], {"new": [1], "i": [True]}, errors.WrongType, "BOOLEAN values"),
         ([1, 2], {"new": [1]}, ValueError, "'new' has shape"),
         ([1], {}, ValueError, "no column"),
@@ -121,11 +124,22 @@ def test_whole_numbers_fit_into_series_of_floats(engine: Engine) -> None:
 def test_what_does_not_fit_is_refused_whole(
     engine: Engine, times: Any, columns: Any, error: type[Exception], says: str
 ) -> None:
-    engine.create_series({"i": DataType.INT32})
+    there = {"i": DataType.INT32, "f": DataType.FLOAT, "d": DataType.DOUBLE}
+    engine.create_series(there)
     with pytest.raises(error, match=says):
         engine.write(times, columns)
-    assert engine.series() == {"i": DataType.INT32}
-    assert rows(engine, "i") == {}
+    assert engine.series() == there
+    assert rows(engine, "i", "f", "d") == {}
+
+
+def test_infinite_and_rounded_numbers_are_no_others(engine: Engine) -> None:
+    engine.create_series({"f": DataType.FLOAT, "d": DataType.DOUBLE})
+    largest = float(np.finfo(np.float32).max)
+    engine.write([1, 2], {"f": [np.inf, largest * (1 + 1e-8)], "d": [-np.inf, 1e300]})
+    assert rows(engine, "f", "d") == {1: (np.inf, -np.inf), 2: (largest, 1e300)}
+    below = np.ma.masked_array([1e300, 0.5], [True, False])
+    engine.write([3, 4], {"f": below, "d": [1.0, 1.0]})
+    assert rows(engine, "f")[4] == (0.5,)
 
 
 def test_unknown_names_are_told(engine: Engine) -> None:

@@ -13,8 +13,9 @@ from cluster.member.address_book import AddressBook
 from cluster.partition.node_info import NodeInfo
 from cluster.raft.types import NodeId
 from cluster.rpc.convert_raft import node_info_to_wire
-from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse, ConfigMismatch
+from cluster.rpc.gen.cluster.ttypes import CheckStatusResponse, ConfigMismatch, StartUpStatus
 from cluster.server import start_up_check
+from cluster.server.meta_cluster_server import PROTOCOL_VERSION, MetaHandler
 from cluster.server.start_up_check import StartUpCheck
 
 NODES = [
@@ -111,3 +112,57 @@ def test_a_senseless_answer_is_none(
     assert info.incarnation == ""
     [line] = caplog.messages
     assert line.startswith("127.0.0.1:2 gives a senseless answer: ")
+
+
+def asked_by(asker: NodeInfo, **chosen: Any) -> tuple[CheckStatusResponse, AddressBook]:
+    """Return what node 1 answers, and whom it knows then; `chosen`: fields of the request."""
+    settings = Settings.load(None, {"seed_nodes": "127.0.0.1:1"})
+    book = AddressBook(NODES[0])
+    book.add_seed(asker.node_id, asker.internal_ip, asker.meta_port)
+    handler = MetaHandler(
+        settings=settings,
+        address_book=book,
+        answer_timeout_s=1.0,
+        node_status=lambda: ([], {}),
+        verify=lambda: pytest.fail("nothing is to be verified"),
+    )
+    fields = {
+        "protocolVersion": PROTOCOL_VERSION,
+        "node": node_info_to_wire(asker),
+        "settings": settings.cluster.as_map(),
+        "hasPartitionTable": False,
+    }
+    return handler.checkStatus(StartUpStatus(**{**fields, **chosen})), book
+
+
+def test_a_node_with_the_same_settings_is_taken_note_of() -> None:
+    answer, book = asked_by(NODES[1])
+    assert (answer.refusal, answer.mismatches) == (None, [])
+    assert book.get(NodeId(2)) == NODES[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("protocolVersion", "protocol version is missing"),
+        ("node", "node info is missing"),
+        ("settings", "settings are missing"),
+        ("hasPartitionTable", "a partition table is missing"),
+    ],
+)
+def test_a_question_that_lacks_something_is_refused(field: str, said: str) -> None:
+    """The generated code lets it pass; the asker was told "Internal error"."""
+    answer, book = asked_by(NODES[1], **{field: None})
+    assert answer.refusal.startswith("the start-up check of the starting node makes no sense: ")
+    assert answer.refusal.endswith(said)
+    assert answer.mismatches == []
+    assert answer.responder == node_info_to_wire(NODES[0])
+    assert start_up_check._read(answer)
+    info = book.get(NodeId(2))
+    assert info is not None
+    assert info.incarnation == ""
+
+
+def test_a_node_of_another_release_is_told_so_whatever_else_it_lacks() -> None:
+    answer, _ = asked_by(NODES[1], protocolVersion=PROTOCOL_VERSION + 1, settings=None)
+    assert answer.refusal.startswith(f"protocol version {PROTOCOL_VERSION + 1} of the starting")
