@@ -89,7 +89,7 @@ class PeerStream:
         self._rows: dict[int, Notice] = {}
         self._held: dict[GroupId, tuple[Sender, SendAppend]] = {}
         self._sent_at: dict[GroupId, float] = {}
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._unsent = 0
         self._is_full = False
         self._flush_due = False
@@ -259,7 +259,8 @@ class PeerStream:
             self._break(str(error))
             return
         self._unsent = len(data) - sent
-        self._out = [data[sent:]] if self._unsent else []
+        # of megabytes the socket takes a part at a time: no copy of the rest for each
+        self._out = [memoryview(data)[sent:]] if self._unsent else []
         if self._unsent:
             self._is_full = True
             self._loop.await_room(sock.fileno(), True)
