@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from harness import node_stem
+
 # A busy machine is no bug of the product. Where time matters there is a bench.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -16,6 +18,9 @@ settings.load_profile("untimed")
 # Without byte code, as containers often have it, each of hundreds of processes would compile the
 # whole project, and work out its parse tables.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Nor would each of as many nodes import the same modules.
+node_stem.turn_on()
 
 # Told to end, it ends as by Ctrl-C: fixtures stop the nodes that they have started.
 signal.signal(signal.SIGTERM, signal.default_int_handler)

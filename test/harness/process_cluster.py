@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import ports
+from harness import node_stem, ports
 from harness.namespaces import Network
 from harness.node_status import led_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 60 * float(os.environ.get("TEST_TIME_SCALE", "1"))
+
+_COMMAND = ["-m", "cluster.node_command"]
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Node:
     Attributes:
         prefix: goes before the command, for instance to run it in a network namespace.
         runner: what Python runs.
+        own_interpreter: whether it is started by its command in any case (see `node_stem`).
     """
 
     number: int
@@ -39,8 +42,9 @@ class Node:
     host: str = "127.0.0.1"
     overrides: dict[str, str] = field(default_factory=dict)
     prefix: list[str] = field(default_factory=list)
-    runner: list[str] = field(default_factory=lambda: ["-m", "cluster.node_command"])
-    process: subprocess.Popen[bytes] | None = None
+    runner: list[str] = field(default_factory=lambda: list(_COMMAND))
+    own_interpreter: bool = field(default_factory=lambda: not node_stem.is_on())
+    process: subprocess.Popen[bytes] | node_stem.Branch | None = None
     starts: int = 0
 
     @property
@@ -51,7 +55,7 @@ class Node:
     def data_folder(self) -> Path:
         return self.folder / "data"
 
-    def command(self, extra: dict[str, str]) -> list[str]:
+    def options(self, extra: dict[str, str]) -> list[str]:
         settings = {
             "data_dir": str(self.data_folder),
             "rpc_address": self.host,
@@ -65,7 +69,10 @@ class Node:
         options: list[str] = []
         for key, value in settings.items():
             options += ["-D", f"{key}={value}"]
-        return [*self.prefix, sys.executable, *self.runner, *options]
+        return options
+
+    def command(self, extra: dict[str, str]) -> list[str]:
+        return [*self.prefix, sys.executable, *self.runner, *self.options(extra)]
 
     def start(self, extra: dict[str, str] | None = None) -> None:
         assert self.process is None, f"node {self.number} runs already"
@@ -74,6 +81,15 @@ class Node:
         # with byte code, as sbin/start-node.sh runs it
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
         with self.log_path.open("wb") as log:
+            if self._may_branch():
+                self.process = node_stem.branch(
+                    self.options(extra or {}),
+                    output=log.fileno(),
+                    cwd=self.folder,
+                    env=env,
+                    keep=(ports.lock(),),
+                )
+                return
             self.process = subprocess.Popen(
                 self.command(extra or {}),
                 stdout=log,
@@ -83,6 +99,9 @@ class Node:
                 start_new_session=True,
                 pass_fds=(ports.lock(),),
             )
+
+    def _may_branch(self) -> bool:
+        return not (self.own_interpreter or self.prefix or self.runner != _COMMAND)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -138,10 +157,20 @@ class Node:
 
 
 class ProcessCluster:
-    """N nodes that know each other as seeds, each in its own namespace if there is a network."""
+    """N nodes that know each other as seeds, each in its own namespace if there is a network.
+
+    Args:
+        own_interpreters: whether each is started by its command, also where it could branch off.
+    """
 
     def __init__(
-        self, folder: Path, size: int, network: Network | None = None, **overrides: str
+        self,
+        folder: Path,
+        size: int,
+        network: Network | None = None,
+        *,
+        own_interpreters: bool = False,
+        **overrides: str,
     ) -> None:
         self.network = network
         free = ports.free_ports(3 * size)
@@ -161,6 +190,7 @@ class ProcessCluster:
                 node.prefix = network.prefix(node.number)
         seeds = ",".join(f"{node.host}:{node.meta_port}" for node in self.nodes)
         for node in self.nodes:
+            node.own_interpreter |= own_interpreters
             node.overrides = {"seed_nodes": seeds, **overrides}
 
     def start(self) -> None:
@@ -221,10 +251,15 @@ class ProcessCluster:
 
 @contextmanager
 def process_cluster(
-    folder: Path, size: int, network: Network | None = None, **overrides: str
+    folder: Path,
+    size: int,
+    network: Network | None = None,
+    *,
+    own_interpreters: bool = False,
+    **overrides: str,
 ) -> Iterator[ProcessCluster]:
     """A started cluster; every process is gone at the end, whatever happened."""
-    cluster = ProcessCluster(folder, size, network, **overrides)
+    cluster = ProcessCluster(folder, size, network, own_interpreters=own_interpreters, **overrides)
     try:
         cluster.start()
         yield cluster

@@ -48,7 +48,8 @@ def send_all(port: int, frames: list[bytes]) -> None:
 
 @pytest.mark.parametrize("which", ["meta_port", "data_port", "rpc_port"])
 def test_hostile_frames_cost_nothing(which: str, tmp_path: Path) -> None:
-    with process_cluster(tmp_path, 1) as cluster:
+    # its memory is measured: all of it is to be its own
+    with process_cluster(tmp_path, 1, own_interpreters=True) as cluster:
         node = cluster.nodes[0]
         assert node.process is not None
         with WireClient(node.rpc_port) as client:

@@ -40,7 +40,8 @@ SLOW = {"functions": AT_COORDINATOR, "filter": AT_SERVER}
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster]:
     """Nodes with the default budget of memory tables, which hold all of the rows at first."""
-    with process_cluster(tmp_path_factory.mktemp("nodes"), 3) as started:
+    folder = tmp_path_factory.mktemp("nodes")
+    with process_cluster(folder, 3, own_interpreters=True) as started:  # memory is measured
         with WireClient(started.nodes[0].rpc_port, timeout_s=120) as client:
             for start in range(0, ROWS, TABLET):
                 times = np.arange(start, min(start + TABLET, ROWS))

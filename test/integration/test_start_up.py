@@ -70,7 +70,7 @@ def check_roles(cluster: ProcessCluster, leader: list[str], follower: list[str])
 
 
 def test_one_node_founds_a_cluster_of_its_own(tmp_path: Path) -> None:
-    with process_cluster(tmp_path, 1) as cluster:
+    with process_cluster(tmp_path, 1, own_interpreters=True) as cluster:
         assert matches(cluster.nodes[0], COMMON_HEAD + FIRST + FOUNDER + COMMON_TAIL)
         assert cluster.nodes[0].stop() == 0
         cluster.nodes[0].start()
@@ -107,7 +107,7 @@ def test_three_nodes_found_a_cluster_restart_one_and_restart_all(tmp_path: Path)
     founder = COMMON_HEAD + FIRST + FOUNDER + COMMON_TAIL
     follower = COMMON_HEAD + FIRST + FOLLOWER + COMMON_TAIL
     follower_again = COMMON_HEAD + RESTART + FOLLOWER + COMMON_TAIL
-    with process_cluster(tmp_path, 3) as cluster:
+    with process_cluster(tmp_path, 3, own_interpreters=True) as cluster:
         check_roles(cluster, founder, follower)
         restarted = cluster.nodes[2]
         assert restarted.stop() == 0

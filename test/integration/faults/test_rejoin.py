@@ -303,14 +303,14 @@ class Rejoin:
 
 def test_06_a_node_rejoins_after_missed_points_past_log_compaction(tmp_path: Path) -> None:
     """Its process was killed and begins again: both sides share two cores with its start."""
-    with process_cluster(tmp_path, 3, **SETTINGS) as cluster:
+    with process_cluster(tmp_path, 3, own_interpreters=True, **SETTINGS) as cluster:
         Rejoin(cluster, Node.kill, Node.start).run(tmp_path)
 
 
 def test_06_a_node_that_runs_rejoins_after_missed_points_past_log_compaction(
     tmp_path: Path,
 ) -> None:
-    with process_cluster(tmp_path, 3, **SETTINGS) as cluster:
+    with process_cluster(tmp_path, 3, own_interpreters=True, **SETTINGS) as cluster:
         Rejoin(cluster, Node.pause, Node.resume).run(tmp_path)
         assert [node.starts for node in cluster.nodes] == [1, 1, 1]
 
