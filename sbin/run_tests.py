@@ -3,8 +3,9 @@
 usage: run_tests.py [ARGUMENT OF PYTEST]...
 
 With arguments: one step after the other, pytest with these arguments last. Without: the parts of
-`LANES` side by side, then `LAST` with the machine to itself. Each part's output is kept and printed
-whole when the part has ended. Exit code 1 when any failed. test/README.md says why these parts.
+`WAITING`, and beside them two at a time of those of `COMPUTING`, then `LAST` with the machine to
+itself. Each part's output is kept and printed whole when the part has ended. Exit code 1 when any
+failed. test/README.md says why these parts.
 
 Uses nothing but the standard library.
 """
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 
 # Node processes are not woken in time when tests that compute compete with them on equal terms.
-COMPUTING = 10
+NICENESS = 10
 
 
 class Part(NamedTuple):
@@ -56,7 +57,7 @@ class Outcome(NamedTuple):
     processor_s: float
 
 
-# Every test is in one of these five, whatever its marks.
+# Every test is in one of these five, whatever its marks; `unit` is divided by folders below.
 MARKS = {
     "unit": "not (integration or compat or quiet or mutants)",
     "mutants": "mutants and not (integration or compat or quiet)",
@@ -72,6 +73,12 @@ FOLDERS = {
     "mutants": ("test/sim", "test/engine_model"),
 }
 
+# What is in `unit` by its marks runs in these parts; what is in none of their folders, in `unit`.
+UNIT_FOLDERS = {
+    "models": ("test/sim", "test/engine_model"),
+    "unit queries": ("test/unit/query",),
+}
+
 
 def _pytest(*arguments: str) -> list[str]:
     return [PYTHON, "-m", "pytest", *arguments]
@@ -79,14 +86,17 @@ def _pytest(*arguments: str) -> list[str]:
 
 def _tests(part: str) -> list[str]:
     """The tests of a part; tells why any were skipped, and which took long."""
-    options = ["-m", MARKS[part], "-rfEs", "--durations=10", "--durations-min=5"]
+    marks = MARKS["unit" if part in UNIT_FOLDERS else part]
+    options = ["-m", marks, "-rfEs", "--durations=10", "--durations-min=5"]
     # not where pytest keeps those of its last runs: another one that ends tidies up there, too
     options.append(f"--basetemp={_folder_of_tests(part)}")
-    return _pytest(*options, *FOLDERS.get(part, ()))
+    if part == "unit":
+        options += [f"--ignore={folder}" for folders in UNIT_FOLDERS.values() for folder in folders]
+    return _pytest(*options, *FOLDERS.get(part, ()), *UNIT_FOLDERS.get(part, ()))
 
 
 def _folder_of_tests(part: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"run-tests-{os.getpid()}-{part}"
+    return Path(tempfile.gettempdir()) / f"run-tests-{os.getpid()}-{part.replace(' ', '-')}"
 
 
 CHECKS = (
@@ -100,20 +110,30 @@ CHECKS = (
     ),
 )
 
-LANES = (
-    # mostly waits: elections, time-outs, processes that start; with it what lets both end together
-    (
-        Part("integration", _tests("integration")),
-        Part("compat", _tests("compat")),
-        Part("mutants", _tests("mutants"), COMPUTING),
-    ),
-    # mostly computes
-    (
-        *CHECKS,
-        Part("unit", _tests("unit"), COMPUTING),
-    ),
+# mostly wait: elections, time-outs, processes that start
+WAITING = (Part("integration", _tests("integration")), Part("compat", _tests("compat")))
+
+# each takes a core while it has it; two lanes take from this row, so they end at about the same
+# time if the long ones come first
+COMPUTING = (
+    Part("unit", _tests("unit"), NICENESS),
+    Part("mutants", _tests("mutants"), NICENESS),
+    Part("models", _tests("models"), NICENESS),
+    Part("unit queries", _tests("unit queries"), NICENESS),
+    *(check._replace(niceness=NICENESS) for check in CHECKS),
 )
 LAST = Part("quiet", _tests("quiet"))
+
+
+def lanes() -> list[Iterable[Part]]:
+    """What runs side by side; a part of `COMPUTING` is taken by the lane that is free first."""
+    row = _each_once(COMPUTING)
+    return [WAITING, row, row]
+
+
+def _each_once(parts: Sequence[Part]) -> Iterator[Part]:
+    """Give each part to one of the threads that ask."""
+    return iter(parts)  # that of a tuple or list: one call of the interpreter, under its lock
 
 
 class Terminated(KeyboardInterrupt):
@@ -150,7 +170,7 @@ class SideBySide:
         self._running: set[int] = set()
         self._stopped = False
 
-    def run(self, lanes: Sequence[Sequence[Part]]) -> None:
+    def run(self, lanes: Sequence[Iterable[Part]]) -> None:
         """Return when all lanes are through; raises what interrupts it, with the parts ended."""
         with (
             tempfile.TemporaryDirectory(prefix="run-tests-") as folder,
@@ -171,7 +191,7 @@ class SideBySide:
             for pid in self._running:
                 os.kill(pid, signal.SIGINT)
 
-    def _run_lane(self, lane: Sequence[Part], folder: Path) -> None:
+    def _run_lane(self, lane: Iterable[Part], folder: Path) -> None:
         for part in lane:
             output = folder / part.name.replace(" ", "-")
             began = time.monotonic()
@@ -252,7 +272,7 @@ def main(arguments: Sequence[str]) -> int:
             outcomes = run_here([*CHECKS, Part("pytest", _pytest(*arguments))])
         else:
             parts = SideBySide(_say)
-            parts.run(LANES)
+            parts.run(lanes())
             parts.run([[LAST]])
             outcomes = parts.outcomes
             _tidy(outcomes)

@@ -49,12 +49,34 @@ def test_parts_look_where_their_tests_are(pytestconfig):
     } == run_tests.FOLDERS
 
 
-def test_every_part_is_run():
-    parts = [*itertools.chain(*run_tests.LANES), run_tests.LAST]
-    names = [part.name for part in parts]
+def test_every_part_is_run_once():
+    names = [part.name for part in itertools.chain(*run_tests.lanes(), [run_tests.LAST])]
     assert len(set(names)) == len(names)
-    assert set(run_tests.MARKS) < set(names)
-    assert {check.name for check in run_tests.CHECKS} < set(names)
+    checks = {check.name for check in run_tests.CHECKS}
+    assert set(names) == {*run_tests.MARKS, *run_tests.UNIT_FOLDERS, *checks}
+
+
+def test_what_is_taken_out_of_a_part_is_in_another_one():
+    commands = {part.name: part.command for part in itertools.chain(*run_tests.lanes())}
+    ignored = [word for word in commands["unit"] if word.startswith("--ignore=")]
+    assert ignored
+    for name, folders in run_tests.UNIT_FOLDERS.items():
+        assert commands[name][-len(folders) :] == list(folders)
+        assert run_tests.MARKS["unit"] in commands[name]
+        for folder in folders:
+            assert (SBIN.parent / folder).is_dir()
+            ignored.remove(f"--ignore={folder}")
+    assert not ignored
+
+
+def test_lanes_with_one_row_take_each_part_of_it_once(tmp_path):
+    """The one that is free first takes the next, so the long part keeps nobody waiting."""
+    parts = run_tests.SideBySide(lambda _text: None)
+    long = shell("long", f"while [ ! -e {tmp_path}/end ]; do sleep 0.01; done")
+    row = iter([long, shell("short", "true"), shell("end", f"touch {tmp_path}/end")])
+    parts.run([row, row])
+    assert parts.outcomes[0].name == "short"
+    assert sorted(outcome.name for outcome in parts.outcomes) == ["end", "long", "short"]
 
 
 def test_lanes_run_side_by_side_and_are_printed_whole(tmp_path):
@@ -122,8 +144,9 @@ import sys
 sys.path.insert(0, {str(SBIN)!r})
 import run_tests as r
 r.CHECKS = ()
-r.LANES = ((r.Part("waits", ["bash", "-c", {trap!r}]),
-            r.Part("never", ["touch", {str(tmp_path / "never")!r}])),)
+r.WAITING = (r.Part("waits", ["bash", "-c", {trap!r}]),
+             r.Part("never", ["touch", {str(tmp_path / "never")!r}]))
+r.COMPUTING = ()
 r.LAST = r.Part("last", ["touch", {str(tmp_path / "never")!r}])
 r._pytest = lambda *_: ["bash", "-c", {trap!r}]
 sys.exit(r.main(sys.argv[1:]))
