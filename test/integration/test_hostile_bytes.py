@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(400
 FRAMES = 10_000
 MAX_GROWTH_BYTES = 50 << 20
 FRAMES_PER_CONNECTION = 5
-CONNECTIONS = 4
+CONNECTIONS = 8
 """At a time: most of the test's time passes with waiting for answers that never come."""
 
 
