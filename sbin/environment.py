@@ -40,6 +40,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = "iotdb-requirements"
 PATH_FILE = "iotdb-checkout.pth"
+# Of what tests need most is never imported; to compile all of it takes as long as to install it.
+# Whoever runs them may write here, so what is imported is compiled once.
+_LAZY = ("--no-compile",)
 
 
 class SetUpError(Exception):
@@ -117,7 +120,7 @@ def environment(folder: Path, wanted: Sequence[str], extras: Sequence[str] = ())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
         if not _is_ready(stamp, python, digest):  # another script may have done it meanwhile
-            _make(folder, python, wanted)
+            _make(folder, python, wanted, _LAZY if "test" in extras else ())
             made = folder / f"{STAMP}.{os.getpid()}"
             made.write_text(digest + "\n", encoding="ascii")
             made.replace(stamp)
@@ -155,7 +158,7 @@ def _lock(folder: Path) -> Iterator[None]:
         os.close(parent)
 
 
-def _make(folder: Path, python: Path, wanted: Sequence[str]) -> None:
+def _make(folder: Path, python: Path, wanted: Sequence[str], more: Sequence[str]) -> None:
     if not _works(python):
         if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").exists():
             raise SetUpError(f"{folder} is not empty and no virtual environment: left as it is")
@@ -170,6 +173,7 @@ def _make(folder: Path, python: Path, wanted: Sequence[str]) -> None:
     options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     # the newest release of a library may have no wheel for this Python, and need a compiler
     options.append("--prefer-binary")
+    options += more
     if not os.access(os.environ.get("HOME") or "/nonexistent", os.W_OK):
         options.append("--no-cache-dir")  # pip would try to write below an unusable HOME
     _run(

@@ -70,7 +70,7 @@ def made(monkeypatch):
     """Replaces making and installing; returns the list of folders that were made."""
     done = []
 
-    def make(folder, python, wanted):
+    def make(folder, python, wanted, _more):
         done.append(folder)
         python.parent.mkdir(parents=True, exist_ok=True)
         python.touch()
@@ -107,6 +107,21 @@ def test_scripts_with_and_without_extras_take_turns(tmp_path, made):
         environment.environment(folder, ["x"])
         environment.environment(folder, ["x", "y"], ["test"])
     assert len(made) == 2
+
+
+@pytest.mark.parametrize(("extras", "is_compiled"), [([], True), (["test"], False)])
+def test_what_only_tests_need_is_compiled_when_it_is_imported(
+    tmp_path, monkeypatch, extras, is_compiled
+):
+    """A node's first start is to be quick; and who runs it may not be who made the environment."""
+    commands = []
+    monkeypatch.setattr(environment, "_works", lambda _python: True)
+    monkeypatch.setattr(environment, "_run", lambda command, _problem: commands.append(command))
+    (tmp_path / "venv").mkdir()
+    environment.environment(tmp_path / "venv", ["x"], extras)
+    [command] = commands
+    assert ("--no-compile" not in command) is is_compiled
+    assert command[-1] == "x"
 
 
 def test_two_scripts_at_once_make_one_environment(tmp_path, made, monkeypatch):
