@@ -66,8 +66,10 @@ MARKS = {
     "quiet": "quiet",
 }
 
-# Where all tests of a part are, if not anywhere; test/conftest.py sees to it.
+# Where all tests of a part are, if not anywhere; test/conftest.py sees to it. To import all others
+# takes ten seconds of a slow core.
 FOLDERS = {
+    "integration": ("test/compat", "test/integration", "test/unit/sbin"),
     "compat": ("test/compat", "test/integration"),
     "quiet": ("test/integration",),
     "mutants": ("test/sim", "test/engine_model"),

@@ -27,6 +27,7 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # sbin/run_tests.py looks for tests with these marks there only.
 FOLDERS = {
+    "integration": ("compat", "integration", "unit/sbin"),
     "compat": ("compat", "integration"),
     "quiet": ("integration",),
     "mutants": ("sim", "engine_model"),
@@ -36,7 +37,7 @@ FOLDERS = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(here).parts[0]
         for mark, folders in FOLDERS.items():
-            if item.get_closest_marker(mark) and folder not in folders:
+            is_there = any(item.path.is_relative_to(here / folder) for folder in folders)
+            if item.get_closest_marker(mark) and not is_there:
                 raise pytest.UsageError(f"{item.nodeid}: {mark} is for tests in {folders} only")
