@@ -79,6 +79,7 @@ FOLDERS = {
 UNIT_FOLDERS = {
     "models": ("test/sim", "test/engine_model"),
     "unit queries": ("test/unit/query",),
+    "unit engine": ("test/unit/engine",),
 }
 
 
@@ -122,6 +123,7 @@ COMPUTING = (
     Part("mutants", _tests("mutants"), NICENESS),
     Part("models", _tests("models"), NICENESS),
     Part("unit queries", _tests("unit queries"), NICENESS),
+    Part("unit engine", _tests("unit engine"), NICENESS),
     *(check._replace(niceness=NICENESS) for check in CHECKS),
 )
 LAST = Part("quiet", _tests("quiet"))
