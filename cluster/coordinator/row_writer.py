@@ -1,4 +1,4 @@
-"""Writes of single rows by the loop: begun without waiting, ended when the outcome is known.
+"""Writes of rows and tablets by the loop: begun without waiting, ended when the outcome is known.
 
 The plan goes to the group's leader, here or by the stream to its node. Where there is anything
 unusual about it (no leader is known, it refused, its answer does not come), what was begun is

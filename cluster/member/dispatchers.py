@@ -14,8 +14,7 @@ from cluster.log.node_log import GroupLog
 from cluster.member.courier import MAX_ORDER_BYTES, Couriers, Sender
 from cluster.member.dispatcher import Dispatcher
 from cluster.member.order_builder import OrderBuilder
-from cluster.member.stream import MAX_ORDER_BYTES as MAX_STREAM_BYTES
-from cluster.member.stream import PeerStreams
+from cluster.member.stream import MAX_STREAM_BYTES, PeerStreams
 from cluster.raft.effects import SendAppend
 from cluster.raft.messages import AppendResponse
 from cluster.raft.types import GroupId, NodeId, Term

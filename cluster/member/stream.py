@@ -36,7 +36,7 @@ from cluster.rpc.loop import WRITABLE, FrameLoop
 
 logger = logging.getLogger(__name__)
 
-MAX_ORDER_BYTES = 1 << 20
+MAX_STREAM_BYTES = 1 << 20
 """Larger orders are a dispatcher's, and so are those for which the disk would have to be read."""
 _READ_BYTES = 64 << 10
 _MAX_UNSENT_BYTES = 4 << 20

@@ -24,7 +24,7 @@ from cluster.server.loop_turn import LogTurn
 from cluster.server.raft_handler import refusal_of
 
 _MOST_BYTES = 4 << 20
-"""Of a frame: orders that a stream sends (`MAX_ORDER_BYTES` each) may go together."""
+"""Of a frame: orders that a stream sends (`MAX_STREAM_BYTES` each) may go together."""
 _APPEND = "appendEntries"
 _EXECUTE = "executeNonQueryPlan"
 _CALL = b"\x80\x01\x00\x01"

@@ -97,7 +97,7 @@ class Carriers:
 
 def test_what_clients_write_goes_by_the_stream() -> None:
     assert Carriers(100).offer() == ["stream"]
-    assert Carriers(stream.MAX_ORDER_BYTES).offer() == ["stream"]
+    assert Carriers(stream.MAX_STREAM_BYTES).offer() == ["stream"]
 
 
 @pytest.mark.parametrize("size", [100, courier.MAX_ORDER_BYTES])
@@ -114,7 +114,7 @@ def test_a_courier_takes_nothing_else() -> None:
 
 
 def test_much_is_a_dispatchers() -> None:
-    assert Carriers(stream.MAX_ORDER_BYTES // 2).offer(5, 8) == ["dispatcher-data-1-2"]
+    assert Carriers(stream.MAX_STREAM_BYTES // 2).offer(5, 8) == ["dispatcher-data-1-2"]
 
 
 def test_what_has_to_be_read_from_the_disk_is_a_dispatchers_unless_it_is_little() -> None:

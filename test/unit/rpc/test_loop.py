@@ -79,6 +79,15 @@ class Server:
         while client.ask(QUICK) == b"thread " + QUICK:
             pass
 
+    def lend_one(self) -> Client:
+        """Return a connection that the loop has; the test answers its requests from now on."""
+        client = self.connect()
+        self.lend(client)
+        while not self.service.taken.empty():
+            self.service.taken.get()
+        self.service.answers_at_once = False
+        return client
+
     def in_loop(self, work: Callable[[], None]) -> None:
         """Run in the loop's thread, and wait for it."""
         done = threading.Event()
@@ -178,11 +187,7 @@ def test_a_large_frame_is_its_threads(server: Server) -> None:
 
 
 def test_a_request_waits_for_the_one_before_it(server: Server) -> None:
-    client = server.connect()
-    server.lend(client)
-    while not server.service.taken.empty():
-        server.service.taken.get()
-    server.service.answers_at_once = False
+    client = server.lend_one()
     client.send(QUICK + b"1", QUICK + b"2", b"slow")
     lent, payload = server.service.taken.get(timeout=WAIT_S)
     assert payload == QUICK + b"1"
@@ -198,11 +203,7 @@ def test_a_request_waits_for_the_one_before_it(server: Server) -> None:
 def test_answers_of_nodes_may_overtake_one_another() -> None:
     server = Server(Service(in_order=False))
     try:
-        client = server.connect()
-        server.lend(client)
-        while not server.service.taken.empty():
-            server.service.taken.get()
-        server.service.answers_at_once = False
+        client = server.lend_one()
         client.send(QUICK + b"1", QUICK + b"2", b"slow")
         first, second = (server.service.taken.get(timeout=WAIT_S)[0] for _ in range(2))
         server.in_loop(lambda: second.answer([b"two"]))
@@ -216,11 +217,7 @@ def test_answers_of_nodes_may_overtake_one_another() -> None:
 def test_a_large_frame_of_a_node_is_received_while_others_are_not_answered() -> None:
     server = Server(Service(in_order=False, most_bytes=1 << 20))
     try:
-        client = server.connect()
-        server.lend(client)
-        while not server.service.taken.empty():
-            server.service.taken.get()
-        server.service.answers_at_once = False
+        client = server.lend_one()
         client.send(QUICK + b"1")
         first, _ = server.service.taken.get(timeout=WAIT_S)
         payload = QUICK + bytes(300_000)
@@ -239,11 +236,7 @@ def test_a_large_frame_of_a_node_is_received_while_others_are_not_answered() -> 
 
 
 def test_what_has_to_wait_is_done_by_the_connections_thread(server: Server) -> None:
-    client = server.connect()
-    server.lend(client)
-    while not server.service.taken.empty():
-        server.service.taken.get()
-    server.service.answers_at_once = False
+    client = server.lend_one()
     client.send(QUICK, QUICK + b"next")
     lent, _ = server.service.taken.get(timeout=WAIT_S)
     names: list[str] = []
@@ -301,11 +294,7 @@ def test_a_client_that_leaves_ends_its_connection(server: Server) -> None:
 
 def test_a_server_that_stops_lets_what_is_under_way_be_answered() -> None:
     server = Server(Service())
-    client = server.connect()
-    server.lend(client)
-    while not server.service.taken.empty():
-        server.service.taken.get()
-    server.service.answers_at_once = False
+    client = server.lend_one()
     client.send(QUICK)
     lent, _ = server.service.taken.get(timeout=WAIT_S)
     stopping = threading.Thread(target=server.server.stop)
