@@ -1,15 +1,11 @@
-"""Touches the process's new memory before its threads need it.
+"""Has the process's new memory touched before its threads need it.
 
 A page that the kernel hands out costs a page fault, and on a virtual machine whose host has to find
 it, too, 1 to 12 µs (docs/notes/memory.md): 20 to 200 µs for a tablet of 80 KB that comes to stay,
 in the one thread that serves all clients. The C library's heap grows in steps of some hundred
-tablets (`cluster.allocator`). So while it grows quickly, each step is filled in ahead.
-
-Where pages are dear, a thread has the kernel do it, on another core, without the GIL. Where they
-are cheap, that does more harm than good: a kernel that is not preemptible lets nobody else on that
-core meanwhile, and the threads of its that end the log's writes wait for milliseconds. There the
-thread that serves does it, in small pieces, when it would sleep otherwise (`FrameLoop.when_idle`).
-So of each step a small piece tells which it is.
+tablets (`cluster.allocator`). So while it grows quickly, each step is filled in ahead, by the
+kernel's workers (`cluster.async_touches`), piece by piece: the loop begins the next one when it
+sees that the one before has ended.
 
 Until the first memory tables were flushed; from then on their memory is used again.
 """
@@ -19,127 +15,129 @@ from __future__ import annotations
 import ctypes
 import errno
 import logging
+import mmap
+import os
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any
+from typing import Protocol
+
+from cluster.async_touches import AsyncTouches
 
 logger = logging.getLogger(__name__)
 
-_POPULATE_WRITE = 23
-"""Of madvise(2), Linux 5.14."""
 _PIECE_BYTES = 1 << 20
 """Who maps memory meanwhile waits for the piece at hand."""
-_SMALL_PIECE_BYTES = 32 << 10
-"""Where pages are cheap: who has something for the thread waits for it, some 20 µs."""
-_PAGE_BYTES = 4096
-_DEAR_PAGE_S = 4e-6
-"""A page that costs so much is worth it."""
 _QUICK_S = 1.0
 """A step that comes so soon after the one before is followed by others."""
+_OF_THE_STEP = (errno.ENOMEM, errno.EFAULT, errno.EAGAIN, errno.EINTR, errno.ECANCELED)
+"""The memory was given back meanwhile, or there is none left, or the thread that began the piece
+has ended: nothing that keeps the next step from being touched."""
+
+
+class Touches(Protocol):
+    """As `AsyncTouches` has them."""
+
+    def begin(self, address: int, size: int) -> bool:
+        """Begin to fill a piece in; False: not now."""
+
+    def ended(self) -> int | None:
+        """Return 0 or a negative error; None: not yet."""
+
+    def close(self) -> None:
+        """Give the system's means back, after the piece that is under way."""
 
 
 class HeapAhead:
-    """`look` and `touch_some` are for one thread, `run` is another's body.
+    """For one thread at a time.
 
     Args:
         end: returns the address of the heap's end.
-        touch: has the kernel fill (address, bytes) in, as far as that is not done; raises OSError.
-        touch_here: the same, without giving the GIL away.
+        touches: has the kernel fill memory in.
         now: monotonic seconds.
-        worked: CPU seconds of the thread that asks.
     """
 
     def __init__(
-        self,
-        end: Callable[[], int],
-        touch: Callable[[int, int], None],
-        touch_here: Callable[[int, int], None],
-        now: Callable[[], float] = time.monotonic,
-        worked: Callable[[], float] = time.thread_time,
+        self, end: Callable[[], int], touches: Touches, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._worked = worked
         self._get_end = end
-        self._touch = touch
-        self._touch_here = touch_here
+        self._touches = touches
         self._now = now
         self._end = end()
         self._grown_at = float("-inf")
         self._next, self._until = 0, 0
-        self._steps: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-        self._is_stopped = False
+        self._begun_until = 0  # the end of the step whose piece is under way; 0: none is
+        self._is_closed = False
 
     def look(self) -> None:
-        """See whether the heap has grown; half a microsecond."""
-        end = self._get_end()
-        if end == self._end:
+        """See whether the heap has grown and the piece at hand has ended; half a microsecond.
+
+        When there is more to touch and nothing under way, that is begun: 2 to 20 µs.
+        """
+        if self._is_closed:
             return
+        end = self._get_end()
+        if end != self._end:
+            self._move_to(end)
+        if self._begun_until:
+            result = self._touches.ended()
+            if result is None:
+                return
+            self._take_result(result)
+        if self._next < self._until:
+            self._begin_piece()
+
+    def _move_to(self, end: int) -> None:
         before, self._end = self._end, end
         self._until = 0
         if end < before:
             return
         now = self._now()
         if now - self._grown_at < _QUICK_S:
-            self._begin_step(before - before % -_PAGE_BYTES, end)
+            self._next, self._until = before - before % -mmap.PAGESIZE, end
         self._grown_at = now
 
-    def touch_some(self) -> bool:
-        """Touch a small piece of what is left of a step; False: nothing is."""
-        at, until = self._next, self._until
-        if at >= until:
-            return False
-        size = min(_SMALL_PIECE_BYTES, until - at)
-        self._next = at + size
-        if not self._is_touched(self._touch_here, at, size):
+    def _take_result(self, result: int) -> None:
+        begun_until, self._begun_until = self._begun_until, 0
+        if not result:
+            return
+        if -result not in _OF_THE_STEP:
+            self._give_up(os.strerror(-result))
+        elif begun_until == self._until:  # else there is another step by now
             self._until = 0
-        return True
 
-    def run(self) -> None:
-        """Thread body: touch the steps whose pages are dear."""
-        while (step := self._steps.get()) is not None:
-            at, until = step
-            while at < until and not self._is_stopped:
-                size = min(_PIECE_BYTES, until - at)
-                if not self._is_touched(self._touch, at, size):
-                    break
-                at += size
-
-    def _begin_step(self, at: int, until: int) -> None:
-        if self._is_stopped:
-            return
-        size = min(_SMALL_PIECE_BYTES, until - at)
-        before = self._worked()
-        if not self._is_touched(self._touch_here, at, size):
-            return
-        at += size
-        if (self._worked() - before) * _PAGE_BYTES >= _DEAR_PAGE_S * size:
-            self._steps.put((at, until))
-        else:
-            self._next, self._until = at, until
-
-    def _is_touched(self, touch: Callable[[int, int], None], at: int, size: int) -> bool:
+    def _begin_piece(self) -> None:
+        size = min(_PIECE_BYTES, self._until - self._next)
         try:
-            touch(at, size)
+            if not self._touches.begin(self._next, size):
+                return
         except OSError as error:
-            if error.errno not in (errno.ENOMEM, errno.EFAULT):
-                logger.info("new memory is not touched ahead: %s", error)
-                self.stop()
-            return False  # given back meanwhile, or none left
-        return True
+            self._give_up(str(error))
+            return
+        self._begun_until = self._until
+        self._next += size
 
-    def stop(self) -> None:
-        """End the thread."""
-        self._is_stopped = True
-        self._steps.put(None)
+    def _give_up(self, why: str) -> None:
+        _tell(why)
+        self.close()
+
+    def close(self) -> None:
+        """Touch nothing any more; waits for the piece at hand. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._until = 0
+            self._touches.close()
 
 
 def heap_ahead() -> HeapAhead | None:
-    """Return what touches this process's heap; None: the system has no such calls."""
+    """Return what has this process's heap touched; None: the system has not what it takes.
+
+    It belongs to the process that asked for it: call this after a fork.
+    """
     try:
         sbrk = ctypes.PyDLL(None).sbrk
-        madvise = ctypes.CDLL(None, use_errno=True).madvise  # gives the GIL away
-        madvise_here = ctypes.PyDLL(None, use_errno=True).madvise
-    except (AttributeError, OSError, TypeError):
+        touches = AsyncTouches()
+    except (AttributeError, OSError, TypeError) as error:
+        _tell(str(error))
         return None
     sbrk.restype = ctypes.c_void_p
     sbrk.argtypes = (ctypes.c_ssize_t,)
@@ -147,15 +145,8 @@ def heap_ahead() -> HeapAhead | None:
     def end() -> int:
         return sbrk(0) or 0
 
-    return HeapAhead(end, _toucher(madvise), _toucher(madvise_here))
+    return HeapAhead(end, touches)
 
 
-def _toucher(madvise: Any) -> Callable[[int, int], None]:  # noqa: ANN401
-    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-
-    def touch(address: int, size: int) -> None:
-        if madvise(address, size, _POPULATE_WRITE):
-            number = ctypes.get_errno()
-            raise OSError(number, "madvise")
-
-    return touch
+def _tell(why: str) -> None:
+    logger.info("new memory is not touched ahead: %s", why)

@@ -70,7 +70,6 @@ class FrameLoop:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_numbers = itertools.count()
         self._leavers: list[Callable[[], None]] = []
-        self._idle_work: Callable[[], bool] | None = None
         self._is_watching = False
         self._asleep = False
         self._stopping = False
@@ -132,13 +131,6 @@ class FrameLoop:
     def each_turn(self, work: Callable[[], None]) -> None:
         """Have `work` run in every round, behind what sockets and calls have brought."""
         self._turns.append(work)
-
-    def when_idle(self, work: Callable[[], bool]) -> None:
-        """Have `work` do a small piece of what it has, again and again, before the thread sleeps.
-
-        It returns whether it had any: who has something for the thread waits for the piece at hand.
-        """
-        self._idle_work = work
 
     def watch(self, look: Callable[[float], bool]) -> None:
         """Have `look` called with the time, some times a second.
@@ -258,7 +250,7 @@ class FrameLoop:
         timeout = 0.0 if self._calls else _LOOK_S if self._is_watching else -1
         if timers and timeout:
             timeout = min(_LOOK_S, max(0.0, timers[0][0] - time.monotonic()))
-        found = self._sleep(timeout)
+        found = self._epoll.poll(timeout)
         self._asleep = False
         if not self._is_watching and (found or self._calls):
             self._is_watching = True
@@ -267,21 +259,6 @@ class FrameLoop:
         while timers and timers[0][0] <= self.now:
             self._calls.append(heapq.heappop(timers)[2])
         return found
-
-    def _sleep(self, timeout_s: float) -> list[tuple[int, int]]:
-        """Return what sockets bring; nothing after a time, or when idle work was done instead."""
-        work, timers = self._idle_work, self._timers
-        if not timeout_s or work is None or not work():
-            return self._epoll.poll(timeout_s)
-        while True:
-            # The kernel's own threads, which end a write of the log, would not get this core before
-            # some milliseconds are over, as it looks like hard work that is done on it.
-            os.sched_yield()
-            found = self._epoll.poll(0)
-            if found or self._calls or (timers and timers[0][0] <= time.monotonic()):
-                return found
-            if not work():
-                return []
 
     def _look(self) -> None:
         watching = False

@@ -74,9 +74,7 @@ def start_loop(
     ahead = heap_ahead()
     if ahead is not None:
         loop.each_turn(ahead.look)
-        loop.when_idle(ahead.touch_some)
-        threads.spawn("heap-ahead", ahead.run)
-        closers.add(ahead.stop)
+        loop.before_end(ahead.close)
     threads.spawn("row-loop", loop.run)
     threads.spawn("row-loop-watch", loop.watch_over)
 

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import logging
 import mmap
-import threading
 
 import pytest
 
+from cluster import heap_ahead as module
 from cluster.heap_ahead import HeapAhead, heap_ahead
 
-WAIT_S = 20.0
 MIB = 1 << 20
+PAGE = mmap.PAGESIZE
+
+
+class Kernel:
+    """Begins pieces; they end when the test says."""
+
+    def __init__(self):
+        self.begun = []
+        self.result = None
+        self.is_under_way = False
+        self.is_short = False
+        self.refusal = None
+        self.closed = 0
+
+    def begin(self, address, size):
+        assert not self.is_under_way
+        assert not self.closed
+        if self.refusal:
+            raise self.refusal
+        if self.is_short:
+            return False
+        self.begun.append((address, size))
+        self.is_under_way = True
+        self.result = None
+        return True
+
+    def ended(self):
+        assert not self.closed
+        if self.result is not None:
+            self.is_under_way = False
+        return self.result
+
+    def close(self):
+        self.closed += 1
 
 
 class Heap:
@@ -21,47 +54,33 @@ class Heap:
     def __init__(self):
         self.end = 100 * MIB + 100
         self.now = 50.0
-        self.touched = []
-        self.touched_here = []
-        self.error = 0
-        self.worked = 0.0
-        self.page_s = 10e-6
-        self.ahead = HeapAhead(
-            lambda: self.end,
-            lambda address, size: self._touch(self.touched, address, size),
-            lambda address, size: self._touch(self.touched_here, address, size),
-            lambda: self.now,
-            lambda: self.worked,
-        )
-        self.thread = threading.Thread(target=self.ahead.run)
-        self.thread.start()
-
-    def _touch(self, touched, address, size):
-        if self.error:
-            raise OSError(self.error, "madvise")
-        touched.append((address, size))
-        self.worked += size / 4096 * self.page_s
+        self.kernel = Kernel()
+        self.ahead = HeapAhead(lambda: self.end, self.kernel, lambda: self.now)
 
     def grow(self, size, passed_s=0.1):
         self.end += size
         self.now += passed_s
         self.ahead.look()
 
-    def finish(self):
-        """The thread has done all until now."""
-        self.ahead._steps.put(None)
-        self.thread.join(WAIT_S)
-        assert not self.thread.is_alive()
-        return self.touched
+    def finish(self, result=0):
+        """The piece at hand has ended."""
+        assert self.kernel.is_under_way
+        self.kernel.result = result
+        self.ahead.look()
+
+    def finish_all(self):
+        while self.kernel.is_under_way:
+            self.finish()
+        return self.kernel.begun
 
 
 @pytest.fixture
 def heap():
-    made = Heap()
-    yield made
-    made.ahead.stop()
-    made.thread.join(WAIT_S)
-    assert not made.thread.is_alive()
+    return Heap()
+
+
+def first_page(end):
+    return end - 100 + PAGE
 
 
 def is_seamless(touched):
@@ -69,116 +88,138 @@ def is_seamless(touched):
     return [address for address, _ in touched[1:]] == ends[:-1]
 
 
-def test_dear_pages_of_what_grows_quickly_are_the_threads(heap):
+def test_what_grows_quickly_is_touched_piece_by_piece(heap):
     heap.grow(5 * MIB)
+    assert heap.kernel.begun == [], "it may have been the only step"
     first = heap.end
-    heap.grow(3 * MIB)
-    heap.ahead.look()
-    assert not heap.ahead.touch_some()
-    touched = heap.touched_here + heap.finish()
-    assert len(heap.touched_here) == 1, "the one that told"
-    assert touched[0][0] == first - 100 + 4096, "the page at the old end was touched before"
-    assert all(size <= MIB for _, size in touched)
+    heap.grow(5 * MIB)
+    for _ in range(3):
+        heap.ahead.look()
+    assert heap.kernel.begun == [(first_page(first), MIB)], "its page at the old end was touched"
+    heap.finish()
+    assert len(heap.kernel.begun) == 2
+    touched = heap.finish_all()
+    assert [size for _, size in touched] == [MIB] * 4 + [MIB + 100 - PAGE]
     assert is_seamless(touched)
     assert sum(touched[-1]) == heap.end
+    heap.ahead.look()
+    assert len(touched) == 5
 
 
 def test_what_grows_slowly_is_not_touched(heap):
     for _ in range(5):
         heap.grow(5 * MIB, passed_s=2.0)
-    assert not heap.ahead.touch_some()
-    assert heap.finish() == heap.touched_here == []
-
-
-def test_cheap_pages_are_touched_when_there_is_time(heap):
-    heap.page_s = 1e-6
-    heap.grow(5 * MIB)
-    first = heap.end
-    heap.grow(5 * MIB)
-    assert len(heap.touched_here) == 1
-    while heap.ahead.touch_some():
-        pass
-    assert heap.touched_here[0][0] == first - 100 + 4096
-    assert all(size <= MIB // 32 for _, size in heap.touched_here)
-    assert is_seamless(heap.touched_here)
-    assert sum(heap.touched_here[-1]) == heap.end
-    assert heap.finish() == []
+    assert heap.kernel.begun == []
 
 
 def test_the_next_step_goes_before_what_is_left_of_one(heap):
-    heap.page_s = 1e-6
     heap.grow(5 * MIB)
     heap.grow(5 * MIB)
-    heap.ahead.touch_some()
     before = heap.end
     heap.grow(5 * MIB)
-    assert heap.touched_here[-1][0] == before - 100 + 4096
-    assert heap.ahead.touch_some()
-    assert is_seamless(heap.touched_here[-2:])
+    assert len(heap.kernel.begun) == 1, "one at a time"
+    heap.finish()
+    assert heap.kernel.begun[-1] == (first_page(before), MIB)
+    assert sum(heap.finish_all()[-1]) == heap.end
 
 
 def test_a_heap_that_shrinks_is_left_alone(heap):
-    heap.page_s = 1e-6
     heap.grow(5 * MIB)
     heap.grow(5 * MIB)
     heap.grow(-4 * MIB)
     heap.grow(-MIB)
-    assert not heap.ahead.touch_some()
-    assert len(heap.touched_here) == 1
-    assert heap.finish() == []
+    heap.finish()
+    heap.ahead.look()
+    assert len(heap.kernel.begun) == 1
+    heap.grow(MIB)
+    assert len(heap.kernel.begun) == 2
 
 
-@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EFAULT])
-@pytest.mark.parametrize("page_s", [1e-6, 10e-6])
-def test_memory_that_is_gone_does_not_matter(heap, number, page_s):
-    heap.page_s = page_s
-    heap.error = number
-    heap.grow(MIB)
-    heap.grow(MIB)
-    assert not heap.ahead.touch_some()
-    heap.error = 0
-    heap.grow(MIB)
-    heap.error = number
-    heap.ahead.touch_some()
-    assert not heap.ahead.touch_some()
-    heap.error = 0
+@pytest.mark.parametrize(
+    "number", [errno.ENOMEM, errno.EFAULT, errno.EAGAIN, errno.EINTR, errno.ECANCELED]
+)
+def test_a_piece_that_fails_ends_its_step_only(heap, number, caplog):
+    caplog.set_level(logging.INFO)
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    heap.finish(-number)
+    heap.ahead.look()
+    assert len(heap.kernel.begun) == 1
     before = heap.end
-    heap.grow(MIB)
-    while heap.ahead.touch_some():
-        pass
-    touched = heap.finish() or heap.touched_here
-    assert touched[-1][0] > before
-    assert sum(touched[-1]) == heap.end
+    heap.grow(5 * MIB)
+    assert heap.kernel.begun[1] == (first_page(before), MIB)
+    before = heap.end
+    heap.grow(5 * MIB)
+    heap.finish(-number)
+    assert heap.kernel.begun[2] == (first_page(before), MIB), "the piece was of the step before"
+    assert sum(heap.finish_all()[-1]) == heap.end
+    assert not heap.kernel.closed
+    assert caplog.messages == []
 
 
-def test_where_the_system_can_not_it_is_not_asked_again(heap):
-    heap.error = errno.EINVAL
-    heap.grow(MIB)
-    heap.grow(MIB)
-    heap.thread.join(WAIT_S)
-    assert not heap.thread.is_alive()
-    heap.error = 0
-    heap.grow(MIB)
-    assert not heap.ahead.touch_some()
-    assert heap.touched_here == []
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.EIO])
+def test_where_the_system_can_not_it_is_not_asked_again(heap, number, caplog):
+    caplog.set_level(logging.INFO)
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    heap.finish(-number)
+    for _ in range(3):
+        heap.grow(5 * MIB)
+    assert len(heap.kernel.begun) == 1
+    assert len(caplog.messages) == 1
+    heap.ahead.close()
+    assert heap.kernel.closed == 1
 
 
-def test_the_real_calls():
+def test_where_nothing_can_be_begun_it_is_not_asked_again(heap, caplog):
+    caplog.set_level(logging.INFO)
+    heap.kernel.refusal = PermissionError(errno.EPERM, "io_uring_enter")
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    heap.kernel.refusal = None
+    heap.grow(5 * MIB)
+    assert heap.kernel.begun == []
+    assert len(caplog.messages) == 1
+    assert heap.kernel.closed == 1
+
+
+def test_a_kernel_that_is_short_of_something_is_asked_in_the_next_round(heap):
+    heap.grow(5 * MIB)
+    heap.kernel.is_short = True
+    before = heap.end
+    heap.grow(5 * MIB)
+    heap.ahead.look()
+    heap.kernel.is_short = False
+    heap.ahead.look()
+    assert heap.kernel.begun == [(first_page(before), MIB)]
+    assert sum(heap.finish_all()[-1]) == heap.end
+
+
+def test_closed_it_touches_nothing(heap):
+    heap.grow(5 * MIB)
+    heap.grow(5 * MIB)
+    heap.ahead.close()
+    heap.ahead.close()
+    heap.grow(5 * MIB)
+    assert len(heap.kernel.begun) == 1
+    assert heap.kernel.closed == 1
+
+
+def test_the_real_heap():
     ahead = heap_ahead()
     if ahead is None:
-        pytest.skip("this system's C library has no heap")
+        pytest.skip("this system has no ring, or its C library no heap")
     assert ahead._get_end() > 0
-    block = mmap.mmap(-1, 1 << 16)
-    hold = ctypes.c_char.from_buffer(block)
-    address = ctypes.addressof(hold)
-    for touch in (ahead._touch, ahead._touch_here):
-        try:
-            touch(address, 1 << 16)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            pytest.skip("this kernel does not touch memory")
-        with pytest.raises(OSError, match="madvise"):
-            touch(0, 4096)
     ahead.look()
-    del hold
+    ahead.close()
+
+
+def test_without_a_ring_nothing_is_touched_and_one_line_says_so(monkeypatch, caplog):
+    def refuse():
+        raise PermissionError(errno.EPERM, "io_uring_setup: Operation not permitted")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "AsyncTouches", refuse)
+    assert heap_ahead() is None
+    (message,) = caplog.messages
+    assert "io_uring_setup" in message

@@ -351,41 +351,6 @@ def test_who_watches_is_called_until_nobody_has_anything_to_look_after() -> None
     assert not thread.is_alive()
 
 
-def test_what_may_be_done_when_idle_lets_everything_else_go_first() -> None:
-    loop = FrameLoop()
-    events: queue.SimpleQueue[str] = queue.SimpleQueue()
-    pieces = [100]
-
-    def work() -> bool:
-        if not pieces[0]:
-            return False
-        pieces[0] -= 1
-        if pieces[0] == 90:
-            loop.call(lambda: events.put("call"))
-        elif pieces[0] == 80:
-            loop.call_at(0.0, lambda: events.put("timer"))
-        elif pieces[0] == 70:
-            other = threading.Thread(target=loop.call, args=(lambda: events.put("other"),))
-            other.start()
-            other.join(WAIT_S)
-        events.put(str(pieces[0]))
-        return True
-
-    loop.when_idle(work)
-    thread = threading.Thread(target=loop.run)
-    thread.start()
-    found = [events.get(timeout=WAIT_S) for _ in range(103)]
-    assert found.index("call") == found.index("90") + 1
-    assert found.index("timer") == found.index("80") + 1
-    assert found.index("other") == found.index("70") + 1
-    assert found[-1] == "0"
-    loop.call(lambda: events.put("then it sleeps, and wakes"))
-    assert events.get(timeout=WAIT_S) == "then it sleeps, and wakes"
-    loop.stop()
-    thread.join(WAIT_S)
-    assert not thread.is_alive()
-
-
 def test_the_loop_goes_on_while_its_thread_waits_for_the_disk() -> None:
     threads: list[threading.Thread] = []
 
