@@ -276,12 +276,14 @@ class Appender:
         """Append what waits although a write is under way, so that the followers get it.
 
         Only when a quorum has all that was appended before: so there comes a moment at which
-        others have all that is here, and may take over, however much clients go on writing.
+        others have all that is here, and may take over, however much clients go on writing. A
+        member that does not lead refuses what came just when it lost its leadership.
         """
         core = self._stepper.core
         if not len(self.inbox):
             return
-        if core.role is not Role.LEADER or core.commit == core.last_index:
+        shows = self._replicates() and core.commit == core.last_index
+        if shows or core.role is not Role.LEADER:
             self._append()
             self._log.wake()
 

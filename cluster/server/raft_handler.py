@@ -139,7 +139,7 @@ class RaftHandler:
     def timeoutNow(self, request: TimeoutNowRequest) -> None:  # noqa: N802
         """Campaign at once: the leader hands over."""
         member = self._find_member(GroupId(request.groupId))
-        # whose disk hangs could neither win nor let others; a leader asks again, or somebody else
+        # who can't make its own vote durable can't win: the leader asks again, or somebody else
         if member is not None and not member.disk_hangs:
             member.receive(convert_raft.timeout_now_from_wire(request))
 

@@ -160,6 +160,38 @@ def test_where_no_quorum_has_more_nothing_moves(tmp_path: Path) -> None:
         assert old.member.is_leader
 
 
+def test_who_is_alone_waits_for_its_disk(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path, 1, gives_way=True) as group:
+        alone = group.leader()
+        alone.put(insert(0, 10))
+        looks = Looks(alone)
+        other = OtherGroup(alone)
+        writer = Writer(alone, 10, 20)
+        wait_until(lambda: looks.count > LOOKS)
+        assert len(alone.member._appender.inbox) == 1  # it may still be told to be not done
+        alone.disk.release()
+        other.join()
+        writer.join()
+        assert writer.error is None
+        assert alone.count() == 20
+
+
+def test_what_came_just_when_leadership_was_lost_is_refused(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path, gives_way=True) as group:
+        leader = group.leader()
+        leader.put(insert(0, 10))
+        follower = others(group, leader)[0]
+        other = OtherGroup(follower)
+        # as a proposal that was looked at while the member led, and got here when it did not
+        waiter, _ = follower.member._appender.inbox.add(b"late")
+        assert waiter.wait(SOON_S)
+        with pytest.raises(NotLeader):
+            waiter.result()
+        assert not other.durable.is_set()
+        follower.disk.release()
+        other.join()
+
+
 def test_whose_disk_hangs_is_not_made_leader(tmp_path: Path) -> None:
     with GroupCluster(tmp_path, gives_way=True, election_ticks=20) as group:
         leader = group.leader()
