@@ -176,6 +176,25 @@ def test_who_is_alone_waits_for_its_disk(tmp_path: Path) -> None:
         assert alone.count() == 20
 
 
+def test_what_waits_is_refused_at_once_when_leadership_is_lost(tmp_path: Path) -> None:
+    with GroupCluster(tmp_path) as group:  # nobody watches the disk
+        old = group.leader()
+        old.put(insert(0, 10))
+        group.wait_applied(old.member.applied_index)
+        other = OtherGroup(old)
+        waiting = Writer(old, 10, 20)
+        wait_until(lambda: len(old.member._appender.inbox) == 1)
+        new = others(group, old)[0]
+        transfer_leadership(old.member, new.node_id, Deadline.after(SOON_S))
+        wait_until(lambda: waiting.has_ended, SOON_S)
+        assert isinstance(waiting.error, NotLeader)
+        assert not other.durable.is_set()
+        old.disk.release()
+        other.join()
+        new.put(insert(20, 30))
+        assert new.count() == 20
+
+
 def test_what_came_just_when_leadership_was_lost_is_refused(tmp_path: Path) -> None:
     with GroupCluster(tmp_path, gives_way=True) as group:
         leader = group.leader()
