@@ -337,7 +337,11 @@ class ClusterMain:
             rng=random.Random(self._rng.getrandbits(64)),
             on_made=lambda member: self.coordinator.follow_leaders(member),
         )
-        self.node_watch = self.services.node_watch(self.data_groups.all, data_deps.links)
+        self.node_watch = self.services.node_watch(
+            self.data_groups.all,
+            data_deps.links,
+            beside=self.services.disk_watch(self.log, self._members).look,
+        )
         self.reach = Reach(data_deps.links.ping)
         self._fail_stop.at_once(self.data_groups.stop)
         self._fail_stop.at_once(self.meta_member.stop)

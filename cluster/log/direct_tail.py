@@ -16,6 +16,8 @@ A file that was made ahead (`cluster.log.spares`) has all of its blocks.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,14 +28,28 @@ from cluster.log.file_ops import FileOps
 BLOCK_BYTES = 4096
 """No disk in use has larger ones, and all of them take multiples of their own."""
 BUFFER_BYTES = 1 << 20
+_HUGE_PAGE_BYTES = 2 << 20
 _STEP_BYTES = 256 << 10
 _SMALL_BYTES = 64 << 10
 """Larger writes make the file longer by no more than themselves: zeros would double their bytes."""
 
 
 def aligned_buffer(size_bytes: int = BUFFER_BYTES) -> memoryview:
-    """Return a buffer of zeros that direct writes may start from; multiple of a page."""
-    return memoryview(mmap.mmap(-1, size_bytes))
+    """Return a buffer of zeros that direct writes may start from; whole pages.
+
+    A large one lies within one huge page, where the kernel has such: a write of it is one stretch
+    of the machine's memory then, and not some dozens, which are looked up one by one, and taken so
+    by a virtual disk (docs/notes/log-files.md).
+    """
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    if size_bytes < BUFFER_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(mmap.mmap(-1, size_bytes, flags=private))
+    whole = -(-size_bytes // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
+    memory = mmap.mmap(-1, whole + _HUGE_PAGE_BYTES, flags=private)
+    with contextlib.suppress(OSError):  # the kernel may have been built without
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % _HUGE_PAGE_BYTES
+    return memoryview(memory)[start : start + size_bytes]
 
 
 class DirectTail:

@@ -92,6 +92,10 @@ class WriteQueue(Protocol):
     def segment(self) -> int:
         """Sequence of the segment that is being written."""
 
+    @property
+    def waits_since(self) -> float:
+        """Since when the disk is waited for, in monotonic seconds; 0.0: it is not."""
+
     def check_usable(self) -> None:
         """Raise LogFailed when the log takes no more writes."""
 
@@ -250,6 +254,11 @@ class GroupLog:
             self._queue.put(op)
         if wake:
             self._queue.wake()
+
+    @property
+    def waits_since(self) -> float:
+        """Since when the disk is waited for, in monotonic seconds; 0.0: it is not. Of the node."""
+        return self._queue.waits_since
 
     def feed(self, call: Callable[[], None]) -> None:
         """Have `call` submit what it has, without waking anybody, just before the next write.

@@ -122,6 +122,8 @@ class LogWriter:
         self._closing = False
         self._is_made_ahead = False
         self._failure: BaseException | None = None
+        self.waits_since = 0.0
+        """Since when who writes waits for the disk, in monotonic seconds; 0.0: nobody does."""
         self.segment = tail.sequence
         self.syncs = 0
         self.bytes = 0
@@ -322,10 +324,12 @@ class LogWriter:
             self._feed()
         if self._failure is not None:
             return False
+        self.waits_since = time.monotonic()
         if self._synced < self._offset and time.monotonic() >= self._next_sync:
             self._sync()
         if self._may_free:
             self._delete_unneeded()
+        self.waits_since = 0.0
         if not self._closing or self._queue or self._feeders:
             return True
         self._mark_closed()
@@ -350,6 +354,7 @@ class LogWriter:
 
     def _write(self, batch: list[WriteOp], *, may_begin: bool = False) -> bool:
         """Write a batch; True: that is under way."""
+        self.waits_since = time.monotonic()
         if self._is_left(batch):
             self._roll()
         start = self._offset
@@ -367,6 +372,7 @@ class LogWriter:
 
     def _written(self, write: _Write) -> None:
         """Tell of a batch that is durable (with sync="periodic": written)."""
+        self.waits_since = 0.0
         batch, positions, parts, start, began = write
         if parts:
             self._note_duration(time.monotonic() - began, self._offset - start)
@@ -596,6 +602,7 @@ class LogWriter:
         trace = None if isinstance(error, OSError) else error
         logger.critical("the Raft log in %s failed: %s", self._directory, error, exc_info=trace)
         self._failure = error
+        self.waits_since = 0.0
         if self._options.sync == "always":
             try:
                 self._files.truncate(self._fd, self._synced)

@@ -114,6 +114,11 @@ class NodeLog:
         """How long the disk took for the last write."""
         return self._writer.last_write_s
 
+    @property
+    def waits_since(self) -> float:
+        """Since when the disk is waited for, in monotonic seconds; 0.0: it is not."""
+        return self._writer.waits_since
+
     def feed(self, call: Callable[[], None]) -> None:
         """Have `call` made just before the next write; see `GroupLog.feed`."""
         self._writer.feed(call)

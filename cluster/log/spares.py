@@ -140,7 +140,7 @@ class SpareSegments:
             self._ready.append(made)
 
     def _fill(self, path: Path) -> None:
-        zeros = aligned_buffer(_FILL_BYTES)
+        zeros = aligned_buffer()[:_FILL_BYTES]  # of its huge page nothing is taken: it is only read
         flags = os.O_CREAT | os.O_TRUNC
         try:
             fd = self._files.open_direct(path, flags)  # no page of memory for what is not read

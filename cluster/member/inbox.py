@@ -22,7 +22,7 @@ from cluster.member.proposals import Proposals, Waiter
 from cluster.member.stepper import Stepper
 from cluster.raft.effects import RejectReason
 from cluster.raft.events import Propose
-from cluster.raft.types import NO_NODE, GroupId, LogIndex, Role
+from cluster.raft.types import NO_NODE, GroupId, LogIndex, NodeId, Role
 from cluster.rpc.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -264,14 +264,40 @@ class Appender:
         """Refuse what waits: the member appends nothing more."""
         self._refuse(self.inbox.take(), NotLeader(self._group_id, 0))
 
+    def lose_leadership_locked(self, leader: NodeId) -> None:
+        """Refuse what waits, at once: the log's next write may be long in coming.
+
+        Args:
+            leader: who leads now, as far as known.
+        """
+        self._refuse(self.inbox.take(), NotLeader(self._group_id, leader))
+
+    def append_meanwhile(self) -> None:
+        """Append what waits although a write is under way, so that the followers get it.
+
+        Only when a quorum has all that was appended before: so there comes a moment at which
+        others have all that is here, and may take over, however much clients go on writing. A
+        member that does not lead refuses what came just when it lost its leadership.
+        """
+        core = self._stepper.core
+        if not len(self.inbox):
+            return
+        shows = self._replicates() and core.commit == core.last_index
+        if shows or core.role is not Role.LEADER:
+            self._append()
+            self._log.wake()
+
     # ---- by the log writer ----
 
     def _append(self) -> None:
-        """The log writer's call, before it takes what is queued."""
-        taken = self.inbox.take()
-        if not taken:
+        """The log writer's call, before it takes what is queued; thread-safe."""
+        if not len(self.inbox):
             return
         with self._stepper.lock:
+            # with the lock: what is taken first is appended first, whoever else appends
+            taken = self.inbox.take()
+            if not taken:
+                return
             try:
                 if self._append_locked(taken) or len(taken) == 1:
                     return

@@ -46,6 +46,7 @@ class NodeWatch:
         tick_s: of the members' cores.
         silent_ticks: so long may a node say nothing before it wakes its groups.
         election_ticks: of the members' cores.
+        beside: called before each look; must not block.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class NodeWatch:
         tick_s: float,
         silent_ticks: int,
         election_ticks: int,
+        beside: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.process = process
@@ -69,6 +71,7 @@ class NodeWatch:
         self._tick_s = tick_s
         self._silent_ticks = silent_ticks
         self._election_ticks = election_ticks
+        self._beside = beside
         self._now = now
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -94,6 +97,7 @@ class NodeWatch:
     def run(self) -> None:
         """Thread body."""
         while not self._stopped.wait(self._interval_s):
+            self._beside()
             self.look()
 
     def look(self) -> None:

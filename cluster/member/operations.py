@@ -133,6 +133,33 @@ def hand_over(members: Sequence[RaftMember], timeout_s: float) -> None:
             logger.info("group %d: node %d did not take over in time", member.group_id, heir)
 
 
+def give_way(member: RaftMember) -> bool:
+    """Begin to hand over a group that nothing but this node's disk holds up; returns at once.
+
+    That is so where a quorum has on its disks what this leader's own has not, and can't apply: the
+    disks of others work, and one of them has all that there is. Elsewhere a transfer would only
+    take the group's leader from it. A transfer that is under way already is left alone.
+
+    Returns:
+        Whether a transfer was begun.
+    """
+    if not member.is_leader:
+        return False
+    status = member.status()
+    if status["transfer_to"] or status["commit"] <= status["persisted"]:
+        return False
+    heir = _heir(status)
+    if heir == NO_NODE or status["followers"][heir]["match"] < status["last"]:
+        return False
+    effects = member.step(TransferLeadership(heir))
+    if effects is None or effects.rejected is not None:
+        return False
+    logger.warning(
+        "group %d: node %d is to lead: this node's disk holds the group up", member.group_id, heir
+    )
+    return True
+
+
 def _heir(status: dict[str, Any]) -> NodeId:
     """Return the live voter with the longest log, or NO_NODE."""
     followers = [

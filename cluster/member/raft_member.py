@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,7 @@ class RaftMember:
         self._log = log
         self.group_machine = machine
         self._deps = deps
+        self._election_s = config.election_ticks * deps.tick_s
         base = SnapshotMeta(*log.base, log.base_membership or membership)
         self._core = RaftCore(config, base, log.hard_state, log.metas(), machine.applied_index, rng)
         self._role_listeners: list[Callable[[RoleChanged], None]] = []
@@ -140,6 +142,7 @@ class RaftMember:
             applier=self._applier,
             ticks=TickClock(deps.tick_s),
             on_broken=self._fail,
+            may_campaign=lambda: not self.disk_hangs,
         )
         # what brings events to it
         self._proposals = Proposals(group_id)
@@ -226,6 +229,12 @@ class RaftMember:
         return self.group_machine.applied_index
 
     @property
+    def disk_hangs(self) -> bool:
+        """Whether the log has waited for this node's disk for an election time-out or longer."""
+        since = self._log.waits_since
+        return since > 0 and time.monotonic() - since >= self._election_s
+
+    @property
     def durable_index(self) -> int:
         """The state machine's state is on disk by itself up to here."""
         return self.group_machine.durable_index
@@ -284,6 +293,10 @@ class RaftMember:
             NotLeader, Overloaded: as in `propose`.
         """
         return self._appender.put(payload, plan)
+
+    def append_meanwhile(self) -> None:
+        """Append what waits for the log's next write although one is under way; see `Appender`."""
+        self._appender.append_meanwhile()
 
     def await_outcome(self, waiter: Waiter, deadline: Deadline) -> Any:  # noqa: ANN401
         """Wait for a proposal of `propose_async`; see `propose` for the errors."""
@@ -382,6 +395,7 @@ class RaftMember:
             self._dispatchers.stop()
             # whoever leads next decides; a coordinator asks there, by the request's id
             self._proposals.fail_all(f"group {self.group_id}: leadership was lost")
+            self._appender.lose_leadership_locked(changed.leader)
             self.group_machine.expect_nothing()
         for listener in self._role_listeners:
             listener(changed)

@@ -14,6 +14,7 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.log.node_log import NodeLog
 from cluster.member.address_book import AddressBook
 from cluster.member.courier import Couriers
+from cluster.member.disk_watch import DiskWatch
 from cluster.member.log_keeper import FLUSH_AFTER_ENTRIES, LogKeeper
 from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.node_watch import NodeWatch
@@ -225,9 +226,18 @@ class MemberServices:
         )
 
     def node_watch(
-        self, members: Callable[[], Sequence[RaftMember]], links: PeerLinks
+        self,
+        members: Callable[[], Sequence[RaftMember]],
+        links: PeerLinks,
+        beside: Callable[[], None],
     ) -> NodeWatch:
-        """Return the watch over the nodes that share data groups which sleep."""
+        """Return the watch over the nodes that share data groups which sleep.
+
+        Args:
+            members: of data groups.
+            links: of the data service.
+            beside: see `NodeWatch`.
+        """
         return NodeWatch(
             node_id=self._node_id,
             process=self._process,
@@ -237,6 +247,16 @@ class MemberServices:
             tick_s=self.tick_s,
             silent_ticks=self.election_ticks // 2,
             election_ticks=self.election_ticks,
+            beside=beside,
+        )
+
+    def disk_watch(self, log: NodeLog, members: Callable[[], Sequence[RaftMember]]) -> DiskWatch:
+        """Return the watch over the disk of this node's log; the node watch has it look."""
+        return DiskWatch(
+            waits_since=lambda: log.waits_since,
+            members=members,
+            most_s=self.election_ticks * self.tick_s,
+            interval_s=self._settings.node.heartbeat_interval_ms / 1000,
         )
 
     def log_keeper(

@@ -30,6 +30,7 @@ class Stepper:
         router: carries out what steps want.
         applier: is offered what was committed, once the lock is given back.
         on_broken: the core broke an invariant: the replica must not go on. Called with the lock.
+        may_campaign: whether the member could make a vote durable now; see Tick.
 
     Attributes:
         core: to look at, under the lock; a property may be read without it.
@@ -48,6 +49,7 @@ class Stepper:
         applier: Applier,
         ticks: TickClock,
         on_broken: Callable[[BaseException], None],
+        may_campaign: Callable[[], bool] = lambda: True,
     ) -> None:
         self.core = core
         self.lock = lock
@@ -56,6 +58,7 @@ class Stepper:
         self.is_stopped = False
         self._applier = applier
         self._on_broken = on_broken
+        self._may_campaign = may_campaign
         self._ticks_ahead = 1
 
     # ---- without the lock ----
@@ -123,4 +126,5 @@ class Stepper:
 
     def _tick_locked(self) -> None:
         passed = self.ticks.take()
-        self.step_locked(Tick(passed, counted=min(passed, self._ticks_ahead)))
+        counted = min(passed, self._ticks_ahead)
+        self.step_locked(Tick(passed, counted, self._may_campaign()))

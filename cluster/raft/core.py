@@ -378,7 +378,7 @@ def _on_tick(s: RaftState, event: Tick) -> None:
     for _ in range(event.counted):
         if s.lead is not None:
             leader.tick(s, s.lead)
-        elif follower.tick(s):
+        elif follower.tick(s) and event.may_campaign:
             candidate.campaign(s, pre=True)
             return
 

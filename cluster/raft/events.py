@@ -25,10 +25,13 @@ class Tick(NamedTuple):
     Attributes:
         counted: how many of them count for time-outs: not those for which the shell was late (what
             was stopped did not hear its peers either, and must not campaign for that).
+        may_campaign: whether a time-out that is over leads to a campaign, or is left to a later
+            Tick: a member whose vote would not become durable now had better leave it to others.
     """
 
     intervals: int = 1
     counted: int = 1
+    may_campaign: bool = True
 
 
 class Received(NamedTuple):

@@ -139,7 +139,8 @@ class RaftHandler:
     def timeoutNow(self, request: TimeoutNowRequest) -> None:  # noqa: N802
         """Campaign at once: the leader hands over."""
         member = self._find_member(GroupId(request.groupId))
-        if member is not None:
+        # who can't make its own vote durable can't win: the leader asks again, or somebody else
+        if member is not None and not member.disk_hangs:
             member.receive(convert_raft.timeout_now_from_wire(request))
 
     def installSnapshot(self, request: SnapshotRequest) -> SnapshotResponse:  # noqa: N802

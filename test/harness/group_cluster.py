@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from thrift.protocol.TBinaryProtocol import TBinaryProtocolAccelerated
 from thrift.transport.TTransport import TMemoryBuffer
 
 from cluster.heartbeat.data_heartbeat_thread import DataHeartbeatThread
+from cluster.log.file_ops import FileOps
 from cluster.log.node_log import LogOptions, NodeLog
 from cluster.member.address_book import AddressBook
 from cluster.member.data_member import DataMember
 from cluster.member.digest import ReplicaDigest
+from cluster.member.disk_watch import DiskWatch
 from cluster.member.member_deps import LogKeep, MemberDeps
 from cluster.member.node_watch import NodeWatch
 from cluster.member.peer_link import PeerLink, PeerLinks
@@ -145,6 +147,28 @@ class FakeChannel:
         self._closed.set()
 
 
+class HeldDisk(FileOps):
+    """Real files; while `hold` is in force, writes of the log begin and do not end."""
+
+    def __init__(self) -> None:
+        self._go = threading.Event()
+        self._go.set()
+        self.waiting = threading.Event()
+
+    def hold(self) -> None:
+        self.waiting.clear()
+        self._go.clear()
+
+    def release(self) -> None:
+        self._go.set()
+
+    def pwritev_durably(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
+        if not self._go.is_set():
+            self.waiting.set()
+            self._go.wait()
+        return super().pwritev_durably(fd, parts, offset)
+
+
 class GroupNode:
     """One node with its member of the group."""
 
@@ -159,14 +183,19 @@ class GroupNode:
         snapshots: SnapshotOptions,
         raft: dict[str, Any],
         segment_bytes: int,
+        gives_way: bool,
     ) -> None:
         self.node_id = node_id
         self.network = network
         self.threads = ThreadRegistry()
         self.failures: list[BaseException] = []
         self.engine = Engine(folder / "engine", EngineOptions(page_points=100, chunk_points=1000))
+        self.disk = HeldDisk()
         self.log = NodeLog(
-            folder / "raft-log", self.threads, LogOptions(segment_bytes=segment_bytes)
+            folder / "raft-log",
+            self.threads,
+            LogOptions(segment_bytes=segment_bytes),
+            files=self.disk,
         )
         self.book = AddressBook(NodeInfo(node_id, "h", 1, 1, "h", 1, f"i{node_id}"))
 
@@ -215,6 +244,12 @@ class GroupNode:
             tick_s=TICK_S,
             silent_ticks=5,
             election_ticks=10,
+            beside=DiskWatch(
+                waits_since=lambda: self.log.waits_since,
+                members=lambda: [self.member] if gives_way else [],
+                most_s=raft.get("election_ticks", 10) * TICK_S,
+                interval_s=2 * TICK_S,
+            ).look,
         )
         self.heartbeat = DataHeartbeatThread(self.member, TICK_S)
         self.running = False
@@ -233,6 +268,7 @@ class GroupNode:
 
     def stop(self, *, flush: bool = False) -> None:
         """Stop; without a flush, what is not in the log or stored is lost as in a kill."""
+        self.disk.release()
         self.network.handlers.pop(self.node_id, None)
         self.heartbeat.stop()
         self.watch.stop()
@@ -256,7 +292,11 @@ class GroupNode:
 
 
 class GroupCluster:
-    """Nodes 1 to `size`; node 1 is favoured as the first leader."""
+    """Nodes 1 to `size`; node 1 is favoured as the first leader.
+
+    With `gives_way` a leader whose disk hangs is replaced, after 0.2 s with the default ticks: so
+    long does the disk of a busy machine take now and then, and other tests count on their leader.
+    """
 
     def __init__(
         self,
@@ -266,6 +306,7 @@ class GroupCluster:
         keep: LogKeep = LogKeep(),  # noqa: B008 frozen
         snapshots: SnapshotOptions = SnapshotOptions(),  # noqa: B008 frozen
         segment_bytes: int = 1 << 20,
+        gives_way: bool = False,
         **raft: Any,
     ) -> None:
         self.folder = folder
@@ -276,6 +317,7 @@ class GroupCluster:
             "snapshots": snapshots,
             "raft": raft,
             "segment_bytes": segment_bytes,
+            "gives_way": gives_way,
         }
         self.nodes = {node_id: self._make(node_id) for node_id in self.ids}
 

@@ -24,6 +24,7 @@ from harness.process_cluster import ROOT, ProcessCluster
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECONDS = float(os.environ.get("TEST_FAULT_SECONDS", "30"))
+_HANGS_S = 8.0
 
 
 def test_short_run_of_all_nemeses(tmp_path: Path) -> None:
@@ -77,6 +78,44 @@ def test_a_leader_with_a_full_disk_gives_way(tmp_path: Path) -> None:
         victim.process = None
         victim.start()
         victim.wait_ready()
+        found = SetCheck()
+        for node in cluster.nodes:
+            found.at(node, load)
+        assert not found.lost
+        assert not found.invented
+        assert not load.stale
+        cluster.stop()
+    finally:
+        cluster.kill_all()
+        for disk in mounted.values():
+            disk.close()
+
+
+@pytest.mark.skipif(bool(disks.unavailable()), reason=disks.unavailable() or "-")
+def test_a_leader_whose_disk_hangs_gives_way(tmp_path: Path) -> None:
+    """Clients of the other nodes wait for a transfer, not for the disk; nothing is lost."""
+    cluster = ProcessCluster(tmp_path, 3)
+    mounted = {}
+    try:
+        for node in cluster.nodes:
+            node.folder.mkdir(parents=True)
+            mounted[node.number] = Disk(node.folder / "disk.img", node.data_folder, 600)
+        cluster.start()
+        group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
+        victim = cluster.leader_of(group_id)
+        others = [node for node in cluster.nodes if node is not victim]
+        load = Sets(others, name, 1, seed=1, clients=6)
+        load.start()
+        time.sleep(1)
+        hangs_from = now_ns()
+        mounted[victim.number].slow_down(_HANGS_S)
+        time.sleep(_HANGS_S)  # it is what is measured
+        hangs_until = now_ns()
+        assert cluster.leader_of(group_id) is not victim
+        mounted[victim.number].normal_speed()
+        load.stop()
+        # an election time-out, the next look at the disk, and the transfer
+        assert longest_gap_s(load.acknowledged_ns, hangs_from, hangs_until) < 4
         found = SetCheck()
         for node in cluster.nodes:
             found.at(node, load)

@@ -33,6 +33,7 @@ def test_a_large_write_is_reported_when_it_has_ended(begun, open_log, copy_of):
     assert begun.log.is_under_way
     begun.log.end_write()  # it has not ended
     assert begun.log.is_under_way
+    assert begun.log.waits_since
     assert not begun.reported
     assert begun.group.entries(entry.index, entry.index + 1, 1 << 20) == [entry]
     copy_of("log", "killed")
@@ -40,6 +41,7 @@ def test_a_large_write_is_reported_when_it_has_ended(begun, open_log, copy_of):
     assert select.select([begun.log.event_fd], [], [], WAIT_S)[0]
     begun.log.end_write()
     assert not begun.log.is_under_way
+    assert not begun.log.waits_since
     assert begun.reported == [entry]
     begun.log.end_write()  # there is none
     begun.log.close()

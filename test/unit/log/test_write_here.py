@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -131,3 +132,31 @@ def test_many_threads_write_and_every_group_keeps_its_order(open_log):
         assert all_entries(again.group(group)) == [
             make_entry(index, size=index % 700) for index in range(1, last[group] + 1)
         ]
+
+
+def test_the_log_tells_since_when_it_waits_for_the_disk(open_log):
+    disk = FaultyDisk()
+    log = open_log(files=disk)
+    Waited(log.group(1)).append(1)
+    disk.gate.clear()
+    before = time.monotonic()
+    submit(log.group(1), 2, lambda: None)
+    writer = threading.Thread(target=log.group(1).write_here)
+    writer.start()
+    while not log.waits_since:
+        pass
+    assert before <= log.waits_since <= time.monotonic()
+    assert log.group(1).waits_since == log.waits_since
+    disk.gate.set()
+    writer.join(WAIT_S)
+    assert log.waits_since == 0.0
+
+
+def test_a_log_that_failed_waits_for_nothing(open_log):
+    disk = FaultyDisk()
+    log = open_log(files=disk)
+    Waited(log.group(1)).append(1)
+    disk.fail_write = True
+    submit(log.group(1), 2, lambda: None)
+    log.group(1).write_here()
+    assert log.waits_since == 0.0

@@ -58,6 +58,7 @@ class Parts:
                 assert not parts.lock.locked()
                 parts.seen.append("apply")
 
+        self.may_campaign = True
         self.core: Any = Core()
         router: Any = Router()
         applier: Any = Applier()
@@ -68,6 +69,7 @@ class Parts:
             applier=applier,
             ticks=TickClock(1.0, lambda: parts.now),
             on_broken=self.failures.append,
+            may_campaign=lambda: self.may_campaign,
         )
 
     def seen_now(self) -> list[Any]:
@@ -96,6 +98,13 @@ def test_a_message_does_not_hide_the_time_that_passed_before_it(parts: Parts) ->
     parts.now = 9.0
     parts.stepper.step(MESSAGE)
     assert parts.seen_now() == [MESSAGE, "route", "apply"]
+
+
+def test_the_core_is_told_whether_a_vote_would_become_durable(parts: Parts) -> None:
+    parts.may_campaign = False
+    parts.now = 1.0
+    parts.stepper.tick()
+    assert parts.seen_now() == [Tick(1, counted=1, may_campaign=False), "route", "apply"]
 
 
 def test_a_stopped_member_is_not_stepped(parts: Parts) -> None:

@@ -479,3 +479,16 @@ def test_a_campaign_goes_on_when_it_hears_that_the_membership_it_goes_by_is_comm
     assert peer.core.commit == 1
     assert peer.core.applied == 0
     assert peer.core.role is Role.LEADER
+
+
+def test_a_time_out_that_may_not_lead_to_a_campaign_does_so_later():
+    core = RaftCore(
+        RaftConfig(1, 1, 10), SnapshotMeta(0, 0, THREE), INITIAL_HARD_STATE, [], 0, random.Random(1)
+    )
+    for _ in range(50):
+        assert not core.step(Tick(may_campaign=False)).send
+    assert core.role is Role.FOLLOWER
+    assert not core.hears_leader()
+    asked = core.step(Tick()).send
+    assert [type(message) for message in asked] == [VoteRequest, VoteRequest]
+    assert core.role is Role.ELECTOR
