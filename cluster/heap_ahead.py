@@ -25,7 +25,7 @@ from cluster.async_touches import AsyncTouches
 
 logger = logging.getLogger(__name__)
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 256 << 10
 """Who maps memory meanwhile waits for the piece at hand."""
 _QUICK_S = 1.0
 """A step that comes so soon after the one before is followed by others."""
