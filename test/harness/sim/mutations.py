@@ -387,7 +387,9 @@ MUTATIONS: dict[str, Mutation] = {
         lambda: _handler(SnapshotFailed, lambda s, event: None), 200
     ),
     "requests forgotten by snapshots": Mutation(
-        lambda: _patch(states, "Machine", _SnapshotLacksRequests), 1200
+        lambda: _patch(states, "Machine", _SnapshotLacksRequests),
+        1,
+        plan="a_snapshot_brings_the_requests",
     ),
     "requests applied twice": Mutation(
         lambda: _patch(Machine, "is_new", lambda self, request: True), 40
