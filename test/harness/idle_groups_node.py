@@ -82,7 +82,8 @@ def main() -> None:
         raft_config=lambda favoured: services.raft_config(favoured=favoured, sleeps=True),
         rng=random.Random(own),
     )
-    watch = services.node_watch(groups.all, links)
+    disk_watch = services.disk_watch(log, groups.all)
+    watch = services.node_watch(groups.all, links, beside=disk_watch.look)
     groups.build(ManyGroups(count))  # type: ignore[arg-type]
     server = DataClusterServer(
         groups=groups,
