@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -45,6 +47,8 @@ class Terminal:
             dimensions=(24, 100),
             encoding="utf-8",
             timeout=60 * float(os.environ.get("TEST_TIME_SCALE", "1")),
+            # as in a terminal, also where the tests were started with `&`, which ignores Ctrl-C
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def expect(self, text: str) -> str:
