@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,38 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600
 
 SECONDS = float(os.environ.get("TEST_FAULT_SECONDS", "30"))
 _HANGS_S = 8.0
+
+needs_disks = pytest.mark.skipif(bool(disks.unavailable()), reason=disks.unavailable() or "-")
+
+
+@contextmanager
+def on_disks(
+    folder: Path, megabytes: int, **settings: str
+) -> Iterator[tuple[ProcessCluster, dict[int, Disk]]]:
+    """Three nodes, each with its data on a disk of its own; disks by the nodes' numbers."""
+    cluster = ProcessCluster(folder, 3, **settings)
+    mounted: dict[int, Disk] = {}
+    try:
+        for node in cluster.nodes:
+            node.folder.mkdir(parents=True)
+            mounted[node.number] = Disk(node.folder / "disk.img", node.data_folder, megabytes)
+        cluster.start()
+        yield cluster, mounted
+        cluster.stop()
+    finally:
+        cluster.kill_all()
+        for disk in mounted.values():
+            disk.close()
+
+
+def assert_all_kept(cluster: ProcessCluster, load: Sets) -> None:
+    """Every node has what was acknowledged, and nothing that was never written."""
+    found = SetCheck()
+    for node in cluster.nodes:
+        found.at(node, load)
+    assert not found.lost
+    assert not found.invented
+    assert not load.stale
 
 
 def test_short_run_of_all_nemeses(tmp_path: Path) -> None:
@@ -50,16 +84,10 @@ def test_an_unknown_nemesis_is_named(tmp_path: Path) -> None:
     assert "kill-leader" in done.stderr
 
 
-@pytest.mark.skipif(bool(disks.unavailable()), reason=disks.unavailable() or "-")
+@needs_disks
 def test_a_leader_with_a_full_disk_gives_way(tmp_path: Path) -> None:
     """It stops for good at once; the others elect a leader; nothing acknowledged is lost."""
-    cluster = ProcessCluster(tmp_path, 3, raft_log_segment_bytes=str(4 << 20))
-    mounted = {}
-    try:
-        for node in cluster.nodes:
-            node.folder.mkdir(parents=True)
-            mounted[node.number] = Disk(node.folder / "disk.img", node.data_folder, 300)
-        cluster.start()
+    with on_disks(tmp_path, 300, raft_log_segment_bytes=str(4 << 20)) as (cluster, mounted):
         group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
         load = Sets(cluster.nodes, name, 1, seed=1, clients=6)
         load.start()
@@ -78,29 +106,13 @@ def test_a_leader_with_a_full_disk_gives_way(tmp_path: Path) -> None:
         victim.process = None
         victim.start()
         victim.wait_ready()
-        found = SetCheck()
-        for node in cluster.nodes:
-            found.at(node, load)
-        assert not found.lost
-        assert not found.invented
-        assert not load.stale
-        cluster.stop()
-    finally:
-        cluster.kill_all()
-        for disk in mounted.values():
-            disk.close()
+        assert_all_kept(cluster, load)
 
 
-@pytest.mark.skipif(bool(disks.unavailable()), reason=disks.unavailable() or "-")
+@needs_disks
 def test_a_leader_whose_disk_hangs_gives_way(tmp_path: Path) -> None:
     """Clients of the other nodes wait for a transfer, not for the disk; nothing is lost."""
-    cluster = ProcessCluster(tmp_path, 3)
-    mounted = {}
-    try:
-        for node in cluster.nodes:
-            node.folder.mkdir(parents=True)
-            mounted[node.number] = Disk(node.folder / "disk.img", node.data_folder, 600)
-        cluster.start()
+    with on_disks(tmp_path, 600) as (cluster, mounted):
         group_id, [name] = next(iter(storage_groups(cluster, per_group=1).items()))
         victim = cluster.leader_of(group_id)
         others = [node for node in cluster.nodes if node is not victim]
@@ -116,14 +128,4 @@ def test_a_leader_whose_disk_hangs_gives_way(tmp_path: Path) -> None:
         load.stop()
         # an election time-out, the next look at the disk, and the transfer
         assert longest_gap_s(load.acknowledged_ns, hangs_from, hangs_until) < 4
-        found = SetCheck()
-        for node in cluster.nodes:
-            found.at(node, load)
-        assert not found.lost
-        assert not found.invented
-        assert not load.stale
-        cluster.stop()
-    finally:
-        cluster.kill_all()
-        for disk in mounted.values():
-            disk.close()
+        assert_all_kept(cluster, load)
