@@ -19,13 +19,13 @@ from contextlib import contextmanager
 
 from iotdb_engine.budget import MemoryBudget
 
-_SHARE = 0.2
+_SHARE = 0.1
 _ROOM_SHARE = 0.75
 """Of the budget: so full, and what is left is for the rows that come until the flush is done."""
 _BUSY_S = 0.5
 """Rows that came within this time mean that writers are at work."""
-_MOST_REST_S = 0.1
-"""Memory may fill meanwhile: so long it is not looked at."""
+_LOOK_S = 0.1
+"""Memory may fill, and writers may stop, during a rest: so often that is looked at."""
 
 
 class FlushPace:
@@ -67,18 +67,23 @@ class FlushPace:
         self._worked_at = time.thread_time()
 
     def rest(self) -> None:
-        """Rest after a piece of work, if there is time."""
-        rest_s = self.rest_s(time.thread_time() - self._worked_at, time.monotonic())
-        if rest_s:
+        """Rest after a piece of work, as long as there is time."""
+        now = time.monotonic()
+        until = now + (time.thread_time() - self._worked_at) * (1 / _SHARE - 1)
+        while rest_s := self.rest_s(until - now, now):
             self._hurry.wait(rest_s)
+            now = time.monotonic()
         self._worked_at = time.thread_time()
 
-    def rest_s(self, worked_s: float, now_s: float) -> float:
-        """Return how long to rest, in seconds; 0: somebody waits, nobody writes, or room is short.
+    def rest_s(self, owed_s: float, now_s: float) -> float:
+        """Return how long to rest before the next look, in seconds.
 
         Args:
-            worked_s: CPU time of the piece of work that was done.
+            owed_s: what is left of the rest for the piece of work that was done.
             now_s: on the monotonic clock.
+
+        Returns:
+            0: no rest is left, somebody waits, nobody writes, or room is short.
         """
         budget = self._budget
         written = budget.added
@@ -90,4 +95,4 @@ class FlushPace:
             or budget.active + budget.frozen >= _ROOM_SHARE * budget.limit
         ):
             return 0.0
-        return min(worked_s * (1 / _SHARE - 1), _MOST_REST_S)
+        return min(max(owed_s, 0.0), _LOOK_S)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 _LEAST_BYTES = 64 << 20
-_MOST_BYTES = 2 << 30
+_MOST_BYTES = 3 << 30
 _CGROUP_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 
 

@@ -314,7 +314,7 @@ class NodeLocal:
         _bytes,
         "bytes",
         "Points kept in memory before they are flushed, all groups; flushing begins at half of it. "
-        "Unset: an eighth of the memory that this machine or container has, 64 MiB to 2 GiB.",
+        "Unset: an eighth of the memory that this machine or container has, 64 MiB to 3 GiB.",
         shown="",
     )
     read_cache_bytes: int = _key(

@@ -22,16 +22,61 @@ def pace(budget):
 
 def test_it_rests_while_rows_come(budget, pace):
     budget.add(500)
-    assert pace.rest_s(0.01, 1.0) == pytest.approx(0.04)
-    assert pace.rest_s(0.01, 1.4) == pytest.approx(0.04), "they came a short time ago"
+    assert pace.rest_s(0.01, 1.0) == 0.01
+    assert pace.rest_s(0.01, 1.4) == 0.01, "they came a short time ago"
     assert pace.rest_s(0.01, 1.5) == 0, "none have come since"
     budget.add(1)
-    assert pace.rest_s(0.01, 1.6) == pytest.approx(0.04)
+    assert pace.rest_s(0.01, 1.6) == 0.01
+    assert pace.rest_s(-0.01, 1.6) == 0
 
 
-def test_a_rest_is_short(budget, pace):
-    budget.add(1)
-    assert pace.rest_s(5.0, 0.0) == 0.1
+class _Clock:
+    """Time that passes while somebody works, or rests; `rested` has each rest."""
+
+    def __init__(self, pace, monkeypatch):
+        self.now = 100.0
+        self.worked = 5.0
+        self.rested = []
+        self.meanwhile = lambda: None
+        monkeypatch.setattr("iotdb_engine.flush_pace.time", self)
+        monkeypatch.setattr(pace, "_hurry", self)
+
+    def monotonic(self):
+        return self.now
+
+    def thread_time(self):
+        return self.worked
+
+    def is_set(self):
+        return False
+
+    def wait(self, seconds):
+        self.now += seconds
+        self.rested.append(seconds)
+        self.meanwhile()
+
+
+def test_it_works_a_tenth_of_the_time(budget, pace, monkeypatch):
+    clock = _Clock(pace, monkeypatch)
+    clock.meanwhile = lambda: budget.add(1)
+    pace.begin()
+    for _ in range(20):
+        clock.worked += 0.03
+        clock.now += 0.03
+        budget.add(1)
+        pace.rest()
+    assert clock.now - 100.0 == pytest.approx(20 * 0.03 / 0.1)
+    assert max(clock.rested) == 0.1, "room and writers are looked at meanwhile"
+
+
+def test_a_rest_ends_when_room_gets_short(budget, pace, monkeypatch):
+    clock = _Clock(pace, monkeypatch)
+    clock.meanwhile = lambda: budget.add(300)
+    budget.add(300)
+    pace.begin()
+    clock.worked += 1.0
+    pace.rest()
+    assert clock.rested == [0.1, 0.1], "of nine seconds"
 
 
 def test_it_does_not_rest_where_room_is_short(budget, pace):
