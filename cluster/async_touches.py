@@ -9,8 +9,12 @@ free; none of them knows the interpreter. What is advised is MADV_POPULATE_WRITE
 there as after a write, and what is in them stays as it is. To begin is one short system call, to
 see the end is a look at memory that is shared with the kernel.
 
-There is one operation at a time. Where the system refuses (other kernels, sandboxes,
-kernel.io_uring_disabled), `AsyncTouches` can't be made.
+What is asked for at a time is cut into pieces, each an operation, linked: one worker does them one
+after another. Who maps memory meanwhile waits for the piece at hand, and to wake a worker, which
+costs whoever asks as much as a tablet's system calls, is done once for all of them.
+
+Where the system refuses (other kernels, sandboxes, kernel.io_uring_disabled), `AsyncTouches` can't
+be made.
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ from typing import Any, NamedTuple
 _MACHINES = ("x86_64", "aarch64")
 _SETUP, _ENTER = 425, 426
 """io_uring_setup, io_uring_enter: the same on all machines that Linux 5.1 knew."""
-_ENTRIES = 1
+_PIECES = 4
+_PIECE_BYTES = 256 << 10
+MOST_BYTES = _PIECES * _PIECE_BYTES
+"""So much is touched at a time."""
 
 # of include/uapi/linux/io_uring.h
 _PARAMS_BYTES = 120
@@ -45,6 +52,8 @@ _ENTRY = struct.Struct("<BBHiQQIIQ24x")
 _COMPLETION = struct.Struct("<Qi4x")
 _MADVISE = 25
 """IORING_OP_MADVISE, Linux 5.6."""
+_LINK = 4
+"""IOSQE_IO_LINK, Linux 5.3: the next entry is begun when this one has ended."""
 _NO_FILE = -1
 
 _POPULATE_WRITE = 23
@@ -69,7 +78,7 @@ class _Sizes(NamedTuple):
 
 
 class AsyncTouches:
-    """Has memory filled in, one piece at a time.
+    """Has memory filled in, one stretch at a time.
 
     Not thread-safe, but the next call may be another thread's. When a thread ends, the kernel may
     cancel what it began last. A forked process leaves the ring to its parent.
@@ -92,7 +101,7 @@ class AsyncTouches:
         self._waiting.restype = self._quick.restype = ctypes.c_long
         self._fd, sizes = self._set_up()
         self._is_open = True
-        self._is_under_way = False
+        self._under_way = 0
         self._views: list[memoryview[Any]] = []
         self._maps: list[mmap.mmap] = []
         try:
@@ -104,23 +113,25 @@ class AsyncTouches:
             self._ended_tail = self._word(sizes.ended_at[1])
             self._ended_mask = self._word(sizes.ended_at[2])[0]
             self._ended_at = sizes.ended_at[5]
-            self._word(sizes.sent_at[6])[0] = 0  # the one entry is the first to go
+            for number in range(_PIECES):  # each entry goes in its turn
+                self._word(sizes.sent_at[6] + 4 * number)[0] = number
         except (OSError, ValueError) as error:
             self.close()
             raise OSError(errno.ENOSYS, f"the ring can't be mapped: {error}") from error
-        self._send = _arguments(self._fd, 1, 0, 0)
-        self._wait = _arguments(self._fd, 0, 1, _GET_EVENTS)
+        counts = range(_PIECES + 1)
+        self._sends = [_arguments(self._fd, count, 0, 0) for count in counts]
+        self._waits = [_arguments(self._fd, 0, count, _GET_EVENTS) for count in counts]
 
     def _set_up(self) -> tuple[int, _Sizes]:
         told = ctypes.create_string_buffer(_PARAMS_BYTES)
-        fd = int(self._waiting(ctypes.c_long(_SETUP), ctypes.c_long(_ENTRIES), told))
+        fd = int(self._waiting(ctypes.c_long(_SETUP), ctypes.c_long(_PIECES), told))
         if fd < 0:
             raise _error("io_uring_setup")
         # the kernel has set close-on-exec
         entries, completions, features = _PARAMS.unpack_from(told)
         sent_at = _OFFSETS.unpack_from(told, _PARAMS.size)
         ended_at = _OFFSETS.unpack_from(told, _PARAMS.size + _OFFSETS.size)
-        if entries != _ENTRIES or not features & _SINGLE_MMAP:
+        if entries != _PIECES or not features & _SINGLE_MMAP:
             os.close(fd)
             raise OSError(errno.ENOSYS, "io_uring is older than Linux 5.4")
         return fd, _Sizes(entries, completions, sent_at, ended_at)
@@ -138,11 +149,13 @@ class AsyncTouches:
         return word
 
     def begin(self, address: int, size: int) -> bool:
-        """Begin to fill a piece in; the one before has ended.
+        """Begin to fill a stretch in; the one before has ended.
+
+        Where the kernel takes only some of its pieces, the others are left as they are.
 
         Args:
             address: a page's first.
-            size: in bytes.
+            size: in bytes; at most `MOST_BYTES`.
 
         Returns:
             False: nothing was begun, as the kernel is short of something; try again later.
@@ -150,23 +163,29 @@ class AsyncTouches:
         Raises:
             OSError: nothing was begun, nor will be.
         """
-        entry = (_MADVISE, 0, 0, _NO_FILE, 0, address, size, _POPULATE_WRITE, 0)
-        _ENTRY.pack_into(self._entry, 0, *entry)
         before = self._sent_tail[0]
+        count = 0
+        while size > 0:
+            piece, rest = min(size, _PIECE_BYTES), max(size - _PIECE_BYTES, 0)
+            flags = _LINK if rest else 0
+            entry = (_MADVISE, flags, 0, _NO_FILE, 0, address, piece, _POPULATE_WRITE, 0)
+            _ENTRY.pack_into(self._entry, _ENTRY.size * ((before + count) % _PIECES), *entry)
+            address, size, count = address + piece, rest, count + 1
         # The kernel looks at the queue within the call only, so its order is that of the call.
-        self._sent_tail[0] = (before + 1) & 0xFFFFFFFF
-        if self._quick(*self._send) != 1:
+        self._sent_tail[0] = (before + count) & 0xFFFFFFFF
+        if self._quick(*self._sends[count]) != count:
             number = ctypes.get_errno()
-            if self._sent_head[0] == before:  # it has not taken the entry
-                self._sent_tail[0] = before
+            count = (self._sent_head[0] - before) & 0xFFFFFFFF  # so many it has taken
+            self._sent_tail[0] = (before + count) & 0xFFFFFFFF
+            if not count:
                 if number in _TRY_AGAIN:
                     return False
                 raise OSError(number, f"io_uring_enter: {os.strerror(number)}")
-        self._is_under_way = True
+        self._under_way = count
         return True
 
     def ended(self, *, wait: bool = False) -> int | None:
-        """Return how the piece that was begun has ended; None: it has not yet, or none was begun.
+        """Return how the stretch that was begun has ended; None: not yet, or none was begun.
 
         Without `wait` that is no system call.
 
@@ -174,35 +193,40 @@ class AsyncTouches:
             wait: until it has ended.
 
         Returns:
-            0, or the negative number of an error, as the kernel has it.
+            0, or the negative number of the first piece's error that had one, as the kernel has
+            it; the others are filled in all the same.
 
         Raises:
             OSError: the kernel does not say.
         """
-        if not self._is_under_way:
+        count = self._under_way
+        if not count:
             return None
         head = self._ended_head[0]
-        while head == self._ended_tail[0]:
+        while (self._ended_tail[0] - head) & 0xFFFFFFFF < count:
             if not wait:
                 return None
-            if self._waiting(*self._wait) < 0 and ctypes.get_errno() != errno.EINTR:
+            if self._waiting(*self._waits[count]) < 0 and ctypes.get_errno() != errno.EINTR:
                 raise _error("io_uring_enter")
-        # The tail must be read before the completion. x86 keeps that order. Others need not, but
+        # The tail must be read before the completions. x86 keeps that order. Others need not, but
         # the interpreter does hundreds of instructions between; should one be faster, it would
         # take the result of an earlier piece for this one's, which harms nothing.
-        at = self._ended_at + _COMPLETION.size * (head & self._ended_mask)
-        result = int(_COMPLETION.unpack_from(self._ring, at)[1])
-        self._ended_head[0] = (head + 1) & 0xFFFFFFFF
-        self._is_under_way = False
+        result = 0
+        for number in range(head, head + count):
+            at = self._ended_at + _COMPLETION.size * (number & self._ended_mask)
+            result = result or int(_COMPLETION.unpack_from(self._ring, at)[1])
+        self._ended_head[0] = (head + count) & 0xFFFFFFFF
+        self._under_way = 0
         return result
 
     def close(self) -> None:
-        """Give back what the system holds; a piece that is under way ends before. Idempotent."""
+        """Give back what the system holds; what is under way ends before. Idempotent."""
         if not self._is_open:
             return
         with contextlib.suppress(OSError):
             self.ended(wait=True)
-        self._is_open = self._is_under_way = False
+        self._is_open = False
+        self._under_way = 0
         for view in self._views:
             view.release()
         for mapped in self._maps:

@@ -4,7 +4,7 @@ A page that the kernel hands out costs a page fault, and on a virtual machine wh
 it, too, 1 to 12 µs (docs/notes/memory.md): 20 to 200 µs for a tablet of 80 KB that comes to stay,
 in the one thread that serves all clients. The C library's heap grows in steps of some hundred
 tablets (`cluster.allocator`). So while it grows quickly, each step is filled in ahead, by the
-kernel's workers (`cluster.async_touches`), piece by piece: the loop begins the next one when it
+kernel's workers (`cluster.async_touches`), stretch by stretch: the loop begins the next one when it
 sees that the one before has ended.
 
 Until the first memory tables were flushed; from then on their memory is used again.
@@ -21,16 +21,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from cluster.async_touches import AsyncTouches
+from cluster.async_touches import MOST_BYTES, AsyncTouches
 
 logger = logging.getLogger(__name__)
 
-_PIECE_BYTES = 256 << 10
-"""Who maps memory meanwhile waits for the piece at hand."""
 _QUICK_S = 1.0
 """A step that comes so soon after the one before is followed by others."""
 _OF_THE_STEP = (errno.ENOMEM, errno.EFAULT, errno.EAGAIN, errno.EINTR, errno.ECANCELED)
-"""The memory was given back meanwhile, or there is none left, or the thread that began the piece
+"""The memory was given back meanwhile, or there is none left, or the thread that began the stretch
 has ended: nothing that keeps the next step from being touched."""
 
 
@@ -38,13 +36,13 @@ class Touches(Protocol):
     """As `AsyncTouches` has them."""
 
     def begin(self, address: int, size: int) -> bool:
-        """Begin to fill a piece in; False: not now."""
+        """Begin to fill a stretch of at most `MOST_BYTES` in; False: not now."""
 
     def ended(self) -> int | None:
         """Return 0 or a negative error; None: not yet."""
 
     def close(self) -> None:
-        """Give the system's means back, after the piece that is under way."""
+        """Give the system's means back, after the stretch that is under way."""
 
 
 class HeapAhead:
@@ -65,11 +63,11 @@ class HeapAhead:
         self._end = end()
         self._grown_at = float("-inf")
         self._next, self._until = 0, 0
-        self._begun_until = 0  # the end of the step whose piece is under way; 0: none is
+        self._begun_until = 0  # the end of the step whose stretch is under way; 0: none is
         self._is_closed = False
 
     def look(self) -> None:
-        """See whether the heap has grown and the piece at hand has ended; half a microsecond.
+        """See whether the heap has grown and the stretch at hand has ended; half a microsecond.
 
         When there is more to touch and nothing under way, that is begun: 2 to 20 µs.
         """
@@ -84,7 +82,7 @@ class HeapAhead:
                 return
             self._take_result(result)
         if self._next < self._until:
-            self._begin_piece()
+            self._begin_stretch()
 
     def _move_to(self, end: int) -> None:
         before, self._end = self._end, end
@@ -105,8 +103,8 @@ class HeapAhead:
         elif begun_until == self._until:  # else there is another step by now
             self._until = 0
 
-    def _begin_piece(self) -> None:
-        size = min(_PIECE_BYTES, self._until - self._next)
+    def _begin_stretch(self) -> None:
+        size = min(MOST_BYTES, self._until - self._next)
         try:
             if not self._touches.begin(self._next, size):
                 return
@@ -121,7 +119,7 @@ class HeapAhead:
         self.close()
 
     def close(self) -> None:
-        """Touch nothing any more; waits for the piece at hand. Idempotent."""
+        """Touch nothing any more; waits for the stretch at hand. Idempotent."""
         if not self._is_closed:
             self._is_closed = True
             self._until = 0

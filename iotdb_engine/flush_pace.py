@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 from iotdb_engine.budget import MemoryBudget
 
-_SHARE = 0.1
+_SHARE = 0.05
 _ROOM_SHARE = 0.75
 """Of the budget: so full, and what is left is for the rows that come until the flush is done."""
 _BUSY_S = 0.5

@@ -27,7 +27,7 @@ from cluster.log.file_ops import FileOps
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".spare"
-_FILL_BYTES = 256 << 10
+_FILL_BYTES = 512 << 10
 _MAX_KEPT = 4
 _RETRY_S = 5.0
 _ROOM_FOR = 3

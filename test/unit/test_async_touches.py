@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cluster import async_touches
-from cluster.async_touches import AsyncTouches
+from cluster.async_touches import MOST_BYTES, AsyncTouches
 from cluster.heap_ahead import HeapAhead
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_uring is Linux's")
@@ -95,6 +95,50 @@ def test_the_end_is_seen_without_a_call(touches, memory):
     assert result == 0
     assert all(memory.pages())
     assert not calls
+
+
+@pytest.fixture
+def large():
+    made = Memory(MOST_BYTES)
+    yield made
+    made.close()
+
+
+def test_a_long_stretch_is_several_operations(touches, large):
+    for size in (MOST_BYTES - PAGE, MOST_BYTES):  # the second ones are there already, but one page
+        assert touches.begin(large.address, size)
+        assert touches.ended(wait=True) == 0
+        assert sum(large.pages()) == size // PAGE
+    assert touches._ended_head[0] == 1 + 8, "and the fixture's"
+
+
+def test_a_piece_that_fails_is_told_and_the_others_are_touched(touches, large):
+    quarter = MOST_BYTES // 4
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    assert protect(large.address + 2 * quarter, quarter, 0) == 0
+    assert touches.begin(large.address, MOST_BYTES)
+    result = touches.ended(wait=True)
+    assert protect(large.address, MOST_BYTES, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+    assert result == -errno.EINVAL
+    count = quarter // PAGE
+    assert large.pages() == [True] * 2 * count + [False] * count + [True] * count
+    assert touches.begin(large.address, MOST_BYTES)
+    assert touches.ended(wait=True) == 0
+    assert all(large.pages())
+
+
+def test_of_a_stretch_that_is_taken_in_part_the_rest_is_left(touches, large):
+    quick, sends = touches._quick, touches._sends
+    touches._quick = lambda *_: quick(*sends[3])
+    assert touches.begin(large.address, MOST_BYTES)
+    assert touches.ended(wait=True) == 0
+    assert sum(large.pages()) * PAGE == MOST_BYTES * 3 // 4
+    touches._quick = quick
+    for _ in range(5):  # each entry comes to be used
+        assert touches.begin(large.address + MOST_BYTES * 3 // 4, PAGE)
+        assert touches.ended(wait=True) == 0
+    assert sum(large.pages()) * PAGE == MOST_BYTES * 3 // 4 + PAGE
 
 
 def test_many_one_after_the_other(touches, memory):

@@ -10,7 +10,13 @@ from cluster.config.settings import Settings
 
 @pytest.mark.parametrize(
     ("memory", "expected"),
-    [(128 << 20, 64 << 20), (8 << 30, 1 << 30), (12 << 30, 3 << 29), (20 << 30, 5 << 29), (256 << 30, 3 << 30)],
+    [
+        (128 << 20, 64 << 20),
+        (8 << 30, 1 << 30),
+        (12 << 30, 3 << 29),
+        (20 << 30, 5 << 29),
+        (256 << 30, 3 << 30),
+    ],
 )
 def test_an_eighth_within_bounds(memory: int, expected: int) -> None:
     assert default_memtable_bytes(memory) == expected
