@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 _SWITCH_INTERVAL_S = 0.00025
 """A request passes through several threads; behind a busy flush thread each hand-over would take
-CPython's default of 5 ms. Less than a millisecond makes no other work slower that was measured."""
+CPython's default of 5 ms. (Tablets' p99 beside a flush: docs/notes/ingestion.md.)"""
 _YOUNG_OBJECTS = 5000
 """So many new containers are kept until those are looked at for cycles; CPython's default is 700,
 and costs a row on three nodes 4 us and more, in place of 1."""

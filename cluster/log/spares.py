@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _SUFFIX = ".spare"
 _FILL_BYTES = 512 << 10
+"""Written at a time: the log's own writes wait for it, and each costs two trips to the disk."""
 _MAX_KEPT = 4
 _RETRY_S = 5.0
 _ROOM_FOR = 3
