@@ -37,7 +37,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.plan.codec import encode_plan
 from cluster.plan.plans import InsertPlan, Plan
 from cluster.plan.reads import AppliedIndexRead, Consistency, encode_read
-from cluster.plan.request_id import RequestId, RequestNumbers
+from cluster.plan.request_id import Requested, RequestId, RequestNumbers
 from cluster.raft.types import NO_NODE, GroupId, NodeId
 from cluster.rpc.client_pool import ClientPool, RpcError
 from cluster.rpc.deadline import Deadline, QueryDeadline
@@ -159,7 +159,7 @@ class Forwarder:
         try:
             payload = self.payload_of(plan, request)
             # what is encoded has been checked: it need not be decoded again where it was made
-            known = plan if type(plan) is InsertPlan else None
+            known = Requested(request, plan) if type(plan) is InsertPlan else None
             return self._on_leader(
                 group_id,
                 WRITE_METHOD,

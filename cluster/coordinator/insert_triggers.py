@@ -107,9 +107,13 @@ class InsertTriggers:
         self._watches = _Watches(())
         self._told: dict[str, float] = {}
 
-    def any_started(self) -> bool:
-        """Return whether some trigger is started; ends what runs of those that are not."""
-        started = self._registry().started_triggers()
+    def any_started(self, registry: Registry | None = None) -> bool:
+        """Return whether some trigger is started; ends what runs of those that are not.
+
+        Args:
+            registry: this node's replica, where it is at hand.
+        """
+        started = (registry or self._registry()).started_triggers()
         if started is not self._watches.triggers:
             self._watches = _Watches(started)
             self._runtime.keep([trigger.name for trigger in started])

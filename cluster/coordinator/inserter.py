@@ -218,11 +218,11 @@ class Inserter:
             self._access.sync_meta(deadline)
             return self.insert([item], deadline)[0], self.better_node(item)
 
-        def applied(outcome: Any) -> None:  # noqa: ANN401
+        def applied(outcome: Any, better: NodeId) -> None:  # noqa: ANN401
             if outcome[0]:
                 left(lambda: carry_on(lambda: outcome))
             else:
-                ended(self._access.remote_leader(group_id))
+                ended(better)
 
         return writer.begin(
             group_id,
@@ -235,15 +235,19 @@ class Inserter:
     def _plain(self, item: InsertItem) -> tuple[GroupId, Fragment] | None:
         """Return where an item goes about which there is nothing special."""
         prepared = item.prepared
-        if prepared is None or prepared.epoch != self._cache.epoch or self._triggers.any_started():
+        if prepared is None or prepared.epoch != self._cache.epoch:
             return None
         known = prepared.resolved
         assert known is not None
-        path, sg_id = known.storage_group
-        if self._storage_groups.may_expire(sg_id):
+        (path, sg_id), layout, _, columns = known
+        state = self._storage_groups.meta_state()
+        if state.read_only or state.ttl(sg_id) or self._triggers.any_started(state.registry):
             return None
-        pieces = self._router.split(path, _fragment(item, known.layout, known.rounded))
-        return pieces[0] if len(pieces) == 1 else None
+        home = self._router.home_of(path, item.times, item.row_count)
+        if home is None:
+            return None
+        group_id, slot = home
+        return group_id, _fragment(item, layout, columns, slot)
 
     def _written(self, group_id: GroupId, fragment: Fragment, deadline: Deadline) -> Status | None:
         """Write a fragment; None: it was refused, as its series are not what they were."""
@@ -558,11 +562,13 @@ def _alive_rows(fragment: Fragment, first: int, status: Status) -> tuple[Fragmen
     return (take_rows(fragment, keep) if len(keep) else None), refused
 
 
-def _fragment(item: InsertItem, layout: Layout, columns: tuple[RoundedColumn, ...]) -> Fragment:
-    values = item.values
+def _fragment(
+    item: InsertItem, layout: Layout, columns: tuple[RoundedColumn, ...], slot: int = 0
+) -> Fragment:
+    _, _, types, count, times, values, nulls, _, _ = item
     if columns:
-        values = rounded(values, item.row_count, item.types, columns)
-    return Fragment(0, layout, item.row_count, item.times, values, item.nulls)
+        values = rounded(values, count, types, columns)
+    return Fragment(slot, layout, count, times, values, nulls)
 
 
 def _in_plans(pieces: list[tuple[int, Fragment]]) -> list[tuple[list[int], InsertPlan]]:

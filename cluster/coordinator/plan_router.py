@@ -100,25 +100,45 @@ class PlanRouter:
             first, last = 1 - interval, interval - 1
         return max(first, T_MIN), min(last, T_MAX)
 
+    def home_of(
+        self, storage_group: str, times: bytes | memoryview, row_count: int
+    ) -> tuple[GroupId, int] | None:
+        """Return the group and slot of rows that all belong to one time partition.
+
+        Args:
+            storage_group: its path.
+            times: of the rows, as in a Fragment.
+            row_count: at least 1.
+
+        Returns:
+            None: they belong to several.
+        """
+        partition = 0
+        interval = self._interval
+        if not self._enabled:
+            pass
+        elif row_count == 1:  # what follows costs more than all the rest of a row's routing
+            partition = partition_id(_I64.unpack(times)[0], interval, enabled=True)
+        else:
+            array = np.frombuffer(times, _TIME).astype(np.int64)
+            partition = partition_id(int(np.minimum.reduce(array)), interval, enabled=True)
+            # partitions ascend with the times
+            if partition != partition_id(int(np.maximum.reduce(array)), interval, enabled=True):
+                return None
+        table = self.table()
+        slot = slot_of(storage_group, partition)
+        return table.groups[table.slots[slot]].group_id, slot
+
     def split(self, storage_group: str, fragment: Fragment) -> list[tuple[GroupId, Fragment]]:
         """Give a fragment its slot; cut it where rows belong to different time partitions.
 
         Every row is routed by its own time. A fragment within one partition is not copied.
         """
+        home = self.home_of(storage_group, fragment.times, fragment.row_count)
+        if home is not None:
+            return [(home[0], fragment._replace(slot=home[1]))]
         table = self.table()
-        if not self._enabled:
-            slot = slot_of(storage_group, 0)
-            return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
-        if fragment.row_count == 1:  # what follows costs more than all the rest of a row's routing
-            (time,) = _I64.unpack(fragment.times)
-            slot = slot_of(storage_group, partition_id(time, self._interval, enabled=True))
-            return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
         times = np.frombuffer(fragment.times, _TIME).astype(np.int64)
-        first = partition_id(int(np.minimum.reduce(times)), self._interval, enabled=True)
-        # partitions ascend with the times
-        if first == partition_id(int(np.maximum.reduce(times)), self._interval, enabled=True):
-            slot = slot_of(storage_group, first)
-            return [(table.group_of_slot(slot).group_id, fragment._replace(slot=slot))]
         # truncating division, as partition_id does; -times would not fit for the lowest time
         ids, rest = np.divmod(times, self._interval)
         ids += (ids < 0) & (rest != 0)

@@ -9,6 +9,7 @@ it is applied once.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from cluster.member.raft_member import RaftMember
 from cluster.member.stream import PeerStreams
 from cluster.plan.codec import decode_result
 from cluster.plan.plans import InsertPlan
-from cluster.plan.request_id import RequestId, RequestNumbers
+from cluster.plan.request_id import Requested, RequestId, RequestNumbers
 from cluster.raft.types import GroupId, NodeId
 from cluster.rpc.client_pool import RpcError
 from cluster.rpc.deadline import Deadline
@@ -34,7 +35,7 @@ _LONG_S = 0.5
 """A row that is not written by then is a thread's: the loop does not look after calls."""
 
 CarryOn = Callable[[], Any]
-Propose = Callable[[RaftMember, Notice, bytes, object], None]
+Propose = Callable[[RaftMember, Notice, bytes, Requested], None]
 
 
 class RowWriter:
@@ -54,6 +55,8 @@ class RowWriter:
         self._forwarder = forwarder
         self._streams = streams
         self._under_way: dict[Notice, _Write] = {}
+        self._news: deque[Notice] = deque()
+        self._is_called = False
         loop.watch(self._look)
         loop.before_end(self._end)
 
@@ -62,7 +65,7 @@ class RowWriter:
         group_id: GroupId,
         plan: InsertPlan,
         deadline: Deadline,
-        ended: Callable[[Any], None],
+        ended: Callable[[Any, NodeId], None],
         left: Callable[[CarryOn], None],
     ) -> bool:
         """Begin to write; False: nothing was begun, `Forwarder.write` is to be called.
@@ -71,7 +74,7 @@ class RowWriter:
             group_id: the group.
             plan: what is to be written.
             deadline: of the whole.
-            ended: called with the plan's outcome;
+            ended: called with the plan's outcome, and which other node led the group (0: this one);
             left: or with what returns it, or raises as `Forwarder.write` does, and may wait.
         """
         forwarder = self._forwarder
@@ -90,7 +93,7 @@ class RowWriter:
             write.began = self._loop.now
             if member is not None and leads:
                 write.member = member
-                self._propose(member, notice, payload, plan)
+                self._propose(member, notice, payload, Requested(request, plan))
             else:
                 write.target = target
                 write.number = self._streams.to(target).execute(
@@ -109,7 +112,21 @@ class RowWriter:
     # ---- inside ----
 
     def _told(self, notice: Notice) -> None:
-        self._loop.call(partial(self._settle, notice))
+        self._news.append(notice)
+        # who tells looks at this behind what it has added: what is being settled may be over
+        if not self._is_called:
+            self._is_called = True
+            self._loop.call(self._settle_all)
+
+    def _settle_all(self) -> None:
+        self._is_called = False
+        news = self._news
+        try:
+            while news:
+                self._settle(news.popleft())
+        finally:
+            if news:  # one client's trouble is not that of the others
+                self._loop.call(self._settle_all)
 
     def _settle(self, notice: Notice) -> None:
         write = self._under_way.pop(notice, None)
@@ -121,7 +138,7 @@ class RowWriter:
             self._leave(notice, write)
             return
         write.numbers.end(write.request)
-        write.ended(outcome)
+        write.ended(outcome, write.target)
 
     @staticmethod
     def _outcome(write: _Write, notice: Notice) -> Any:  # noqa: ANN401
@@ -209,7 +226,7 @@ class _Write:
         deadline: Deadline,
         numbers: RequestNumbers,
         request: RequestId,
-        ended: Callable[[Any], None],
+        ended: Callable[[Any, NodeId], None],
         left: Callable[[CarryOn], None],
     ) -> None:
         self.group_id = group_id

@@ -96,10 +96,6 @@ class StorageGroups:
             if pattern.could_match_below(split_path(path))
         ]
 
-    def may_expire(self, sg_id: int) -> bool:
-        """Whether a storage group's points have a time to live."""
-        return self.meta_state().ttl(sg_id) != 0
-
     def first_alive(self, path: str, now: int) -> int:
         """Return the earliest time of a storage group's points that is not past its time to live.
 

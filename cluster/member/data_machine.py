@@ -22,7 +22,6 @@ from cluster.plan.plans import (
     MergeKind,
     SetDataTtlPlan,
 )
-from cluster.plan.request_id import split_request
 from cluster.raft.types import Entry, EntryKind, LogIndex
 from cluster.schema.series import SERIES_PER_STORAGE_GROUP_BITS
 from cluster.schema.tree import KEY_PREFIX, SchemaTree, SeriesOutcome
@@ -81,8 +80,12 @@ class DataMachine(GroupMachine):
             series_id = int.from_bytes(key[len(_DROPPED_SERIES) :], "big")
             if series_id >> SERIES_PER_STORAGE_GROUP_BITS not in self._dropped_groups:
                 self._dropped_series.add(series_id)
-        self._live_layouts: set[Layout] = set()
+        # by identity, as callers share their layouts, and to hash one of a hundred columns costs
+        # more than all else about an insert; what is held here keeps its id
+        self._live_layouts: dict[int, Layout] = {}
         self._live_columns = 0
+        self._inserts: Sequence[Entry] = ()
+        """Entries of which `are_quick` has seen that all are inserts; they are applied next."""
 
     def _apply(self, plan: Any, index: LogIndex) -> Any:  # noqa: ANN401
         handler = self._apply_by_type.get(type(plan))
@@ -94,9 +97,13 @@ class DataMachine(GroupMachine):
         """Whether these are inserts of few fragments, and the engine has room for them."""
         if self._region.holds_back:
             return False
+        all_insert = len(entries) <= _MOST_TOGETHER
         for _, _, kind, data in entries:
-            if kind == EntryKind.PLAN and insert_fragment_count(data) not in _QUICK_FRAGMENTS:
+            if kind != EntryKind.PLAN:
+                all_insert = False
+            elif insert_fragment_count(data) not in _QUICK_FRAGMENTS:
                 return False
+        self._inserts = entries if all_insert else ()
         return True
 
     def check(self, plan: object) -> None:
@@ -114,7 +121,7 @@ class DataMachine(GroupMachine):
         return super().leaf_text(label) + ("" if info is None else f" ({info.path})")
 
     def _is_live(self, layout: Layout) -> bool:
-        if layout in self._live_layouts:
+        if self._live_layouts.get(id(layout)) is layout:
             return True
         for series_id in layout.series_ids:
             if (
@@ -126,7 +133,7 @@ class DataMachine(GroupMachine):
         if self._live_columns > _MAX_LIVE_COLUMNS:
             self._live_layouts.clear()
             self._live_columns = len(layout.series_ids)
-        self._live_layouts.add(layout)
+        self._live_layouts[id(layout)] = layout
         return True
 
     def _forget_live(self) -> None:
@@ -135,6 +142,9 @@ class DataMachine(GroupMachine):
 
     def apply_all(self, entries: Sequence[Entry]) -> list[Any]:
         """Apply entries, and return the outcome of each; inserts in a row are applied together."""
+        known, self._inserts = self._inserts, ()
+        if entries is known:
+            return self._insert_all(entries)
         outcomes: list[Any] = []
         inserts: list[Entry] = []
         for entry in entries:
@@ -149,33 +159,33 @@ class DataMachine(GroupMachine):
                 outcomes.append(self._apply_or_skip(entry))
         return outcomes + self._insert_all(inserts)
 
-    def _insert_all(self, entries: list[Entry]) -> list[Any]:
+    def _insert_all(self, entries: Sequence[Entry]) -> list[Any]:
         """Apply inserts in one step for the region, which is most of what a row's costs.
 
         As if one after the other: a request may be there twice, or settle one that comes after it.
         """
         if len(entries) < 2:
             return [self.apply(entry) for entry in entries]
-        inserts = []
-        for entry in entries:
-            request, body = split_request(entry.data)
-            inserts.append((entry.index, request, self._plan_of(entry, body)))
+        inserts = [self._decoded(entry) for entry in entries]  # nothing is done where one can't be
         region, requests = self._region, self._requests
+        live = self._live_layouts
         last = entries[-1].index
         outcomes: list[Any] = []
         fragments: list[Fragment] = []
         with region.entry():
             region.mark_applied(last)  # where that is refused, nothing is noted of any of them
-            for index, request, plan in inserts:
+            for entry, (request, plan) in zip(entries, inserts, strict=True):
                 known = None if request is None else requests.find(request)
                 if known is not None:
                     outcomes.append(known.outcome)
                     continue
-                kept, outcome = self._live_part(plan)
+                kept, outcome = plan.fragments, _ALL_TAKEN
+                if len(kept) > 1 or id(kept[0].layout) not in live:
+                    kept, outcome = self._live_part(plan)
                 fragments += kept
                 outcomes.append(outcome)
                 if request is not None:
-                    requests.note(request, outcome, index)
+                    requests.note(request, outcome, entry.index)
             if fragments:
                 region.write(fragments, last)
         self._applied = last

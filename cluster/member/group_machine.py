@@ -13,9 +13,9 @@ from typing import Any
 from cluster.member.digest import DigestBook, label_text
 from cluster.member.request_table import KEY_PREFIX as REQUESTS_PREFIX
 from cluster.member.request_table import RequestTable
-from cluster.plan.codec import decode_plan
+from cluster.plan.codec import decode_requested
 from cluster.plan.plans import DigestPlan
-from cluster.plan.request_id import split_request
+from cluster.plan.request_id import Requested
 from cluster.raft.types import Entry, EntryKind, LogIndex
 from iotdb_engine import Region
 from iotdb_engine.picture import RegionPicture
@@ -29,8 +29,8 @@ class GroupMachine:
 
     def __init__(self, region: Region) -> None:
         self.digests = DigestBook()
-        # plans of entries that were appended here and are not applied yet, with their byte form
-        self._expected: dict[int, tuple[bytes, Any]] = {}
+        # what entries that were appended here and are not applied yet decode to, by their bytes
+        self._expected: dict[int, tuple[bytes, Requested]] = {}
         self._durable_listeners: list[Callable[[int], None]] = []
         self._adopt(region)
 
@@ -86,20 +86,23 @@ class GroupMachine:
         for listener in self._durable_listeners:
             region.on_durable(listener)
 
-    def expect(self, index: int, payload: bytes, plan: object) -> None:
+    def expect(self, index: int, payload: bytes, known: Requested) -> None:
         """The entry at `index` is about to be applied here, and this is what it will decode to.
 
         Another entry may come to stand there: only one with this very payload is meant.
         """
-        self._expected[index] = (payload, plan)
+        self._expected[index] = (payload, known)
 
     def expect_nothing(self) -> None:
         """What was appended here may be replaced."""
         self._expected.clear()
 
-    def _plan_of(self, entry: Entry, body: bytes | memoryview) -> Any:  # noqa: ANN401
-        payload, plan = self._expected.pop(entry.index, (None, None))
-        return plan if payload is entry.data else decode_plan(body)
+    def _decoded(self, entry: Entry) -> Requested:
+        """Return what an entry says; once, as what was expected is forgotten."""
+        expected = self._expected.pop(entry.index, None)
+        if expected is not None and expected[0] is entry.data:
+            return expected[1]
+        return decode_requested(entry.data)
 
     def apply_all(self, entries: Sequence[Entry]) -> list[Any]:
         """Apply entries, and return the outcome of each; None for one without effect."""
@@ -113,17 +116,14 @@ class GroupMachine:
 
     def apply(self, entry: Entry) -> Any:  # noqa: ANN401
         """Apply a plan entry and return its outcome; one applied before is not applied again."""
-        request, body = split_request(entry.data)
+        request, plan = self._decoded(entry)
         if request is None:
-            plan = self._plan_of(entry, body)
             outcome = self._apply_any(plan, entry.index)
         else:
             known = self._requests.find(request)
             if known is not None:
-                self._expected.pop(entry.index, None)
                 self.skip(entry.index)
                 return known.outcome
-            plan = self._plan_of(entry, body)
             # one step for flushes: what is stored of the table fits what is stored of the rest
             with self._region.entry():
                 outcome = self._apply_any(plan, entry.index)

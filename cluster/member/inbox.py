@@ -20,6 +20,7 @@ from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Overloaded, 
 from cluster.log.node_log import GroupLog
 from cluster.member.proposals import Proposals, Waiter
 from cluster.member.stepper import Stepper
+from cluster.plan.request_id import Requested
 from cluster.raft.effects import RejectReason
 from cluster.raft.events import Propose
 from cluster.raft.types import NO_NODE, GroupId, LogIndex, NodeId, Role
@@ -41,11 +42,11 @@ _OVERLOADS = (RejectReason.TOO_MANY_UNCOMMITTED, RejectReason.TOO_MANY_UNAPPLIED
 
 
 class Proposal(NamedTuple):
-    """A plan in its byte form, who waits for its outcome, and the plan where it is at hand."""
+    """A plan in its byte form, who waits for its outcome, and what it decodes to, if at hand."""
 
     payload: bytes
     waiter: Waiter
-    plan: object | None
+    known: Requested | None
 
 
 class Inbox:
@@ -68,7 +69,7 @@ class Inbox:
         self._gate: threading.Lock | None = None
 
     def add(
-        self, payload: bytes, plan: object | None = None, waiter: Waiter | None = None
+        self, payload: bytes, known: Requested | None = None, waiter: Waiter | None = None
     ) -> tuple[Waiter, bool]:
         """Take a plan; raises Overloaded when too much waits already.
 
@@ -80,7 +81,7 @@ class Inbox:
         with self._lock:
             if self._waiting and self._bytes + size > self._max_bytes:
                 raise Overloaded(f"group {self._group_id}: too much waits to be appended")
-            self._waiting.append(Proposal(payload, waiter, plan))
+            self._waiting.append(Proposal(payload, waiter, known))
             self._bytes += size
             count = len(self._waiting)
             if count == self._goal:
@@ -135,7 +136,8 @@ class Appender:
     Args:
         proposals: the waiters of what is appended; the member's lock guards them.
         max_bytes: see `Inbox`.
-        expect: told the index, byte form and plan of what is appended, where the plan is at hand.
+        expect: told the index and byte form of what is appended, and what that decodes to, where
+            it is at hand.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ class Appender:
         stepper: Stepper,
         proposals: Proposals,
         max_bytes: int,
-        expect: Callable[[int, bytes, object], None],
+        expect: Callable[[int, bytes, Requested], None],
     ) -> None:
         self._group_id = group_id
         self._log = log
@@ -154,12 +156,13 @@ class Appender:
         self._proposals = proposals
         self._expect = expect
         self.inbox = Inbox(group_id, max_bytes)
+        self._is_fed = False
         self._peak = 0.0
         self._gathered_at = 0.0
         self._gathers_until = 0.0
         self._doubts_until = 0.0
 
-    def put(self, payload: bytes, plan: object | None = None) -> Waiter:
+    def put(self, payload: bytes, known: Requested | None = None) -> Waiter:
         """Have a plan appended with the next write of the log, which is now where the disk is idle.
 
         Raises:
@@ -167,25 +170,25 @@ class Appender:
             Overloaded: see `Inbox`.
         """
         self._check_leads()
-        waiter, is_first = self.inbox.add(payload, plan)
+        waiter, is_first = self.inbox.add(payload, known)
         if self._replicates():
             goal = self._goal(time.monotonic())
             if not is_first:
                 return waiter
             self.inbox.gather(goal, _GATHER_S)
-        self._log.feed(self._append)
+        self._feed()
         self._log.write_here()
         return waiter
 
     def put_for(
-        self, notice: Waiter, payload: bytes, plan: object | None, now: float
+        self, notice: Waiter, payload: bytes, known: Requested | None, now: float
     ) -> float | None:
         """Have a plan appended without waiting.
 
         Args:
             notice: gets the outcome.
             payload: the plan's byte form.
-            plan: what it would be decoded to, if that is at hand.
+            known: what it would be decoded to, if that is at hand.
             now: the caller's clock, in monotonic seconds.
 
         Returns:
@@ -197,7 +200,7 @@ class Appender:
             NotLeader, Overloaded: as by `put`; the notice is not told.
         """
         self._check_leads()
-        is_first = self.inbox.add(payload, plan, notice)[1]
+        is_first = self.inbox.add(payload, known, notice)[1]
         may_gather = len(payload) < _LARGE_BYTES and self._replicates()
         if may_gather and len(self.inbox) < self._goal(now):
             if not is_first:
@@ -205,7 +208,7 @@ class Appender:
             most_s = _GATHER_S if now < self._doubts_until else _LONG_GATHER_S
             self._gathers_until = now + most_s
             return self._gathers_until
-        self._log.feed(self._append)
+        self._feed()
         return 0.0
 
     def append_soon(self, now: float) -> bool:
@@ -219,8 +222,14 @@ class Appender:
             return False
         if now >= self._doubts_until and gathered * 2 <= round(self._peak):
             self._doubts_until = now + _DOUBT_S
-        self._log.feed(self._append)
+        self._feed()
         return True
+
+    def _feed(self) -> None:
+        """Have what waits appended with the log's next write; once, however many come till then."""
+        if not self._is_fed:
+            self._is_fed = True
+            self._log.feed(self._append)
 
     def _check_leads(self) -> None:
         stepper = self._stepper
@@ -291,6 +300,8 @@ class Appender:
 
     def _append(self) -> None:
         """The log writer's call, before it takes what is queued; thread-safe."""
+        # before what waits is looked at: what is put behind that look is fed anew
+        self._is_fed = False
         if not len(self.inbox):
             return
         with self._stepper.lock:
@@ -322,8 +333,8 @@ class Appender:
             # registered before routing: a group of one may commit inside the log's callback
             for index, item in enumerate(batch, proposed.first_index):
                 self._proposals.add(LogIndex(index), proposed.term, item.waiter)
-                if item.plan is not None:
-                    self._expect(index, item.payload, item.plan)
+                if item.known is not None:
+                    self._expect(index, item.payload, item.known)
         stepper.router.route(effects, wake=False)
         if rejected is None:
             return True

@@ -53,13 +53,14 @@ class Notice(Waiter):
         tell: called with this object by the thread that delivers, which may hold the member's lock.
     """
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_is_told", "_late_gate", "_tell")
 
-    # each row has two: nothing is left to `super()`, which would be half of what they cost
+    # each row has two: nothing is left to `super()`, which would be half of what they cost, and
+    # there is a gate only where somebody waits after all
 
     def __init__(self, tell: Callable[[Notice], object]) -> None:
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._late_gate: threading.Lock | None = None
+        self._is_told = False
         self._result = None
         self._error = None
         self._tell = tell
@@ -67,13 +68,26 @@ class Notice(Waiter):
     def deliver(self, result: Any) -> None:  # noqa: ANN401
         """Hand over the result, as a Waiter does."""
         self._result = result
-        self._gate.release()
-        self._tell(self)
+        self._open()
 
     def fail(self, error: Exception) -> None:
         """Hand over an error, as a Waiter does."""
         self._error = error
-        self._gate.release()
+        self._open()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for delivery, as a Waiter does."""
+        gate = threading.Lock()
+        gate.acquire()
+        # who delivers says so before it looks for a gate: one of both sees the other
+        self._late_gate = gate
+        return self._is_told or gate.acquire(timeout=max(0.0, timeout_s))
+
+    def _open(self) -> None:
+        self._is_told = True
+        gate = self._late_gate
+        if gate is not None:
+            gate.release()
         self._tell(self)
 
 

@@ -45,6 +45,7 @@ from cluster.member.stepper import Stepper
 from cluster.member.tick_clock import TickClock
 from cluster.member.waiting import Reads, Replies
 from cluster.plan.reads import Consistency
+from cluster.plan.request_id import Requested
 from cluster.raft.core import RaftCore
 from cluster.raft.effects import Effects, Persist, RoleChanged
 from cluster.raft.events import (
@@ -268,22 +269,22 @@ class RaftMember:
         """Raise ValueError unless this kind of group can apply `plan`."""
         self.group_machine.check(plan)
 
-    def propose(self, payload: bytes, deadline: Deadline, plan: object | None = None) -> Any:  # noqa: ANN401
+    def propose(self, payload: bytes, deadline: Deadline, known: Requested | None = None) -> Any:  # noqa: ANN401
         """Append a plan, wait until it is applied here, and return the outcome.
 
         Args:
             payload: the plan's byte form.
             deadline: of the whole.
-            plan: what `payload` would be decoded to, if that is at hand.
+            known: what `payload` would be decoded to, if that is at hand.
 
         Raises:
             NotLeader: not the leader; nothing was appended.
             Overloaded: too much is uncommitted; nothing was appended.
             OutcomeUnknown: appended, and not known to be applied before the deadline.
         """
-        return self.await_outcome(self.propose_async(payload, plan), deadline)
+        return self.await_outcome(self.propose_async(payload, known), deadline)
 
-    def propose_async(self, payload: bytes, plan: object | None = None) -> Waiter:
+    def propose_async(self, payload: bytes, known: Requested | None = None) -> Waiter:
         """Have a plan appended; `await_outcome` must follow.
 
         It is appended with the next write of the log: now where the disk is idle (then it is
@@ -292,7 +293,7 @@ class RaftMember:
         Raises:
             NotLeader, Overloaded: as in `propose`.
         """
-        return self._appender.put(payload, plan)
+        return self._appender.put(payload, known)
 
     def append_meanwhile(self) -> None:
         """Append what waits for the log's next write although one is under way; see `Appender`."""

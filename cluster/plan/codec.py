@@ -41,7 +41,7 @@ from cluster.plan.fields import (
 )
 from cluster.plan.outcomes import Outcome
 from cluster.plan.plans import InsertPlan, Plan, SetPartitionTablePlan
-from cluster.plan.request_id import HEADER_BYTES, MARKER, RequestId, split_request
+from cluster.plan.request_id import HEADER_BYTES, MARKER, Requested, RequestId, split_request
 from cluster.schema.series import DeviceInfo, SeriesInfo
 from cluster.schema.tree import SeriesOutcome
 from iotdb_engine.types import WIRE_DTYPES, DataType, Fragment, Layout
@@ -51,6 +51,8 @@ _REQUEST_MARKER = bytes((MARKER,))
 # ---- insert ----
 
 _COUNT = struct.Struct(">I")
+_PLAN_HEAD = struct.Struct(">BxI")
+_INSERT = int(PlanType.INSERT)
 _FRAGMENT = struct.Struct(">HIIII")
 _INSERT_HEADER = bytes((PlanType.INSERT, FORMAT_VERSION))
 _MAX_CACHE_BYTES = 16 << 20
@@ -144,11 +146,12 @@ def _encode_insert(plan: InsertPlan, prefix: bytes) -> bytes:
     parts: list[bytes | memoryview] = [prefix, _INSERT_HEADER, _COUNT.pack(len(plan.fragments))]
     for slot, layout, row_count, times, values, nulls in plan.fragments:
         _, layout_bytes, known = _layouts.encoded(layout)
-        _check_sizes(known, row_count, len(values), len(nulls))
+        values_size, nulls_size = len(values), len(nulls)
+        _check_sizes(known, row_count, values_size, nulls_size)
         if len(times) != 8 * row_count:
             raise ValueError(f"malformed plan: {len(times)} bytes of times for {row_count} rows")
         parts += (
-            _FRAGMENT.pack(slot, row_count, len(layout_bytes), len(values), len(nulls)),
+            _FRAGMENT.pack(slot, row_count, len(layout_bytes), values_size, nulls_size),
             layout_bytes,
             times,
             values,
@@ -170,10 +173,11 @@ def _check_sizes(layout: _DecodedLayout, rows: int, values_size: int, nulls_size
 def insert_fragment_count(data: bytes) -> int:
     """Return how many fragments an encoded InsertPlan has, by its header; 0 for another plan."""
     at = HEADER_BYTES if data[:1] == _REQUEST_MARKER else 0
-    if len(data) < at + 6 or data[at] != PlanType.INSERT:
+    if len(data) < at + 6:
         return 0
-    count: int = _COUNT.unpack_from(data, at + 2)[0]
-    return count
+    count: int
+    number, count = _PLAN_HEAD.unpack_from(data, at)
+    return count if number == _INSERT else 0
 
 
 def _decode_insert(data: bytes | memoryview) -> InsertPlan:
@@ -253,6 +257,12 @@ def encode_plan(plan: Plan, request: RequestId | None = None) -> bytes:
     return prefix + data
 
 
+def decode_requested(data: bytes | memoryview) -> Requested:
+    """Read a plan back as `decode_plan` does, and the request that it belongs to."""
+    request, body = split_request(data)
+    return Requested(request, _decode_body(body))
+
+
 def decode_plan(data: bytes | memoryview) -> Plan:
     """Read a plan back; large columns are views of `data`, which must not change. Thread-safe.
 
@@ -261,8 +271,10 @@ def decode_plan(data: bytes | memoryview) -> Plan:
     Raises:
         ValueError: malformed, or of a release that this one does not know.
     """
-    if data[:1] == _REQUEST_MARKER:
-        data = split_request(data)[1]
+    return _decode_body(split_request(data)[1])
+
+
+def _decode_body(data: bytes | memoryview) -> Plan:
     if len(data) < 2:
         raise ValueError("malformed plan: cut off")
     if data[1] != FORMAT_VERSION:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MARKER = 0xF0
 _HEADER = struct.Struct(">BQQQ")
@@ -35,6 +35,13 @@ class RequestId(NamedTuple):
     def encode(self) -> bytes:
         """Return what goes before the plan."""
         return _HEADER.pack(MARKER, *self)
+
+
+class Requested(NamedTuple):
+    """What a payload is decoded to: a plan, and the request that it belongs to, if there is one."""
+
+    request: RequestId | None
+    plan: Any
 
 
 def split_request(data: bytes | memoryview) -> tuple[RequestId | None, bytes | memoryview]:

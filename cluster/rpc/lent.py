@@ -156,12 +156,35 @@ class LentConnection:
         if self._missing:
             self._read_pieces()
             return
-        # a large frame is received behind its head: a copy of it costs more than another call
-        head_only = self._expects_large and not self.rest
-        chunk = self._receive(_HEAD_BYTES if head_only else _READ_BYTES)
+        if self._expects_large and not self.rest:
+            self._begin_large()
+            return
+        chunk = self._receive(_READ_BYTES)
         if chunk is not None:
             self.rest = self.rest + chunk if self.rest else chunk
             self._take_frames()
+
+    def _begin_large(self) -> None:
+        """Receive a frame behind its head: a copy of a large one costs more than another call."""
+        head = self._receive(_HEAD_BYTES)
+        if head is None:
+            return
+        size = int.from_bytes(head, "big")
+        service = self._service
+        if (
+            _PIECES_FROM_BYTES < size <= service.most_bytes
+            and len(head) == _HEAD_BYTES
+            and not (service.in_order and self._pending)
+        ):
+            self._await_pieces([head], size)
+        else:
+            self.rest = head
+            self._take_frames()
+
+    def _await_pieces(self, pieces: list[bytes], missing: int) -> None:
+        self._pieces, self._missing = pieces, missing
+        self._missing_since = self._loop.now
+        self._read_pieces()
 
     def _read_pieces(self) -> None:
         chunk = self._receive(self._missing)
@@ -219,13 +242,12 @@ class LentConnection:
         self._taking = False
         self.rest = data[at:] if at else data
         if large:
-            self._pieces = [self.rest[:_HEAD_BYTES]]
+            pieces = [self.rest[:_HEAD_BYTES]]
             if len(self.rest) > _HEAD_BYTES:
-                self._pieces.append(self.rest[_HEAD_BYTES:])
-            self._missing = _HEAD_BYTES + large - len(self.rest)
-            self._missing_since = self._loop.now
+                pieces.append(self.rest[_HEAD_BYTES:])
+            missing = _HEAD_BYTES + large - len(self.rest)
             self.rest = b""
-            self._read_pieces()
+            self._await_pieces(pieces, missing)
         elif self._leaving:
             self._maybe_return()
         elif self.rest and (not (in_order and self._pending) or len(self.rest) > _READ_BYTES):

@@ -10,7 +10,7 @@ from cluster.errors import ClusterError, StatusCode
 from cluster.member.peer_requests import Begun
 from cluster.member.proposals import Notice
 from cluster.member.raft_member import RaftMember
-from cluster.plan.codec import decode_plan, encode_result
+from cluster.plan.codec import decode_requested, encode_result
 from cluster.plan.plans import InsertPlan
 from cluster.raft.messages import AppendResponse
 from cluster.raft.types import GroupId
@@ -114,12 +114,12 @@ class LoopRaft:
         member = self._find_member(GroupId(request.groupId))
         if member is None or request.relay or not request.timeoutMs or request.plan is None:
             return False
-        plan = decode_plan(request.plan)
-        member.check_plan(plan)
+        found = decode_requested(request.plan)
+        member.check_plan(found.plan)
         notice = Notice(self._told)
         lent.began()
         try:
-            known = plan if type(plan) is InsertPlan else None
+            known = found if type(found.plan) is InsertPlan else None
             self._turn.propose(member, notice, request.plan, known)
         except ClusterError as error:
             self._refuse(lent, number, member, error)

@@ -37,26 +37,23 @@ class LoopRows:
         """See LoopService."""
         connection = lent.owner
         assert isinstance(connection, Connection)
-        if not self._quick.is_quick(payload):
+        found = self._quick.item(connection, payload)
+        if found is None:
             return False
-        with calls_of(connection):
-            found = self._quick.item(connection, payload)
-            if found is None:
-                return False
-            item, deadline = found
+        item, deadline = found
 
-            def ended(better: NodeId) -> None:
-                if not better:  # as a rule, and then it is the same for everybody
-                    lent.answer([self._quick.success(payload, better)])
-                    return
-                with calls_of(connection):
-                    lent.answer([self._quick.success(payload, better)])
+        def ended(better: NodeId) -> None:
+            if not better:  # as a rule, and then it is the same for everybody
+                lent.answer((self._quick.success(payload, better),))
+                return
+            with calls_of(connection):
+                lent.answer((self._quick.success(payload, better),))
 
-            def left(rest: Callable[[], tuple[Status, NodeId]]) -> None:
-                # in the connection's thread, which is the one that calls are of
-                lent.hand_over(lambda: self._quick.carry_on(payload, rest))
+        def left(rest: Callable[[], tuple[Status, NodeId]]) -> None:
+            # in the connection's thread, which is the one that calls are of
+            lent.hand_over(lambda: self._quick.carry_on(payload, rest))
 
-            begun = self._quick.inserter.begin_one(item, self._writer, deadline, ended, left)
+        begun = self._quick.inserter.begin_one(item, self._writer, deadline, ended, left)
         if begun:
             lent.began()
         return begun

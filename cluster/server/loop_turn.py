@@ -10,6 +10,7 @@ from cluster.log.node_log import NodeLog
 from cluster.member.proposals import Notice
 from cluster.member.raft_member import RaftMember
 from cluster.member.stream import PeerStreams
+from cluster.plan.request_id import Requested
 from cluster.rpc.loop import FrameLoop
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,10 @@ class LogTurn:
         self._stepped[member] = None
 
     def propose(
-        self, member: RaftMember, notice: Notice, payload: bytes, plan: object | None
+        self, member: RaftMember, notice: Notice, payload: bytes, known: Requested | None
     ) -> None:
         """Have a plan appended, in this round or soon, together with others; see `LoopSide`."""
-        until = member.loop_side.propose(notice, payload, plan, self._loop.now)
+        until = member.loop_side.propose(notice, payload, known, self._loop.now)
         if until is None:
             return
         if until:

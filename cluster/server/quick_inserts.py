@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from thrift.Thrift import TMessageType
 
@@ -30,6 +31,7 @@ from cluster.server.insert_shapes import (
     TABLET,
     InsertShapes,
     RecordParts,
+    Shape,
     TabletParts,
 )
 
@@ -52,6 +54,10 @@ class QuickInserts:
             method: _reply(method, _FIRST, TSStatus(code=int(StatusCode.SUCCESS)))
             for method in (TABLET, RECORD)
         }
+        self._ways: dict[bytes, tuple[Callable[..., Any], Callable[[Any], InsertItem | None]]] = {
+            TABLET: (InsertShapes.tablet, _tablet),
+            RECORD: (InsertShapes.record, _record),
+        }
         self._hinting: dict[tuple[bytes, NodeId, str, Generation], bytes] = {}
 
     def answer(self, connection: Connection, payload: bytes) -> bytes | None:
@@ -64,10 +70,11 @@ class QuickInserts:
             if self._handler.session_or_none() is None:
                 return None  # nothing is remembered for who has not logged in
             shapes = connection.state[_STATE] = InsertShapes()
-        parts = shapes.tablet(payload) if method == TABLET else shapes.record(payload)
+        find, make = self._ways[method]
+        parts = find(shapes, payload)
         if parts is None:
             return None
-        return self._answer(payload, self._status(parts))
+        return self._answer(payload, self._status(parts[0], lambda: make(parts)))
 
     def _answer(self, payload: bytes, status: TSStatus | None) -> bytes:
         method = payload[:METHOD_BYTES]
@@ -89,26 +96,27 @@ class QuickInserts:
     def item(self, connection: Connection, payload: bytes) -> tuple[InsertItem, Deadline] | None:
         """Return what a request of this connection wants written, and until when.
 
+        Whether the system takes changes is for `Inserter.begin_one` to see.
+
         Returns:
             None: it has to be looked at by `answer`; nothing was done.
         """
+        way = self._ways.get(payload[:METHOD_BYTES])
         shapes = connection.state.get(_STATE)
-        if shapes is None:
+        if way is None or shapes is None:
             return None
-        parts: TabletParts | RecordParts | None
-        parts = (shapes.record if payload.startswith(RECORD) else shapes.tablet)(payload)
-        if parts is None:
-            return None
+        find, make = way
+        parts = find(shapes, payload)
         handler = self._handler
+        session = handler.sessions.of(connection)
+        if parts is None or session is None:
+            return None
         try:
-            authorizer = handler.executor.authorizer
-            authorizer.check_writable()
-            user = handler.session().user
-            if user != ADMINISTRATOR and not authorizer.is_known_to_hold(
-                user, Privilege.INSERT_TIMESERIES, plain_paths(parts.shape.paths())
+            if session.user != ADMINISTRATOR and not handler.executor.authorizer.is_known_to_hold(
+                session.user, Privilege.INSERT_TIMESERIES, plain_paths(parts[0].paths())
             ):
                 return None
-            item = _tablet(parts) if isinstance(parts, TabletParts) else _record(parts)
+            item = make(parts)
         except ClusterError:
             return None
         return None if item is None else (item, handler.write_deadline())
@@ -137,13 +145,12 @@ class QuickInserts:
 
     # ---- inside ----
 
-    def _status(self, parts: TabletParts | RecordParts) -> TSStatus | None:
+    def _status(self, shape: Shape, make: Callable[[], InsertItem | None]) -> TSStatus | None:
         """Carry it out; None is plain success."""
         handler = self._handler
         try:
-            shape = parts.shape
             handler.writing_session(Privilege.INSERT_TIMESERIES, shape.paths)
-            item = _tablet(parts) if isinstance(parts, TabletParts) else _record(parts)
+            item = make()
             return None if item is None else handler.write_one(item)
         except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
             return handler.wire_error(error)

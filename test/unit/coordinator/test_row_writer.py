@@ -91,7 +91,7 @@ class Rows:
                     GROUP,
                     create(name),  # type: ignore[arg-type]
                     Deadline.after(seconds),
-                    lambda outcome: self.ends.put(("ended", outcome)),
+                    lambda outcome, _: self.ends.put(("ended", outcome)),
                     lambda rest: self.ends.put(("left", rest)),
                 )
             )

@@ -6,6 +6,7 @@ import pytest
 
 from cluster.member import group_machine
 from cluster.plan.codec import encode_plan
+from cluster.plan.request_id import Requested
 from cluster.raft.types import Entry, EntryKind
 from cluster.rpc.deadline import Deadline
 from harness.group_cluster import WAIT_S, GroupCluster, insert, wait_until
@@ -15,18 +16,20 @@ from harness.group_cluster import WAIT_S, GroupCluster, insert, wait_until
 def decoded(monkeypatch):
     """What was decoded in order to be applied."""
     seen = []
-    decode = group_machine.decode_plan
+    decode = group_machine.decode_requested
 
     def noted(data):
         seen.append(bytes(data))
         return decode(data)
 
-    monkeypatch.setattr(group_machine, "decode_plan", noted)
+    monkeypatch.setattr(group_machine, "decode_requested", noted)
     return seen
 
 
 def propose(node, plan):
-    return node.member.propose(encode_plan(plan), Deadline.after(WAIT_S), plan)
+    return node.member.propose(
+        encode_plan(plan), Deadline.after(WAIT_S), Requested(None, plan)
+    )
 
 
 def test_it_is_decoded_by_the_others_only(tmp_path, decoded):
@@ -46,10 +49,10 @@ def test_of_another_entry_at_its_place_the_plan_is_not_used(tmp_path, decoded):
         wait_until(lambda: node.member.applied_index >= 1)
         machine = node.member.group_machine
         mine = encode_plan(insert(1, 2))
-        machine.expect(2, mine, insert(1, 2))
+        machine.expect(2, mine, Requested(None, insert(1, 2)))
         machine.apply(Entry(2, 1, EntryKind.PLAN, encode_plan(insert(5, 8))))
         assert node.count() == 3
-        machine.expect(3, mine, insert(1, 2))
+        machine.expect(3, mine, Requested(None, insert(1, 2)))
         machine.expect_nothing()
         machine.apply(Entry(3, 1, EntryKind.PLAN, mine))
         assert node.count() == 4

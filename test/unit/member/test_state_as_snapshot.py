@@ -365,7 +365,7 @@ def test_layouts_that_are_known_to_be_live_are_bounded_by_their_columns(
     subsets = [[n for n in range(6) if chosen >> n & 1] for chosen in range(1, 64)]
     plans_of_rows: list[plans.Plan] = [insert(t, t + 1, *them) for t, them in enumerate(subsets)]
     apply_all(machine, entries([*DATA_SCRIPT[:2], *plans_of_rows]))
-    assert 0 < sum(len(layout.series_ids) for layout in machine._live_layouts) <= 10
+    assert 0 < sum(len(layout.series_ids) for layout in machine._live_layouts.values()) <= 10
 
 
 @pytest.mark.parametrize(("now_ns", "counts"), [(0, [2, 1]), (9_500_000_000, [1, 1])])
