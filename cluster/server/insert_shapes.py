@@ -15,6 +15,7 @@ from __future__ import annotations
 from itertools import accumulate
 from struct import Struct
 from struct import error as struct_error
+from typing import NamedTuple
 
 from cluster.coordinator.prepared import Prepared
 from cluster.coordinator.schema_cache import LayoutKey
@@ -123,13 +124,22 @@ class RecordShape:
         return b"".join(parts[1::2]) if b"".join(parts[::2]) == self._kinds else None
 
 
-TabletParts = tuple[TabletShape, int, bytes, memoryview]
-"""A tablet's message taken apart: shape, rows, times, and values, which are a view of it.
+class TabletParts(NamedTuple):
+    """A tablet's message taken apart; `values` is a view of it."""
 
-Here and below plain tuples: each insert has one, and a named one takes three times as long.
-"""
-RecordParts = tuple[RecordShape, bytes, bytes]
-"""A record's message taken apart: shape, time (i64, big-endian), values."""
+    shape: TabletShape
+    size: int
+    times: bytes
+    values: memoryview
+
+
+class RecordParts(NamedTuple):
+    """A record's message taken apart; `time` is an i64, big-endian."""
+
+    shape: RecordShape
+    time: bytes
+    values: bytes
+
 
 Shape = TabletShape | RecordShape
 
@@ -167,7 +177,7 @@ class InsertShapes:
             and payload.endswith(tail)
         ):
             values = memoryview(payload)[values_at:values_end]
-            return shape, size, payload[times_at:times_end], values
+            return TabletParts(shape, size, payload[times_at:times_end], values)
         self._learn(payload, TABLET)
         return None
 
@@ -190,7 +200,7 @@ class InsertShapes:
             and payload.startswith(_TIME, values_end)
             and payload.endswith(tail)
         ):
-            return shape, payload[time_at : time_at + 8], payload[values_at:values_end]
+            return RecordParts(shape, payload[time_at : time_at + 8], payload[values_at:values_end])
         self._learn(payload, RECORD)
         return None
 

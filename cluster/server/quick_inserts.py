@@ -74,7 +74,7 @@ class QuickInserts:
         parts = find(shapes, payload)
         if parts is None:
             return None
-        return self._answer(payload, self._status(parts[0], lambda: make(parts)))
+        return self._answer(payload, self._status(parts.shape, lambda: make(parts)))
 
     def _answer(self, payload: bytes, status: TSStatus | None) -> bytes:
         method = payload[:METHOD_BYTES]
@@ -113,7 +113,7 @@ class QuickInserts:
             return None
         try:
             if session.user != ADMINISTRATOR and not handler.executor.authorizer.is_known_to_hold(
-                session.user, Privilege.INSERT_TIMESERIES, plain_paths(parts[0].paths())
+                session.user, Privilege.INSERT_TIMESERIES, plain_paths(parts.shape.paths())
             ):
                 return None
             item = make(parts)

@@ -27,9 +27,7 @@ def decoded(monkeypatch):
 
 
 def propose(node, plan):
-    return node.member.propose(
-        encode_plan(plan), Deadline.after(WAIT_S), Requested(None, plan)
-    )
+    return node.member.propose(encode_plan(plan), Deadline.after(WAIT_S), Requested(None, plan))
 
 
 def test_it_is_decoded_by_the_others_only(tmp_path, decoded):
