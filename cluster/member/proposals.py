@@ -68,12 +68,18 @@ class Notice(Waiter):
     def deliver(self, result: Any) -> None:  # noqa: ANN401
         """Hand over the result, as a Waiter does."""
         self._result = result
-        self._open()
+        self._is_told = True
+        if self._late_gate is not None:
+            self._late_gate.release()
+        self._tell(self)
 
     def fail(self, error: Exception) -> None:
         """Hand over an error, as a Waiter does."""
         self._error = error
-        self._open()
+        self._is_told = True
+        if self._late_gate is not None:
+            self._late_gate.release()
+        self._tell(self)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for delivery, as a Waiter does."""
@@ -82,13 +88,6 @@ class Notice(Waiter):
         # who delivers says so before it looks for a gate: one of both sees the other
         self._late_gate = gate
         return self._is_told or gate.acquire(timeout=max(0.0, timeout_s))
-
-    def _open(self) -> None:
-        self._is_told = True
-        gate = self._late_gate
-        if gate is not None:
-            gate.release()
-        self._tell(self)
 
 
 class Proposals:

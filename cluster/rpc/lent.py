@@ -176,15 +176,12 @@ class LentConnection:
             and len(head) == _HEAD_BYTES
             and not (service.in_order and self._pending)
         ):
-            self._await_pieces([head], size)
+            self._pieces, self._missing = [head], size
+            self._missing_since = self._loop.now
+            self._read_pieces()
         else:
             self.rest = head
             self._take_frames()
-
-    def _await_pieces(self, pieces: list[bytes], missing: int) -> None:
-        self._pieces, self._missing = pieces, missing
-        self._missing_since = self._loop.now
-        self._read_pieces()
 
     def _read_pieces(self) -> None:
         chunk = self._receive(self._missing)
@@ -242,12 +239,13 @@ class LentConnection:
         self._taking = False
         self.rest = data[at:] if at else data
         if large:
-            pieces = [self.rest[:_HEAD_BYTES]]
+            self._pieces = [self.rest[:_HEAD_BYTES]]
             if len(self.rest) > _HEAD_BYTES:
-                pieces.append(self.rest[_HEAD_BYTES:])
-            missing = _HEAD_BYTES + large - len(self.rest)
+                self._pieces.append(self.rest[_HEAD_BYTES:])
+            self._missing = _HEAD_BYTES + large - len(self.rest)
+            self._missing_since = self._loop.now
             self.rest = b""
-            self._await_pieces(pieces, missing)
+            self._read_pieces()
         elif self._leaving:
             self._maybe_return()
         elif self.rest and (not (in_order and self._pending) or len(self.rest) > _READ_BYTES):

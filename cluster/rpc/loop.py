@@ -23,7 +23,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -217,18 +217,12 @@ class FrameLoop:
     def _run(self) -> None:
         self._thread = threading.get_ident()
         look_at = time.monotonic() + _LOOK_S
-        handlers = self._handlers
         relieved = False
         try:
             while not self._stopping:
                 found = self._wait()
                 for _ in range(_MOST_POLLS):
-                    for fd, mask in found:
-                        handler = handlers.get(fd)
-                        if handler is not None:
-                            _guarded(handler, mask)
-                        elif fd == self._bell:
-                            os.eventfd_read(fd)
+                    self._handle(found)
                     found = self._epoll.poll(0)
                     if not found:
                         break
@@ -243,6 +237,21 @@ class FrameLoop:
         finally:
             if not relieved:
                 self._end()
+
+    def _handle(self, found: list[tuple[int, int]]) -> None:
+        events = iter(found)
+        handlers = self._handlers
+        while True:
+            try:
+                for fd, mask in events:
+                    handler = handlers.get(fd)
+                    if handler is not None:
+                        handler(mask)
+                    elif fd == self._bell:
+                        os.eventfd_read(fd)
+                return
+            except Exception:
+                logger.exception("a call of the loop failed")
 
     def _wait(self) -> list[tuple[int, int]]:
         self._asleep = True
@@ -274,8 +283,7 @@ class FrameLoop:
     def _round(self) -> None:
         while True:
             self._run_calls()
-            for turn in self._turns:
-                _guarded(turn)
+            _run_each(self._turns)
             if not self._calls:
                 break
         self._flush()
@@ -287,22 +295,26 @@ class FrameLoop:
 
     def _flush(self) -> None:
         flushes, self._flushes = self._flushes, []
-        for flush in flushes:
-            _guarded(flush)
+        if flushes:
+            _run_each(flushes)
 
     def _run_calls(self) -> None:
         calls = self._calls
-        for _ in range(len(calls)):
-            _guarded(calls.popleft())
+        count = len(calls)
+        while count:
+            try:
+                while count:
+                    count -= 1
+                    calls.popleft()()
+            except Exception:
+                logger.exception("a call of the loop failed")
 
     def _end(self) -> None:
         self._stopping = True
         self._busy.set()
         self._run_calls()
-        for leave in self._leavers:
-            _guarded(leave)
-        for flush in self._flushes:
-            _guarded(flush)
+        _run_each(self._leavers)
+        _run_each(self._flushes)
         with self._ended:
             self._is_open = False
             self._epoll.close()
@@ -310,9 +322,13 @@ class FrameLoop:
         self._done.set()
 
 
-def _guarded(work: Callable[..., None], *arguments: int) -> None:
-    """One connection's trouble is not that of the others."""
-    try:
-        work(*arguments)
-    except Exception:
-        logger.exception("a call of the loop failed")
+def _run_each(works: Iterable[Callable[[], None]]) -> None:
+    """Run them all: one connection's trouble is not that of the others."""
+    remaining = iter(works)
+    while True:
+        try:
+            for work in remaining:
+                work()
+            return
+        except Exception:
+            logger.exception("a call of the loop failed")
