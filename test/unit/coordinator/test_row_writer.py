@@ -162,6 +162,23 @@ def test_a_row_is_written_without_a_thread_that_waits(
         rows.assert_applied_once("a")
 
 
+def test_a_row_whose_client_is_in_trouble_costs_the_others_nothing(tmp_path: Path) -> None:
+    with rows_at(tmp_path, at_leader) as (_, rows):
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("a bug")
+
+        def work() -> None:
+            assert rows.writer.begin(GROUP, create("a"), Deadline.after(WAIT_S), fail, fail)  # type: ignore[arg-type]
+
+        with rows.node.log._writer._role:  # so that both are written, and told of, together
+            assert rows.loop.call(work)
+            assert rows.begin("b")
+        rows.node.log.write_here()
+        assert rows.end() == ("ended", StatusCode.SUCCESS)
+        rows.assert_applied_once("b")
+
+
 def test_a_row_whose_answer_is_lost_is_applied_once(tmp_path: Path) -> None:
     with rows_at(tmp_path, at_follower) as (_, rows):
         rows.streams.lost = True

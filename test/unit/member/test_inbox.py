@@ -271,6 +271,34 @@ def test_what_comes_during_a_write_is_appended_in_one_step(alone, monkeypatch):
     assert alone.count() == 6
 
 
+def test_however_many_come_the_log_asks_once(alone, monkeypatch):
+    fed = []
+    feed = alone.log._writer.feed
+    monkeypatch.setattr(alone.log._writer, "feed", lambda call: (fed.append(call), feed(call)))
+    for round_ in (1, 2):
+        with alone.log._writer._role:
+            clients = Proposers(alone.member, 4, Deadline.after(WAIT_S))
+        clients.join()
+        assert [outcome.refused for outcome in clients.outcomes.values()] == [()] * 4
+        assert len(fed) == round_
+
+
+def test_what_comes_while_the_log_asks_is_asked_for_again(alone, monkeypatch):
+    appender = alone.member._appender
+    append = appender._append_locked
+    late = []
+
+    def appending(batch):
+        if not late:
+            late.append(appender.put(encode_plan(insert(500, 501))))
+        return append(batch)
+
+    monkeypatch.setattr(appender, "_append_locked", appending)
+    alone.put(insert(400, 401))
+    assert late[0].wait(WAIT_S)
+    assert late[0].result().refused == ()
+
+
 def test_of_a_batch_that_is_too_large_as_much_is_appended_as_there_is_room(alone, monkeypatch):
     seen = proposals_seen(alone.member, monkeypatch)
     alone.member._appender.inbox._max_bytes = 1 << 20

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from cluster.errors import NotLeader, OutcomeUnknown
-from cluster.member.proposals import Proposals, Waiter
+from cluster.member.proposals import Notice, Proposals, Waiter
 from cluster.raft.types import GroupId, LogIndex, Term
 
 
@@ -46,3 +48,22 @@ def test_a_stop_leaves_the_outcome_unknown() -> None:
 
 def test_a_waiter_that_hears_nothing_times_out() -> None:
     assert not Waiter().wait(0.01)
+
+
+def test_who_waits_for_a_notice_is_let_go_before_or_after_it_is_told() -> None:
+    told: list[Notice] = []
+    early, late, failed = (Notice(told.append) for _ in range(3))
+    assert not early.wait(0.01), "nothing has come"
+    teller = threading.Timer(0.05, early.deliver, ["first"])
+    teller.start()
+    assert early.wait(20)
+    teller.join()
+    late.deliver("second")
+    failed.fail(NotLeader(GroupId(1), 0))
+    assert late.wait(0)
+    assert late.wait(0), "whoever asks again"
+    assert failed.wait(0)
+    assert (early.result(), late.result()) == ("first", "second")
+    with pytest.raises(NotLeader):
+        failed.result()
+    assert told == [early, late, failed]

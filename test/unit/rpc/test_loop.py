@@ -329,6 +329,44 @@ def test_a_call_that_fails_costs_nobody_else(server: Server) -> None:
     assert client.ask(QUICK) == b"loop " + QUICK
 
 
+def test_of_what_is_done_in_one_round_a_part_that_fails_costs_the_others_nothing(
+    server: Server,
+) -> None:
+    done: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    def work() -> None:
+        for call in (fail, lambda: done.append("call"), fail):
+            server.loop.call(call)
+        for flush in (fail, lambda: done.append("flush"), fail, lambda: done.append("more")):
+            server.loop.flush_later(flush)
+
+    server.loop.each_turn(fail)
+    server.loop.each_turn(lambda: done.append("turn"))
+    server.in_loop(work)
+    server.in_loop(lambda: None)
+    assert [one for one in done if one != "turn"] == ["call", "flush", "more"]
+    assert "turn" in done
+
+
+def test_a_large_frame_that_comes_behind_one_under_way_is_its_threads(server: Server) -> None:
+    client = server.lend_one()
+    large = QUICK + bytes(20_000)
+    client.send(large)
+    lent, _ = server.service.taken.get(timeout=WAIT_S)
+    server.in_loop(lambda: lent.answer([b"one"]))
+    assert client.receive() == b"one"
+    client.send(large + b"1", large + b"2")  # a client that does not wait for its answers
+    lent, payload = server.service.taken.get(timeout=WAIT_S)
+    assert payload == large + b"1"
+    server.service.answers_at_once = True  # the next one
+    server.in_loop(lambda: lent.answer([b"two"]))
+    assert client.receive() == b"two"
+    assert client.receive() in (b"loop " + large + b"2", b"thread " + large + b"2")
+
+
 def test_who_watches_is_called_until_nobody_has_anything_to_look_after() -> None:
     loop = FrameLoop()
     looks: queue.SimpleQueue[float] = queue.SimpleQueue()
