@@ -113,7 +113,7 @@ class InsertTriggers:
         Args:
             registry: this node's replica, where it is at hand.
         """
-        started = (registry or self._registry()).started_triggers()
+        started = (self._registry() if registry is None else registry).started_triggers()
         if started is not self._watches.triggers:
             self._watches = _Watches(started)
             self._runtime.keep([trigger.name for trigger in started])

@@ -113,10 +113,9 @@ class PlanRouter:
         Returns:
             None: they belong to several.
         """
-        partition = 0
         interval = self._interval
         if not self._enabled:
-            pass
+            partition = 0
         elif row_count == 1:  # what follows costs more than all the rest of a row's routing
             partition = partition_id(_I64.unpack(times)[0], interval, enabled=True)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from thrift.Thrift import TMessageType
 
@@ -31,7 +30,6 @@ from cluster.server.insert_shapes import (
     TABLET,
     InsertShapes,
     RecordParts,
-    Shape,
     TabletParts,
 )
 
@@ -54,10 +52,6 @@ class QuickInserts:
             method: _reply(method, _FIRST, TSStatus(code=int(StatusCode.SUCCESS)))
             for method in (TABLET, RECORD)
         }
-        self._ways: dict[bytes, tuple[Callable[..., Any], Callable[[Any], InsertItem | None]]] = {
-            TABLET: (InsertShapes.tablet, _tablet),
-            RECORD: (InsertShapes.record, _record),
-        }
         self._hinting: dict[tuple[bytes, NodeId, str, Generation], bytes] = {}
 
     def answer(self, connection: Connection, payload: bytes) -> bytes | None:
@@ -70,11 +64,10 @@ class QuickInserts:
             if self._handler.session_or_none() is None:
                 return None  # nothing is remembered for who has not logged in
             shapes = connection.state[_STATE] = InsertShapes()
-        find, make = self._ways[method]
-        parts = find(shapes, payload)
+        parts = shapes.tablet(payload) if method == TABLET else shapes.record(payload)
         if parts is None:
             return None
-        return self._answer(payload, self._status(parts.shape, lambda: make(parts)))
+        return self._answer(payload, self._status(parts))
 
     def _answer(self, payload: bytes, status: TSStatus | None) -> bytes:
         method = payload[:METHOD_BYTES]
@@ -101,12 +94,14 @@ class QuickInserts:
         Returns:
             None: it has to be looked at by `answer`; nothing was done.
         """
-        way = self._ways.get(payload[:METHOD_BYTES])
         shapes = connection.state.get(_STATE)
-        if way is None or shapes is None:
+        if shapes is None:
             return None
-        find, make = way
-        parts = find(shapes, payload)
+        parts: TabletParts | RecordParts | None
+        if payload.startswith(TABLET):
+            parts = shapes.tablet(payload)
+        else:
+            parts = shapes.record(payload) if payload.startswith(RECORD) else None
         handler = self._handler
         session = handler.sessions.of(connection)
         if parts is None or session is None:
@@ -116,7 +111,7 @@ class QuickInserts:
                 session.user, Privilege.INSERT_TIMESERIES, plain_paths(parts.shape.paths())
             ):
                 return None
-            item = make(parts)
+            item = _tablet(parts) if isinstance(parts, TabletParts) else _record(parts)
         except ClusterError:
             return None
         return None if item is None else (item, handler.write_deadline())
@@ -145,12 +140,13 @@ class QuickInserts:
 
     # ---- inside ----
 
-    def _status(self, shape: Shape, make: Callable[[], InsertItem | None]) -> TSStatus | None:
+    def _status(self, parts: TabletParts | RecordParts) -> TSStatus | None:
         """Carry it out; None is plain success."""
         handler = self._handler
         try:
+            shape = parts.shape
             handler.writing_session(Privilege.INSERT_TIMESERIES, shape.paths)
-            item = make()
+            item = _tablet(parts) if isinstance(parts, TabletParts) else _record(parts)
             return None if item is None else handler.write_one(item)
         except Exception as error:  # noqa: BLE001 - the request border: every error gets a status
             return handler.wire_error(error)

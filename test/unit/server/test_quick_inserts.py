@@ -183,9 +183,9 @@ def counted(server, monkeypatch):
     carry_out = server.quick._status
     answered = []
 
-    def counting(*request):
-        answered.append(request)
-        return carry_out(*request)
+    def counting(parts):
+        answered.append(parts)
+        return carry_out(parts)
 
     monkeypatch.setattr(server.quick, "_status", counting)
     return answered
