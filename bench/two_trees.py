@@ -11,7 +11,6 @@ is B's rate by A's; of eleven such quarters or more its error is some 3 %.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -30,6 +29,7 @@ TREE = Path(os.environ.get("BENCH_TREE", Path(__file__).resolve().parents[1]))
 sys.path[:0] = [str(TREE), str(TREE / "test")]
 
 import numpy as np  # noqa: E402
+from report import commit, report  # noqa: E402
 
 from cluster.rpc.gen.client import ttypes as t  # noqa: E402
 from harness.process_cluster import process_cluster  # noqa: E402
@@ -46,7 +46,7 @@ COLUMNS, ROWS = 100, 100
 def serve() -> None:
     """Run a node of TREE until standard input ends."""
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=TREE) as folder,
         process_cluster(Path(folder), 1, own_interpreters=True) as cluster,
     ):
         print(cluster.nodes[0].rpc_port, flush=True)
@@ -165,7 +165,8 @@ def main() -> None:
     one, two = (tree.resolve() for tree in options.trees)
     with node_of(one) as a, node_of(two) as b:
         found = compare(options.kind, [a, b], clients, options.seconds)
-    print(json.dumps({"bench": "two_trees", "kind": options.kind, "clients": clients, **found}))
+    trees = {"a": commit(one), "b": commit(two), "seconds": options.seconds}
+    report("two_trees", {"kind": options.kind, "clients": clients, **trees, **found})
 
 
 if __name__ == "__main__":

@@ -565,10 +565,10 @@ def _alive_rows(fragment: Fragment, first: int, status: Status) -> tuple[Fragmen
 def _fragment(
     item: InsertItem, layout: Layout, columns: tuple[RoundedColumn, ...], slot: int = 0
 ) -> Fragment:
-    _, _, types, count, times, values, nulls, _, _ = item
+    values = item.values
     if columns:
-        values = rounded(values, count, types, columns)
-    return Fragment(slot, layout, count, times, values, nulls)
+        values = rounded(values, item.row_count, item.types, columns)
+    return Fragment(slot, layout, item.row_count, item.times, values, item.nulls)
 
 
 def _in_plans(pieces: list[tuple[int, Fragment]]) -> list[tuple[list[int], InsertPlan]]:

@@ -124,9 +124,8 @@ class PlanRouter:
             # partitions ascend with the times
             if partition != partition_id(int(np.maximum.reduce(array)), interval, enabled=True):
                 return None
-        table = self.table()
         slot = slot_of(storage_group, partition)
-        return table.groups[table.slots[slot]].group_id, slot
+        return self.table().group_of_slot(slot).group_id, slot
 
     def split(self, storage_group: str, fragment: Fragment) -> list[tuple[GroupId, Fragment]]:
         """Give a fragment its slot; cut it where rows belong to different time partitions.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -124,8 +123,7 @@ class HandlerBase:
 
     def write_deadline(self) -> Deadline:
         """Return the deadline of a write that begins now."""
-        timeout_s = self.settings.node.write_operation_timeout_ms / 1000
-        return Deadline(time.monotonic() + timeout_s)  # as `after`, which each row would call
+        return Deadline.after(self.settings.node.write_operation_timeout_ms / 1000)
 
     def query_deadline(self, timeout_ms: int | None) -> Deadline:
         """Return the deadline of a query: the client's (> 0), none (0), or the default."""
